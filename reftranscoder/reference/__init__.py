@@ -1,0 +1,53 @@
+"""The truth: pure NumPy, a formula a line, on dense arrays of any number type.
+
+Every operation is a file with a ``_forward`` and a ``_backward`` side by side; its docstring derives
+them as numbered equations, which the lines of code cite.  The letters: B batch, I input_size,
+D dict_size, O output_size, K top_k; ``d_name`` is the derivative of the loss by ``name`` and has its
+shape.  Any numbers do: float16 to longdouble, complex for a complex step, and object arrays of
+`fractions.Fraction`, in which case every result is exact (pass ``l1_coeff`` as a Fraction too).
+
+Nothing here checks its input, and nothing here imports Numba, SciPy or ``reftranscoder.kernels``: the
+truth borrows nothing from what it judges.
+"""
+
+from .adam import adam_step
+from .affine import affine_backward, affine_forward, affine_relu_forward
+from .decode import decode_backward, decode_forward
+from .l1 import l1_backward, l1_forward
+from .mse import mse_backward, mse_forward
+from .relu import relu_backward, relu_forward
+from .skip import skip_backward, skip_forward
+from .topk import topk_backward, topk_forward
+from .transcoder import (
+    ACTIVATIONS,
+    Backward,
+    Forward,
+    transcoder_backward,
+    transcoder_forward,
+    transcoder_loss,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "Backward",
+    "Forward",
+    "adam_step",
+    "affine_backward",
+    "affine_forward",
+    "affine_relu_forward",
+    "decode_backward",
+    "decode_forward",
+    "l1_backward",
+    "l1_forward",
+    "mse_backward",
+    "mse_forward",
+    "relu_backward",
+    "relu_forward",
+    "skip_backward",
+    "skip_forward",
+    "topk_backward",
+    "topk_forward",
+    "transcoder_backward",
+    "transcoder_forward",
+    "transcoder_loss",
+]

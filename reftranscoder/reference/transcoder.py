@@ -1,0 +1,125 @@
+"""The whole transcoder: the operations in a row, and the chain rule through them.
+
+Forward::
+
+    x --affine--> pre --ReLU--> pre_acts --select--> hidden --decode--> reconstruction
+    |                                                                       ^
+    +------------------------------- skip ----------------------------------+
+
+    loss  =  mse(target, reconstruction)  +  l1(hidden)                                   (C1)
+
+Backward, each arrow against its direction.  hidden reaches the loss by two paths, through the
+reconstruction and through the penalty, and so does x, through the encoder and through the skip
+connection; the chain rule adds the paths::
+
+    d_reconstruction           from mse                         (M2)
+    d_hidden                   from decode  +  from l1          (D2) + (P2)               (C2)
+    d_pre                      back through select and ReLU     (T2), (R2)                (C3)
+    dx                         from affine  +  from skip        (A2) + (S2)               (C4)
+
+The tags M, D, P, T, R, A and S stand in the files of those operations.
+
+Source: Dunefsky et al. (2024), section 3.1; Edifice, ``Interpretability.Transcoder``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple
+
+from .affine import affine_backward, affine_forward
+from .decode import decode_backward, decode_forward
+from .l1 import l1_backward, l1_forward
+from .mse import mse_backward, mse_forward
+from .relu import relu_backward, relu_forward
+from .skip import skip_backward, skip_forward
+from .topk import topk_backward, topk_forward
+
+
+class Forward(NamedTuple):
+    """What `transcoder_forward` returns."""
+
+    pre: Any  # (B, D)
+    pre_acts: Any  # (B, D)
+    hidden: Any  # (B, D)
+    reconstruction: Any  # (B, O)
+
+
+class Backward(NamedTuple):
+    """What `transcoder_backward` returns, in the order in which it is computed."""
+
+    d_reconstruction: Any  # (B, O)
+    d_hidden: Any  # (B, D)
+    d_pre: Any  # (B, D)
+    dW_dec: Any  # (D, O)
+    db_dec: Any  # (O,)
+    dW_skip: Any  # (O, I), or None without a skip connection
+    dW_enc: Any  # (D, I)
+    db_enc: Any  # (D,)
+    dx: Any  # (B, I)
+
+
+class Activation(NamedTuple):
+    """How an activation gets from pre to hidden, and a gradient back."""
+
+    forward: Callable  # (pre, top_k, ties) -> pre_acts, hidden
+    backward: Callable  # (d_hidden, pre, hidden) -> d_pre
+
+
+def _relu(pre, top_k, ties):
+    pre_acts = relu_forward(pre)
+    return pre_acts, pre_acts
+
+
+def _relu_back(d_hidden, pre, hidden):
+    return relu_backward(d_hidden, pre)
+
+
+def _topk(pre, top_k, ties):
+    pre_acts = relu_forward(pre)
+    return pre_acts, topk_forward(pre_acts, top_k, ties)
+
+
+def _topk_back(d_hidden, pre, hidden):
+    return relu_backward(topk_backward(d_hidden, hidden), pre)
+
+
+#: name -> `Activation`.  A new activation is a row here and a file of its own.
+ACTIVATIONS = {"topk": Activation(_topk, _topk_back), "relu": Activation(_relu, _relu_back)}
+
+
+def transcoder_forward(
+    x, W_enc, b_enc, W_dec, b_dec, W_skip=None, *, top_k, activation="topk", ties="lowest_index"
+):
+    """Return a `Forward`: every stage from ``x`` (B, I) to the reconstruction (B, O)."""
+    pre = affine_forward(x, W_enc, b_enc)
+    pre_acts, hidden = ACTIVATIONS[activation].forward(pre, top_k, ties)
+    reconstruction = decode_forward(hidden, W_dec, b_dec)
+    if W_skip is not None:
+        reconstruction = reconstruction + skip_forward(x, W_skip)
+    return Forward(pre, pre_acts, hidden, reconstruction)
+
+
+def transcoder_loss(target, reconstruction, hidden, l1_coeff):
+    """Return the loss, a scalar, of ``target`` (B, O), ``reconstruction`` and ``hidden`` (B, D)."""
+    return mse_forward(target, reconstruction) + l1_forward(hidden, l1_coeff)  # (C1)
+
+
+def transcoder_backward(
+    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk"
+):
+    """Return a `Backward`: the derivative of the loss by every stage and every parameter."""
+    pre, _, hidden, reconstruction = forward
+
+    d_reconstruction = mse_backward(target, reconstruction)
+    d_hidden, dW_dec, db_dec = decode_backward(d_reconstruction, hidden, W_dec)
+    d_hidden = d_hidden + l1_backward(hidden, l1_coeff)  # (C2)
+    d_pre = ACTIVATIONS[activation].backward(d_hidden, pre, hidden)  # (C3)
+    dx, dW_enc, db_enc = affine_backward(d_pre, x, W_enc)
+
+    dW_skip = None
+    if W_skip is not None:
+        dx_skip, dW_skip = skip_backward(d_reconstruction, x, W_skip)
+        dx = dx + dx_skip  # (C4)
+    return Backward(
+        d_reconstruction, d_hidden, d_pre, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx
+    )

@@ -1,0 +1,73 @@
+"""A sparse matrix as four plain values: what passes from one operation to the next.
+
+SciPy's ``csr_array`` cannot hold `fractions.Fraction` and takes longer to import than this whole
+library may, so that it appears only at the door, in `reftranscoder.transcoder`, over the same memory.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+_MOST_ENTRIES = np.iinfo(np.int32).max
+
+
+class Sparse(NamedTuple):
+    """A sparse (B, D) matrix, row by row.
+
+    The entries of row ``b`` are ``values[indptr[b]:indptr[b + 1]]``, in the columns
+    ``indices[indptr[b]:indptr[b + 1]]``.  An activation matrix has sorted columns and no stored
+    zeros, so that two equal results are equal arrays.  (Gradients with respect to it are stored at
+    the same entries, where they may be zero.)
+    """
+
+    indptr: np.ndarray  # (B + 1,) int32
+    indices: np.ndarray  # (nnz,) int32, ascending within a row
+    values: np.ndarray  # (nnz,) of any dtype
+    shape: tuple[int, int]  # (B, D)
+
+    @classmethod
+    def from_dense(cls, dense: np.ndarray) -> Sparse:
+        """The nonzero entries of ``dense`` (B, D).  NaN is not zero."""
+        rows, columns = np.nonzero(dense)
+        counts = np.bincount(rows, minlength=dense.shape[0])
+        return cls(_starts(counts), columns.astype(np.int32), dense[rows, columns], dense.shape)
+
+    def dense(self) -> np.ndarray:
+        """The same matrix (B, D) with its zeros, in the dtype of ``values``."""
+        dense = np.zeros(self.shape, dtype=self.values.dtype)
+        dense[self.rows(), self.indices] = self.values
+        return dense
+
+    def rows(self) -> np.ndarray:
+        """The row of each entry (nnz,)."""
+        return np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
+
+    def with_values(self, values: np.ndarray) -> Sparse:
+        """Other values (nnz,) at the same entries: a gradient, say."""
+        return self._replace(values=values)
+
+    def astype(self, dtype: np.typing.DTypeLike) -> Sparse:
+        """Each value rounded once to ``dtype``; entries that round to zero are no longer stored."""
+        dtype = np.dtype(dtype)
+        if self.values.dtype == dtype:
+            return self
+        with np.errstate(over="ignore", under="ignore"):
+            values = self.values.astype(dtype)
+        stored = values != 0
+        if stored.all():
+            return self.with_values(values)
+        counts = np.bincount(self.rows()[stored], minlength=self.shape[0])
+        return Sparse(_starts(counts), self.indices[stored], values[stored], self.shape)
+
+
+def _starts(counts: np.ndarray) -> np.ndarray:
+    """Where each row starts (B + 1,), from the number of entries of each (B,)."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    if len(ends) and ends[-1] > _MOST_ENTRIES:
+        raise MemoryError(
+            f"a sparse result holds at most {_MOST_ENTRIES} entries; got {ends[-1]}. "
+            "Pass fewer rows at a time."
+        )
+    return np.concatenate([[0], ends]).astype(np.int32)
