@@ -13,13 +13,13 @@ truth borrows nothing from what it judges.
 from .adam import adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
 from .decode import decode_backward, decode_forward
+from .encode import ACTIVATIONS, Activation, encode_forward
 from .l1 import l1_backward, l1_forward
 from .mse import mse_backward, mse_forward
 from .relu import relu_backward, relu_forward
 from .skip import skip_backward, skip_forward
 from .topk import topk_backward, topk_forward
 from .transcoder import (
-    ACTIVATIONS,
     Backward,
     Forward,
     transcoder_backward,
@@ -29,6 +29,7 @@ from .transcoder import (
 
 __all__ = [
     "ACTIVATIONS",
+    "Activation",
     "Backward",
     "Forward",
     "adam_step",
@@ -37,6 +38,7 @@ __all__ = [
     "affine_relu_forward",
     "decode_backward",
     "decode_forward",
+    "encode_forward",
     "l1_backward",
     "l1_forward",
     "mse_backward",

@@ -24,15 +24,14 @@ Source: Dunefsky et al. (2024), section 3.1; Edifice, ``Interpretability.Transco
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from .affine import affine_backward, affine_forward
 from .decode import decode_backward, decode_forward
+from .encode import ACTIVATIONS
 from .l1 import l1_backward, l1_forward
 from .mse import mse_backward, mse_forward
-from .relu import relu_backward, relu_forward
 from .skip import skip_backward, skip_forward
-from .topk import topk_backward, topk_forward
 
 
 class Forward(NamedTuple):
@@ -56,35 +55,6 @@ class Backward(NamedTuple):
     dW_enc: Any  # (D, I)
     db_enc: Any  # (D,)
     dx: Any  # (B, I)
-
-
-class Activation(NamedTuple):
-    """How an activation gets from pre to hidden, and a gradient back."""
-
-    forward: Callable  # (pre, top_k, ties) -> pre_acts, hidden
-    backward: Callable  # (d_hidden, pre, hidden) -> d_pre
-
-
-def _relu(pre, top_k, ties):
-    pre_acts = relu_forward(pre)
-    return pre_acts, pre_acts
-
-
-def _relu_back(d_hidden, pre, hidden):
-    return relu_backward(d_hidden, pre)
-
-
-def _topk(pre, top_k, ties):
-    pre_acts = relu_forward(pre)
-    return pre_acts, topk_forward(pre_acts, top_k, ties)
-
-
-def _topk_back(d_hidden, pre, hidden):
-    return relu_backward(topk_backward(d_hidden, hidden), pre)
-
-
-#: name -> `Activation`.  A new activation is a row here and a file of its own.
-ACTIVATIONS = {"topk": Activation(_topk, _topk_back), "relu": Activation(_relu, _relu_back)}
 
 
 def transcoder_forward(
