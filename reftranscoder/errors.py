@@ -47,14 +47,12 @@ class NonFiniteError(Error, ValueError):
     Attributes: ``name``, ``index`` (of the first offender, in C order), ``value``.
     """
 
-    def __init__(self, name: str, index: tuple[int, ...], value: object):
+    def __init__(self, name: str, index: tuple[int, ...], value: object, hint: str = ""):
         self.name, self.index, self.value = name, index, value
         axes = ("row", "column") if len(index) == 2 else ("index",) * len(index)
         where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, index))
-        super().__init__(
-            f"{name} must be finite; got {value} at {where}. Remove the offending rows, or pass "
-            "check_finite=False where the function offers it: such rows then give NaN."
-        )
+        text = f"{name} must be finite; got {value} at {where}."
+        super().__init__(f"{text} {hint}" if hint else text)
 
 
 class OptionError(Error, ValueError):

@@ -14,7 +14,8 @@ Each arrow is an equation of the file of that operation.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from .affine import affine_forward
 from .relu import relu_backward, relu_forward

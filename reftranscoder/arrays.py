@@ -1,0 +1,101 @@
+"""The door: what a user may hand in for an array, and what is refused.
+
+NumPy arrays, lists of numbers and torch tensors on a CPU become NumPy arrays of real floating-point
+numbers.  A tensor that requires grad is detached, bfloat16 is widened to float32 (which is exact), and
+everything else that cannot be meant is refused in one line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .errors import DTypeError, NonFiniteError, ShapeError
+
+
+def to_array(value: Any, name: str) -> np.ndarray:
+    """Return ``value`` as an array of real numbers in its own dtype, without a copy where possible.
+
+    Raises:
+        DTypeError: complex numbers, strings, objects; a tensor that is not on the CPU.
+    """
+    if hasattr(value, "detach"):  # a torch tensor, named by what it can do: torch is not imported
+        value = value.detach()
+        if getattr(value, "is_sparse", False) or value.device.type != "cpu":
+            raise DTypeError(name, f"{value.dtype} on {value.device}", "Pass a dense CPU tensor.")
+        if str(value.dtype) == "torch.bfloat16":
+            value = value.float()
+    elif hasattr(value, "tocsr"):
+        raise DTypeError(name, "scipy.sparse", f"Pass {name}.toarray().")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise DTypeError(name, "a ragged list", "Pass rows of one length.") from None
+    if array.dtype.name == "bfloat16":  # ml_dtypes' extension type
+        return array.astype(np.float32)
+    if array.dtype.kind == "f":
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.kind in "iu":
+        return array.astype(np.float64)
+    raise DTypeError(name, array.dtype, _DTYPE_HINTS.get(array.dtype.kind, "Convert it first."))
+
+
+_DTYPE_HINTS = {
+    "c": "Pass its real part.",
+    "O": "The functions of reftranscoder.reference take fractions and other objects.",
+    "U": "It holds text.",
+    "S": "It holds text.",
+    "b": "Pass numbers, not truth values.",
+}
+
+
+def to_matrix(
+    value: Any, name: str, letters: str, columns: int | None, dtype: np.typing.DTypeLike
+) -> np.ndarray:
+    """Return ``value`` as a matrix of ``dtype`` with ``columns`` columns (any number where None).
+
+    ``letters`` names the axes in the message, as in ``"(B, I)"``.
+
+    Raises:
+        ShapeError: another number of axes, or of columns; a transposed matrix is named as such.
+        DTypeError: as `to_array`.
+    """
+    array = to_array(value, name)
+    want = f"(any, {'any' if columns is None else columns})"
+    if array.ndim != 2:
+        hints = {
+            1: f"For one row pass {name}[None, :].",
+            3: f"Pass {name}.reshape(-1, {name}.shape[-1]).",
+        }
+        raise ShapeError(name, want, array.shape, hints.get(array.ndim, ""), letters)
+    if columns is not None and array.shape[1] != columns:
+        transposed = array.shape[0] == columns
+        hint = f"It looks transposed: pass {name}.T." if transposed else ""
+        raise ShapeError(name, want, array.shape, hint, letters)
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore", under="ignore"):
+        return array.astype(dtype)
+
+
+def check_finite(array: np.ndarray, name: str, hint: str) -> None:
+    """Raise `NonFiniteError`, naming the first offender, unless every entry is finite."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        index = tuple(int(i) for i in np.unravel_index(np.argmin(finite), array.shape))
+        raise NonFiniteError(name, index, array[index], hint)
+
+
+def spread_non_finite(array: np.ndarray) -> np.ndarray:
+    """Return ``array`` (B, I) with every row that holds NaN or infinity made all NaN.
+
+    A sum over an infinite input may be minus infinity, which the ReLU would turn into an innocent
+    zero.  NaN cannot get lost that way: such a row's results are all NaN, whatever the weights are.
+    """
+    bad = ~np.isfinite(array).all(axis=1)
+    if not bad.any():
+        return array
+    array = array.copy()
+    array[bad] = np.nan
+    return array
