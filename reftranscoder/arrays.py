@@ -1,17 +1,21 @@
 """The door: what a user may hand in for an array, and what is refused.
 
 NumPy arrays, lists of numbers and torch tensors on a CPU become NumPy arrays of real floating-point
-numbers.  A tensor that requires grad is detached, bfloat16 is widened to float32 (which is exact), and
-everything else that cannot be meant is refused in one line.
+numbers.  A tensor that requires grad is detached, bfloat16 is widened to float32 (which is
+exact), and everything else that cannot be meant is refused in one line.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import DTypeError, NonFiniteError, ShapeError
+from .sparse import Sparse
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 def to_array(value: Any, name: str) -> np.ndarray:
@@ -51,9 +55,13 @@ _DTYPE_HINTS = {
 
 
 def to_matrix(
-    value: Any, name: str, letters: str, columns: int | None, dtype: np.typing.DTypeLike
+    value: Any,
+    name: str,
+    letters: str,
+    columns: int | None = None,
+    dtype: np.typing.DTypeLike | None = None,
 ) -> np.ndarray:
-    """Return ``value`` as a matrix of ``dtype`` with ``columns`` columns (any number where None).
+    """Return ``value`` as a matrix, of ``columns`` columns and of ``dtype`` where these are given.
 
     ``letters`` names the axes in the message, as in ``"(B, I)"``.
 
@@ -73,7 +81,7 @@ def to_matrix(
         transposed = array.shape[0] == columns
         hint = f"It looks transposed: pass {name}.T." if transposed else ""
         raise ShapeError(name, want, array.shape, hint, letters)
-    if array.dtype == dtype:
+    if dtype is None or array.dtype == dtype:
         return array
     with np.errstate(over="ignore", under="ignore"):
         return array.astype(dtype)
@@ -99,3 +107,46 @@ def spread_non_finite(array: np.ndarray) -> np.ndarray:
     array = array.copy()
     array[bad] = np.nan
     return array
+
+
+def to_sparse(
+    value: Any,
+    name: str,
+    columns: int | None = None,
+    dtype: np.typing.DTypeLike | None = None,
+) -> Sparse:
+    """Return ``value`` (B, D), dense, of any SciPy sparse format or a `Sparse`, as a `Sparse`.
+
+    Raises:
+        ShapeError, DTypeError: as `to_matrix`.
+    """
+    if isinstance(value, Sparse):
+        value = to_csr(value)
+    if not hasattr(value, "tocsr"):
+        return Sparse.from_dense(to_matrix(value, name, "(B, D)", columns, dtype))
+    if columns is not None and value.shape[1] != columns:
+        raise ShapeError(name, f"(any, {columns})", value.shape, letters="(B, D)")
+    csr = value.tocsr()
+    csr.check_format()
+    values = to_array(csr.data, name)
+    if not csr.has_canonical_format or not values.all():
+        csr = csr.copy()
+        csr.sum_duplicates()
+        csr.eliminate_zeros()
+        values = to_array(csr.data, name)
+    sparse = Sparse(
+        csr.indptr.astype(np.int32, copy=False),
+        csr.indices.astype(np.int32, copy=False),
+        values,
+        csr.shape,
+    )
+    return sparse if dtype is None else sparse.astype(dtype)
+
+
+def to_csr(sparse: Sparse) -> csr_array:
+    """The same matrix as SciPy's ``csr_array``, over the same memory."""
+    from scipy.sparse import csr_array
+
+    csr = csr_array((sparse.values, sparse.indices, sparse.indptr), shape=sparse.shape)
+    csr.has_canonical_format = True  # sorted and without repeats by construction: do not look again
+    return csr

@@ -1,8 +1,9 @@
-"""What a transcoder is: its sizes and options, and its arrays.  Both are values: frozen and checked.
+"""What a transcoder is: its sizes and options, and its arrays.  Both are values: frozen and
+checked.
 
-The letters, here and everywhere: B batch, I input_size, D dict_size, O output_size, K top_k.  Arrays
-are feature-major: row ``j`` of ``W_enc`` is what feature ``j`` reads, row ``j`` of ``W_dec`` is what it
-writes.
+The letters, here and everywhere: B batch, I input_size, D dict_size, O output_size, K top_k.
+Arrays are feature-major: row ``j`` of ``W_enc`` is what feature ``j`` reads, row ``j`` of
+``W_dec`` is what it writes.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class TranscoderConfig:
 
     ``activation`` is ``"topk"`` (keep the ``top_k`` largest positive activations of a row) or
     ``"relu"`` (keep every positive one: ``top_k`` is then ``dict_size``, whatever was passed).
-    ``ties`` says what happens to values equal to the K-th largest: ``"lowest_index"`` keeps exactly K,
-    ``"keep_all"`` keeps them all.
+    ``ties`` says what happens to values equal to the K-th largest: ``"lowest_index"`` keeps
+    exactly K, ``"keep_all"`` keeps them all.
 
     Raises:
         OptionError: a size that is not a positive integer, ``top_k`` above ``dict_size``, or a name
@@ -63,7 +64,7 @@ class TranscoderConfig:
 
 
 def positive_integer(name: str, value: Any) -> int:
-    """Return ``value`` as an int.  Raise `OptionError` for 0, a negative number, a bool, a float."""
+    """Return ``value`` as an int.  Raise `OptionError` for 0, negatives, bools and floats."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -72,6 +73,17 @@ def positive_integer(name: str, value: Any) -> int:
         raise OptionError(name, "a positive integer", value) from None
     if number < 1:
         raise OptionError(name, "a positive integer", value)
+    return number
+
+
+def finite_number(name: str, value: Any) -> float:
+    """Return ``value`` as a float.  Raise `OptionError` unless it is finite and not negative."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise OptionError(name, "a finite number, 0 or above", value)
     return number
 
 
@@ -132,11 +144,12 @@ class Params:
         b_dec: np.ndarray,
         W_skip: np.ndarray | None = None,
     ) -> Params:
-        """Take over C-contiguous arrays of one float dtype without a copy and without a look inside.
+        """Take over C-contiguous arrays of one float dtype without a copy and without a look
+        inside.
 
-        For results made for the purpose, such as gradients.  What is derived from parameters, a packed
-        copy for example, relies on their never changing: who writes to the arrays later has to make
-        another `Params` before anything reads them.
+        For results made for the purpose, such as gradients.  What is derived from parameters, a
+        packed copy for example, relies on their never changing: who writes to the arrays later
+        has to make another `Params` before anything reads them.
         """
         self = object.__new__(cls)
         for name, array in zip(_names(), (W_enc, b_enc, W_dec, b_dec, W_skip), strict=True):

@@ -1,7 +1,8 @@
 """A sparse matrix as four plain values: what passes from one operation to the next.
 
 SciPy's ``csr_array`` cannot hold `fractions.Fraction` and takes longer to import than this whole
-library may, so that it appears only at the door, in `reftranscoder.transcoder`, over the same memory.
+library may, so that it appears only at the door, in `reftranscoder.transcoder`, over the same
+memory.
 """
 
 from __future__ import annotations

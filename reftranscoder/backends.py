@@ -1,0 +1,169 @@
+"""The two ways to compute everything: by the reference and by the kernels.
+
+A backend gets checked arrays in the dtype of the parameters and returns results in it, sparse
+ones as `Sparse`.  `reftranscoder.transcoder` is the only one to call it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import reference
+from .errors import OptionError
+from .params import Params, TranscoderConfig
+from .sparse import Sparse
+
+
+class Backend(Protocol):
+    """What a backend does.  ``x`` (B, I), ``target`` (B, O), ``hidden`` (B, D)."""
+
+    def encode(self, x: np.ndarray) -> Sparse: ...
+
+    def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray: ...
+
+    def reconstruct(self, x: np.ndarray) -> np.ndarray: ...
+
+    def forward(self, x: np.ndarray) -> dict[str, Any]:
+        """pre, pre_acts, hidden, reconstruction."""
+
+    def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+        """loss, then every gradient."""
+
+
+def check_backend(name: str, dtype: np.typing.DTypeLike) -> None:
+    """Raise `OptionError` for an unknown name, or for numbers that only the reference can do."""
+    if name not in BACKENDS:
+        raise OptionError("backend", f"one of {', '.join(BACKENDS)}", name)
+    if name == "kernels" and np.dtype(dtype).itemsize > 8:
+        raise OptionError("backend", f"'reference' for {np.dtype(dtype)}", name)
+
+
+def backend_for(name: str, config: TranscoderConfig, params: Params) -> Backend:
+    """The backend called ``name``.  Raises `OptionError` as `check_backend`."""
+    check_backend(name, params.dtype)
+    return BACKENDS[name](config, params)
+
+
+class ReferenceBackend:
+    """`reftranscoder.reference` in float64 or wider, each result rounded once to the parameters'
+    dtype."""
+
+    def __init__(self, config: TranscoderConfig, params: Params) -> None:
+        self.dtype = params.dtype
+        self.wide = np.result_type(params.dtype, np.float64)
+        self.arrays = {name: a.astype(self.wide, copy=False) for name, a in params.arrays().items()}
+        self.selection = {
+            "top_k": config.top_k,
+            "activation": config.activation,
+            "ties": config.ties,
+        }
+
+    def encode(self, x: np.ndarray) -> Sparse:
+        W_enc, b_enc = self.arrays["W_enc"], self.arrays["b_enc"]
+        hidden = reference.encode_forward(x.astype(self.wide), W_enc, b_enc, **self.selection)
+        return self._rounded({"hidden": hidden})["hidden"]
+
+    def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
+        W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
+        dense = hidden.astype(self.wide).dense()
+        reconstruction = reference.decode_forward(dense, W_dec, b_dec)
+        if x is not None and "W_skip" in self.arrays:
+            skip = reference.skip_forward(x.astype(self.wide), self.arrays["W_skip"])
+            reconstruction = reconstruction + skip
+        return reconstruction.astype(self.dtype)
+
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        return self.forward(x)["reconstruction"]
+
+    def forward(self, x: np.ndarray) -> dict[str, Any]:
+        return self._rounded(self._forward(x.astype(self.wide))._asdict())
+
+    def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+        x, target = x.astype(self.wide), target.astype(self.wide)
+        forward = self._forward(x)
+        loss = reference.transcoder_loss(target, forward.reconstruction, forward.hidden, l1_coeff)
+        gradients = reference.transcoder_backward(
+            x,
+            target,
+            forward,
+            self.arrays["W_enc"],
+            self.arrays["W_dec"],
+            self.arrays.get("W_skip"),
+            l1_coeff=l1_coeff,
+            activation=self.selection["activation"],
+        )
+        return self._rounded({"loss": loss} | gradients._asdict())
+
+    def _forward(self, x: np.ndarray) -> reference.Forward:
+        return reference.transcoder_forward(x, **self.arrays, **self.selection)
+
+    def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = {n: s.astype(self.dtype) for n, s in stages.items() if s is not None}
+        if "hidden" in rounded:
+            rounded["hidden"] = Sparse.from_dense(rounded["hidden"])
+        return rounded
+
+
+class KernelsBackend:
+    """`reftranscoder.kernels`, imported (and Numba with it) at the first use."""
+
+    def __init__(self, config: TranscoderConfig, params: Params) -> None:
+        from . import kernels
+
+        self.kernels = kernels
+        self.dtype = params.dtype
+        self.arrays = params.arrays()
+        self.selection = {
+            "top_k": config.top_k,
+            "activation": config.activation,
+            "ties": config.ties,
+        }
+
+    def encode(self, x: np.ndarray) -> Sparse:
+        W_enc, b_enc = self.arrays["W_enc"], self.arrays["b_enc"]
+        return self.kernels.encode_forward(self._in(x), W_enc, b_enc, **self.selection)
+
+    def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
+        W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
+        reconstruction = self.kernels.decode_forward(hidden, W_dec, b_dec)
+        if x is not None and "W_skip" in self.arrays:
+            reconstruction += self.kernels.skip_forward(self._in(x), self.arrays["W_skip"])
+        return reconstruction
+
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        return self.decode(self.encode(x), x)
+
+    def forward(self, x: np.ndarray) -> dict[str, Any]:
+        forward = self.kernels.transcoder_forward(self._in(x), **self.arrays, **self.selection)
+        stages = forward._asdict()
+        with np.errstate(over="ignore", under="ignore"):
+            for name in ("pre", "pre_acts"):
+                stages[name] = stages[name].astype(self.dtype, copy=False)
+        return stages
+
+    def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+        x, target = self._in(x), self._in(target)
+        hidden = self.encode(x)
+        reconstruction = self.decode(hidden, x)
+        loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
+        gradients = self.kernels.transcoder_backward(
+            x,
+            target,
+            self.kernels.Forward(None, None, hidden, reconstruction),
+            self.arrays["W_enc"],
+            self.arrays["W_dec"],
+            self.arrays.get("W_skip"),
+            l1_coeff=l1_coeff,
+            activation=self.selection["activation"],
+        )
+        stages = {"loss": self.dtype.type(loss)} | gradients._asdict()
+        return {name: stage for name, stage in stages.items() if stage is not None}
+
+    def _in(self, array: np.ndarray) -> np.ndarray:
+        return self.kernels.as_kernel_array(array, self.dtype)
+
+
+BACKENDS = {"kernels": KernelsBackend, "reference": ReferenceBackend}

@@ -1,0 +1,146 @@
+"""The contract of the module this library started from: ``build``, ``loss``, ``output_size``.
+
+Source: Edifice, ``Interpretability.Transcoder`` (Elixir), whose options are keywords and whose
+layers are Axon's dense: Glorot-uniform weights and zero biases.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arrays import to_matrix, to_sparse
+from .backends import check_backend
+from .errors import OptionError, ShapeError
+from .params import Params, TranscoderConfig, finite_number
+from .transcoder import Transcoder
+
+
+def build(
+    *,
+    input_size: int,
+    output_size: int,
+    dict_size: int = 4096,
+    top_k: int = 32,
+    activation: str = "topk",
+    skip: bool = False,
+    ties: str = "lowest_index",
+    dtype: Any = "float32",
+    seed: Any = 0,
+) -> Transcoder:
+    """Make a transcoder with random weights.
+
+    Weights are uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, equation 16), drawn
+    in float64 in the order W_enc, W_dec, W_skip and rounded to ``dtype``; biases are zero.  The
+    same ``seed`` (an int, a ``SeedSequence`` or a ``Generator``) and NumPy version give the same
+    bits.
+
+    Raises:
+        TypeError: without ``input_size`` or ``output_size``.
+        OptionError: as `TranscoderConfig`.
+    """
+    config = TranscoderConfig(
+        input_size=input_size,
+        output_size=output_size,
+        dict_size=dict_size,
+        top_k=top_k,
+        activation=activation,
+        skip=skip,
+        ties=ties,
+        dtype=dtype,
+    )
+    I, D, O = config.input_size, config.dict_size, config.output_size
+    try:
+        rng = np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise OptionError("seed", "an int, a SeedSequence or a Generator", seed) from None
+
+    def glorot(rows: int, columns: int) -> np.ndarray:
+        limit = np.sqrt(6 / (rows + columns))
+        return rng.uniform(-limit, limit, (rows, columns)).astype(config.dtype)
+
+    params = Params(
+        W_enc=glorot(D, I),
+        b_enc=np.zeros(D, config.dtype),
+        W_dec=glorot(D, O),
+        b_dec=np.zeros(O, config.dtype),
+        W_skip=glorot(O, I) if config.skip else None,
+    )
+    return Transcoder(config, params)
+
+
+def output_size(
+    *,
+    output_size: int,
+    input_size: int | None = None,
+    dict_size: int = 4096,
+    top_k: int = 32,
+    activation: str = "topk",
+    skip: bool = False,
+    ties: str = "lowest_index",
+    dtype: Any = "float32",
+    seed: Any = 0,
+) -> int:
+    """The output size that `build` with the same options would give.
+
+    Raises:
+        TypeError: without ``output_size``.
+        OptionError: as `TranscoderConfig`.
+    """
+    config = TranscoderConfig(
+        input_size=1 if input_size is None else input_size,  # it does not matter here
+        output_size=output_size,
+        dict_size=dict_size,
+        top_k=top_k,
+        activation=activation,
+        skip=skip,
+        ties=ties,
+        dtype=dtype,
+    )
+    return config.output_size
+
+
+def loss(
+    target: Any,
+    reconstruction: Any,
+    hidden_acts: Any,
+    l1_coeff: float = 1e-3,
+    *,
+    backend: str = "kernels",
+) -> np.floating:
+    """``mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden_acts))``, a scalar.
+
+    ``target`` and ``reconstruction`` are (B, O), ``hidden_acts`` (B, D), dense or sparse, B >= 1.
+    The means run over all B * O and all B * D entries.  The result has the dtype of the
+    arguments, the widest if they differ; the sums are float64.
+
+    Raises:
+        ShapeError: shapes that differ (NumPy would broadcast them), or no row.
+        OptionError: an ``l1_coeff`` that is negative or not finite, an unknown backend.
+    """
+    target = to_matrix(target, "target", "(B, O)")
+    reconstruction = to_matrix(reconstruction, "reconstruction", "(B, O)")
+    hidden = to_sparse(hidden_acts, "hidden_acts")
+    if reconstruction.shape != target.shape:
+        raise ShapeError("reconstruction", target.shape, reconstruction.shape, letters="(B, O)")
+    if hidden.shape[0] != len(target):
+        raise ShapeError("hidden_acts", (len(target), hidden.shape[1]), hidden.shape)
+    if 0 in target.shape or 0 in hidden.shape:
+        raise ShapeError("target", "without an empty axis", target.shape, "A mean needs a term.")
+    l1_coeff = finite_number("l1_coeff", l1_coeff)
+    dtype = np.result_type(target, reconstruction, hidden.values)
+    check_backend(backend, dtype)
+    if backend == "reference":
+        from .reference import transcoder_loss
+
+        wide = np.result_type(dtype, np.float64)
+        dense = hidden.astype(wide).dense()
+        arrays = (target.astype(wide), reconstruction.astype(wide), dense)
+    else:
+        from .kernels import as_kernel_array, transcoder_loss
+
+        wide = np.result_type(dtype, np.float32)
+        target, reconstruction = (as_kernel_array(a, wide) for a in (target, reconstruction))
+        arrays = (target, reconstruction, hidden.astype(wide))
+    return dtype.type(transcoder_loss(*arrays, l1_coeff))

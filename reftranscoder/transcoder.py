@@ -1,0 +1,274 @@
+"""The transcoder that users hold: parameters, options, and every operation on them.
+
+Everything that can be wrong with an argument is found here, at the door; behind it, the reference
+and the kernels compute and check nothing.  The two give the same results to within the bounds
+that `reftranscoder.twins` states, by one definition:
+
+The pre-activation of feature j is the float64 sum::
+
+    p[b, j]  =  sum_i x[b, i] W_enc[j, i]  +  b_enc[j]
+
+A feature is active if p > 0; selection ranks p itself; a stored value is p rounded once to the
+dtype of the parameters, and is not stored if that is zero.  The kernels fix the order of that sum
+(see ``kernels/affine.py``), so that their results depend on the row alone: not on the batch, the
+number of threads or the processor.
+
+The ``"reference"`` backend computes in float64 (in longdouble for longdouble parameters) and
+rounds each result once to the dtype of the parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .arrays import check_finite as refuse_non_finite
+from .arrays import spread_non_finite, to_csr, to_matrix, to_sparse
+from .backends import Backend, backend_for
+from .errors import OptionError, ShapeError
+from .params import Params, TranscoderConfig, finite_number
+from .sparse import Sparse
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+class Container(NamedTuple):
+    """What `Transcoder.forward` returns."""
+
+    reconstruction: np.ndarray  # (B, O)
+    hidden: csr_array  # (B, D)
+    pre_acts: np.ndarray  # (B, D), after ReLU and before selection
+
+
+class Transcoder:
+    """A transcoder: a `TranscoderConfig` and the `Params` that fit it.
+
+    ``tc(x)`` is the reconstruction.  A transcoder never changes: `astype` and training make new
+    ones. Two are equal if they are the same object.
+
+    Every method that takes data takes ``backend`` (``"kernels"`` or ``"reference"``) and
+    ``check_finite``: by default NaN and infinity are refused; with ``check_finite=False`` a row
+    that holds one gives NaN throughout, and the other rows are as ever.
+
+    Raises, in every method that takes data:
+        ShapeError: an array that does not fit; a transposed one is named as such.
+        DTypeError: complex numbers, strings, objects.
+        NonFiniteError: NaN or infinity, with its row and column.
+        OptionError: an unknown backend, or one that cannot compute in this dtype.
+    """
+
+    def __init__(self, config: TranscoderConfig, params: Params) -> None:
+        D, I = params.W_enc.shape
+        sizes = {"input_size": I, "output_size": len(params.b_dec), "dict_size": D}
+        for name, size in sizes.items():
+            if getattr(config, name) != size:
+                raise OptionError(
+                    name, f"{size}, which is what the arrays have", getattr(config, name)
+                )
+        if config.skip != (params.W_skip is not None):
+            raise OptionError("skip", f"{not config.skip}, as W_skip says", config.skip)
+        if config.dtype != params.dtype.name:
+            raise OptionError("dtype", f"{params.dtype.name}, as the arrays have", config.dtype)
+        self._config, self._params = config, params
+
+    @classmethod
+    def from_arrays(
+        cls,
+        *,
+        W_enc: Any,
+        b_enc: Any,
+        W_dec: Any,
+        b_dec: Any,
+        W_skip: Any = None,
+        top_k: int = 32,
+        activation: str = "topk",
+        ties: str = "lowest_index",
+    ) -> Transcoder:
+        """A transcoder with copies of these arrays or torch tensors; sizes and dtype are theirs.
+
+        ``W_enc`` (D, I), ``b_enc`` (D,), ``W_dec`` (D, O), ``b_dec`` (O,), ``W_skip`` (O, I).
+        """
+        params = Params(W_enc, b_enc, W_dec, b_dec, W_skip)
+        D, I = params.W_enc.shape
+        config = TranscoderConfig(
+            input_size=I,
+            output_size=len(params.b_dec),
+            dict_size=D,
+            top_k=top_k,
+            activation=activation,
+            skip=W_skip is not None,
+            ties=ties,
+            dtype=params.dtype.name,
+        )
+        return cls(config, params)
+
+    @property
+    def config(self) -> TranscoderConfig:
+        return self._config
+
+    @property
+    def params(self) -> Params:
+        return self._params
+
+    def __call__(
+        self, x: Any, *, backend: str = "kernels", check_finite: bool = True
+    ) -> np.ndarray:
+        """The reconstruction (B, O) of ``x`` (B, I)."""
+        return self._backend(backend).reconstruct(self._input(x, check_finite))
+
+    def encode(self, x: Any, *, backend: str = "kernels", check_finite: bool = True) -> csr_array:
+        """The active features of ``x`` (B, I): ``hidden`` (B, D), sorted, without stored zeros."""
+        return to_csr(self._backend(backend).encode(self._input(x, check_finite)))
+
+    def decode(
+        self, hidden: Any, x: Any = None, *, backend: str = "kernels", check_finite: bool = True
+    ) -> np.ndarray:
+        """The reconstruction (B, O) of ``hidden`` (B, D), sparse or dense.
+
+        With a skip connection, ``x`` (B, I) is needed too; without one it is not used.
+        """
+        run = self._backend(backend)
+        hidden = to_sparse(hidden, "hidden", self.config.dict_size, self.params.dtype)
+        if check_finite:
+            refuse_non_finite(hidden.values, "hidden.values", "Correct it.")
+        if not self.config.skip:
+            return run.decode(hidden, None)
+        if x is None:
+            raise OptionError("x", "the input (B, I), which the skip connection reads", x)
+        x = self._input(x, check_finite)
+        _same_rows("x", x, hidden.shape[0])
+        return run.decode(hidden, x)
+
+    def forward(self, x: Any, *, backend: str = "kernels", check_finite: bool = True) -> Container:
+        """The reconstruction, ``hidden``, and the dense ``pre_acts`` (B, D) it was selected from.
+
+        The dense array costs B * D * 8 bytes on the way; `encode` never makes it.
+        """
+        run = self._backend(backend)
+        stages = run.forward(self._input(x, check_finite))
+        return Container(stages["reconstruction"], to_csr(stages["hidden"]), stages["pre_acts"])
+
+    def stages(
+        self,
+        x: Any,
+        target: Any = None,
+        l1_coeff: float = 1e-3,
+        *,
+        backend: str = "reference",
+        check_finite: bool = True,
+    ) -> dict[str, Any]:
+        """Every intermediate result by name, in the order in which they are computed.
+
+        ``pre``, ``pre_acts``, ``hidden`` (a ``csr_array``), ``reconstruction`` and, given a
+        ``target`` (B, O), ``loss``, ``d_reconstruction``, ``d_hidden``, ``d_pre``, ``dW_dec``,
+        ``db_dec``, ``dW_skip`` (with a skip connection), ``dW_enc``, ``db_enc``, ``dx``.  The
+        reference gives ``d_hidden`` and ``d_pre`` dense; the kernels give them as ``csr_array``
+        at the entries of ``hidden``, the only ones from which anything follows.
+        """
+        run = self._backend(backend)
+        x = self._input(x, check_finite)
+        if target is None:
+            return _for_users(run.forward(x))
+        target = self._target(target, x, check_finite)
+        gradients = run.backward(x, target, finite_number("l1_coeff", l1_coeff))
+        return _for_users(run.forward(x) | gradients)
+
+    def backward(
+        self,
+        x: Any,
+        target: Any,
+        l1_coeff: float = 1e-3,
+        *,
+        backend: str = "kernels",
+        check_finite: bool = True,
+    ) -> dict[str, Any]:
+        """The gradients among `stages`, by name.  The selected features are held fixed."""
+        run = self._backend(backend)
+        x = self._input(x, check_finite)
+        target = self._target(target, x, check_finite)
+        stages = run.backward(x, target, finite_number("l1_coeff", l1_coeff))
+        del stages["loss"]
+        return _for_users(stages)
+
+    def value_and_grad(
+        self,
+        x: Any,
+        target: Any,
+        l1_coeff: float = 1e-3,
+        *,
+        backend: str = "kernels",
+        check_finite: bool = True,
+    ) -> tuple[np.floating, Params]:
+        """The loss, and its gradient by every parameter: ``grads.W_enc`` is dW_enc."""
+        run = self._backend(backend)
+        x = self._input(x, check_finite)
+        target = self._target(target, x, check_finite)
+        stages = run.backward(x, target, finite_number("l1_coeff", l1_coeff))
+        grads = {name: stages[f"d{name}"] for name in self.params.arrays()}
+        return stages["loss"], Params.adopt(**grads)
+
+    def astype(self, dtype: Any) -> Transcoder:
+        """The same transcoder with parameters rounded to ``dtype``, and results in it."""
+        params = self.params.astype(dtype)
+        if params is self.params:
+            return self
+        return Transcoder(dataclasses.replace(self.config, dtype=params.dtype.name), params)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to ``path``, ``.npz`` or ``.safetensors``, all or nothing; an old file is replaced.
+
+        Raises:
+            FileError: another suffix, or a file that cannot be written.  An old file then survives.
+        """
+        from .formats import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        c = self.config
+        kept = f"top_k={c.top_k}, ties={c.ties!r}" if c.activation == "topk" else "relu"
+        skip = ", skip" if c.skip else ""
+        sizes = f"{c.input_size} -> {c.dict_size} -> {c.output_size}"
+        return f"Transcoder({sizes}, {kept}{skip}, {c.dtype})"
+
+    def __reduce__(self):
+        return Transcoder, (self.config, self.params)
+
+    def __deepcopy__(self, memo) -> Transcoder:
+        return self  # a value
+
+    def _backend(self, name: str) -> Backend:
+        return backend_for(name, self.config, self.params)
+
+    def _input(self, x: Any, check: bool) -> np.ndarray:
+        x = to_matrix(x, "x", "(B, I)", self.config.input_size, self.params.dtype)
+        if not check:
+            return spread_non_finite(x)
+        refuse_non_finite(x, "x", _ROWS_HINT)
+        return x
+
+    def _target(self, target: Any, x: np.ndarray, check: bool) -> np.ndarray:
+        size = self.config.output_size
+        target = to_matrix(target, "target", "(B, O)", size, self.params.dtype)
+        _same_rows("target", target, len(x))
+        if len(x) == 0:
+            raise ShapeError("x", "with at least one row", x.shape, "A mean needs one.")
+        if check:
+            refuse_non_finite(target, "target", _ROWS_HINT)
+        return target
+
+
+_ROWS_HINT = "Remove such rows, or pass check_finite=False: they then give NaN."
+
+
+def _same_rows(name: str, array: np.ndarray, rows: int) -> None:
+    if len(array) != rows:
+        raise ShapeError(name, (rows, array.shape[1]), array.shape, "Rows must pair up.")
+
+
+def _for_users(stages: dict[str, Any]) -> dict[str, Any]:
+    return {name: to_csr(s) if isinstance(s, Sparse) else s for name, s in stages.items()}
