@@ -1,0 +1,79 @@
+"""Transcoders in files.  Each format is one module here and one row of `FORMATS`.
+
+Reading a file never executes it, whatever the file holds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import FileError
+from ..sniff import kind_of
+from ..transcoder import Transcoder
+
+__all__ = ["FORMATS", "Format", "format_of", "load", "save"]
+
+
+class Format(NamedTuple):
+    """A suffix, and the module that has ``load(path)`` and ``save(transcoder, path, *, force)``."""
+
+    suffix: str
+    module: str  # a name, so that reading the table imports nothing
+
+
+FORMATS = (
+    Format(".npz", "npz"),
+    Format(".safetensors", "safetensors"),
+)
+
+_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+
+
+def save(transcoder: Transcoder, path: str | os.PathLike[str], *, force: bool = True) -> None:
+    """Write ``transcoder`` to ``path``, in the format that its suffix names, all or nothing.
+
+    Raises:
+        FileError: an unknown suffix; a file that cannot be written, which leaves an existing one as
+            it was; with ``force=False``, a file that exists.
+    """
+    path = Path(path)
+    _module(format_of(path)).save(transcoder, path, force=force)
+
+
+def load(path: str | os.PathLike[str]) -> Transcoder:
+    """Read the transcoder in ``path``, in the format that its suffix names.
+
+    Raises:
+        FileError: the file is missing, damaged, of another format, or its numbers are no transcoder.
+    """
+    path = Path(path)
+    kind = kind_of(path)  # a missing file is missing whatever it is called
+    if kind in ("torch", "pickle") or path.suffix.lower() in _PICKLES:
+        what = "this is a Python pickle" if kind == "pickle" else "this is a PyTorch pickle"
+        raise FileError(
+            path,
+            f"{what}, which can run any code when it is read",
+            "Read it with torch.load(path, weights_only=True), then Transcoder.from_arrays.",
+        )
+    return _module(format_of(path)).load(path)
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """The row of `FORMATS` for ``path``, by its suffix alone.
+
+    Raises:
+        FileError: no format has this suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    for row in FORMATS:
+        if row.suffix == suffix:
+            return row
+    known = ", ".join(row.suffix for row in FORMATS)
+    raise FileError(path, f"no format is known by the suffix {suffix!r}", f"Known: {known}.")
+
+
+def _module(row: Format):
+    return importlib.import_module(f".{row.module}", __name__)

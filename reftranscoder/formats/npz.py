@@ -1,0 +1,75 @@
+"""``.npz``: an uncompressed NumPy archive.  No pickle is written, and none is ever read."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ..atomic import atomic_write
+from ..errors import FileError
+from ..sniff import require
+from ..transcoder import Transcoder
+from .native import META, check_names, meta_of, transcoder_from
+
+_REMEDIES = {
+    "torch": "Read it with torch.load(path, weights_only=True), then Transcoder.from_arrays.",
+    "pickle": "It could run any code. Have whoever made it save arrays: np.savez(path, W_enc=...).",
+    "npy": "A transcoder has several arrays: pass them to Transcoder.from_arrays.",
+    "safetensors": "Name it .safetensors.",
+}
+
+_PICKLED = (
+    "If you trust it, read it with np.load(path, allow_pickle=True) and save the arrays again, "
+    "each as .astype('float32')."
+)
+
+# What zipfile, zlib and NumPy raise on bytes that make no sense.  RuntimeError: encrypted.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    SyntaxError,
+    RuntimeError,
+    MemoryError,
+)
+
+
+def save(transcoder: Transcoder, path: Path, *, force: bool) -> None:
+    """Write ``path``.  Equal transcoders give equal bytes: no date is stored."""
+    entries = {**transcoder.params.arrays(), META: np.array(meta_of(transcoder))}
+    with atomic_write(path, force=force) as file:
+        np.savez(file, **entries)
+
+
+def load(path: Path) -> Transcoder:
+    """Read ``path``.
+
+    Raises:
+        FileError: it is not a transcoder that `save` wrote, or is damaged.
+    """
+    require(path, "npz", _REMEDIES)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            check_names(path, archive.files)
+            entries = {name: archive[name] for name in archive.files}
+    except FileError:
+        raise
+    except _DAMAGE as error:
+        if "allow_pickle" in str(error):
+            raise FileError(path, "holds pickled objects, which could run any code", _PICKLED) from None
+        raise FileError(path, f"is damaged: {_one_line(error)}", "Make or download it again.") from error
+    meta = entries.pop(META)
+    if meta.dtype.kind != "U" or meta.ndim:
+        raise FileError(path, f"its {META} must be a text; it is {meta.dtype} {meta.shape}")
+    return transcoder_from(path, str(meta), entries)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,74 @@
+"""``.safetensors``: the arrays as they are, and ``meta`` in the header's ``__metadata__``."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from ..atomic import atomic_write
+from ..errors import FileError
+from ..sniff import require
+from ..transcoder import Transcoder
+from .native import META, check_names, meta_of, transcoder_from
+
+_REMEDIES = {
+    "torch": "Read it with torch.load(path, weights_only=True), then Transcoder.from_arrays.",
+    "pickle": "It could run any code. Have whoever made it save a safetensors file.",
+    "npz": "Name it .npz.",
+}
+
+
+def save(transcoder: Transcoder, path: Path, *, force: bool) -> None:
+    """Write ``path``.
+
+    Raises:
+        FileError: as `atomic_write`; the safetensors package is missing; or longdouble parameters,
+            which the format does not have.
+    """
+    library = _package(path, "safetensors.numpy")
+    params = transcoder.params
+    if params.dtype.name not in ("float32", "float64"):
+        raise FileError(path, f"the format has no {params.dtype}", "Save it as .npz.")
+    content = library.save(params.arrays(), metadata={META: meta_of(transcoder)})
+    with atomic_write(path, force=force) as file:
+        file.write(content)
+
+
+def load(path: Path) -> Transcoder:
+    """Read ``path``; float16 and bfloat16 are widened to float32, which is exact.
+
+    Raises:
+        FileError: it is not a transcoder that `save` wrote, is damaged, or the safetensors package
+            is missing.
+    """
+    require(path, "safetensors", _REMEDIES)
+    library = _package(path, "safetensors")
+    try:
+        with library.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            check_names(path, [*file.keys(), *metadata])
+            arrays = {name: _array(path, file, name) for name in file.keys()}
+    except library.SafetensorError as error:
+        raise FileError(path, f"is damaged: {error}", "Make or download it again.") from error
+    return transcoder_from(path, metadata[META], arrays)
+
+
+def _array(path: Path, file, name: str) -> np.ndarray:
+    if file.get_slice(name).get_dtype() == "BF16":
+        _package(path, "ml_dtypes")  # NumPy knows the type once this is imported
+    return file.get_tensor(name)
+
+
+def _package(path: Path, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        raise FileError(
+            path,
+            f"this file needs the package {package}, which is not installed",
+            'Install it: pip install "reftranscoder[formats]"',
+        ) from None
