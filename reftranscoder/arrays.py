@@ -121,32 +121,34 @@ def to_sparse(
         ShapeError, DTypeError: as `to_matrix`.
     """
     if isinstance(value, Sparse):
-        value = to_csr(value)
+        value = _csr(value)
     if not hasattr(value, "tocsr"):
         return Sparse.from_dense(to_matrix(value, name, "(B, D)", columns, dtype))
-    if columns is not None and value.shape[1] != columns:
-        raise ShapeError(name, f"(any, {columns})", value.shape, letters="(B, D)")
+    if value.ndim != 2 or (columns is not None and value.shape[1] != columns):
+        raise ShapeError(name, f"(any, {columns or 'any'})", value.shape, letters="(B, D)")
     csr = value.tocsr()
-    csr.check_format()
-    values = to_array(csr.data, name)
-    if not csr.has_canonical_format or not values.all():
+    try:
+        csr.check_format()
+    except ValueError as problem:
+        raise ShapeError(name, "of a well-formed CSR matrix", str(problem)) from None
+    if not csr.has_canonical_format or not csr.data.all():
         csr = csr.copy()
         csr.sum_duplicates()
         csr.eliminate_zeros()
-        values = to_array(csr.data, name)
-    sparse = Sparse(
-        csr.indptr.astype(np.int32, copy=False),
-        csr.indices.astype(np.int32, copy=False),
-        values,
-        csr.shape,
-    )
+    indptr = csr.indptr.astype(np.int32, copy=False)
+    indices = csr.indices.astype(np.int32, copy=False)
+    sparse = Sparse(indptr, indices, to_array(csr.data, name), csr.shape)
     return sparse if dtype is None else sparse.astype(dtype)
 
 
 def to_csr(sparse: Sparse) -> csr_array:
     """The same matrix as SciPy's ``csr_array``, over the same memory."""
-    from scipy.sparse import csr_array
-
-    csr = csr_array((sparse.values, sparse.indices, sparse.indptr), shape=sparse.shape)
+    csr = _csr(sparse)
     csr.has_canonical_format = True  # sorted and without repeats by construction: do not look again
     return csr
+
+
+def _csr(sparse: Sparse) -> csr_array:
+    from scipy.sparse import csr_array
+
+    return csr_array((sparse.values, sparse.indices, sparse.indptr), shape=sparse.shape)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 
 import reftranscoder
@@ -30,3 +31,9 @@ def pytest_configure():
             f"reftranscoder must be the installed one; got the source tree, {PACKAGE}. "
             "Run `pytest`, not `python -m pytest`, and unset PYTHONPATH."
         )
+
+
+@pytest.fixture
+def rng():
+    """The same random numbers in every run."""
+    return np.random.default_rng(20240617)
