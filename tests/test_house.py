@@ -1,0 +1,422 @@
+"""The rules of the house.  Each is a function over a source tree that returns the breaches it
+finds, so that it can be seen to find one: every rule is also run on a tree with a planted breach.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import fnmatch
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import reftranscoder as rt
+
+PACKAGE = Path(rt.__file__).parent
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+
+# From the ground up.  A module imports from lower floors and from its own unit, never from its
+# neighbours: neither room, reference or kernels, can borrow from the other.
+FLOORS = (
+    {"errors"},
+    {"sparse", "bounds", "sniff"},
+    {"arrays", "atomic"},
+    {"params", "sample"},
+    {"kernels.engine"},
+    {"reference", "kernels"},
+    {"twins", "backends"},
+    {"transcoder", "metrics", "activations"},
+    {"edifice", "formats", "gradcheck", "testing"},
+    {"training", "auditor"},
+    {"cli"},
+    {"", "__main__"},  # "" is the package's own __init__
+)
+# Doors that open upwards, for a method that says where it leads; only inside a function.
+DOORS = {("transcoder", "formats")}
+
+# What a unit may import from elsewhere.  At the top of a module, only NumPy, unless stated here:
+# the rest is loaded when it is used.
+AT_THE_TOP = {
+    "reference": {"numpy"},
+    "kernels": {"numpy", "numba"},
+    "kernels.engine": {"numpy", "numba", "llvmlite"},
+}
+INSIDE = {"reference": {"numpy"}, "kernels": {"numpy", "numba"}}
+
+FORBIDDEN = {"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"}
+
+TOP_LEVEL = {
+    ".ci",
+    ".git",
+    ".gitignore",
+    "CHANGELOG.rst",
+    "LICENSE",
+    "MANIFEST.in",
+    "README.rst",
+    "bench",
+    "pyproject.toml",
+    "reftranscoder",
+    "setup.cfg",
+    "tests",
+}
+
+HEAVY = ["llvmlite", "matplotlib", "ml_dtypes", "numba", "safetensors", "scipy", "torch", "tqdm"]
+
+# The documented interface of named tuples, which has underscores so as not to clash with fields.
+NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
+
+
+class Module(NamedTuple):
+    """One source file: its dotted name below the package, and its syntax tree."""
+
+    name: str
+    path: Path
+    tree: ast.Module
+
+
+class Import(NamedTuple):
+    """One imported module, by its full name, and where."""
+
+    name: str
+    line: int
+    at_the_top: bool
+
+
+def modules(package: Path) -> Iterator[Module]:
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        yield Module(".".join(parts), path, ast.parse(path.read_text(encoding="utf-8")))
+
+
+def unit(name: str) -> str | None:
+    """The unit that the module ``name`` belongs to, as `FLOORS` has it."""
+    parts = name.split(".")
+    prefixes = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+    return next((p for p in prefixes if any(p in floor for floor in FLOORS)), None)
+
+
+def imports(module: Module, package: Path) -> Iterator[Import]:
+    """What ``module`` imports; modules of this package appear as ``reftranscoder.…``."""
+    inside = {
+        id(node)
+        for function in ast.walk(module.tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    inside |= {
+        id(node)
+        for test in ast.walk(module.tree)
+        if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
+        for node in ast.walk(test)
+    }
+    parts = module.name.split(".") if module.name else []
+    folder = parts if module.path.name == "__init__.py" else parts[:-1]
+    for node in ast.walk(module.tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module.split(".") if node.module else []
+            if node.level:
+                base = ["reftranscoder", *folder[: len(folder) + 1 - node.level], *base]
+            below = package.joinpath(*base[1:]) if base[0] == "reftranscoder" else None
+            for alias in node.names:
+                is_module = below and (
+                    (below / alias.name).is_dir() or (below / f"{alias.name}.py").is_file()
+                )
+                names.append(".".join([*base, alias.name] if is_module else base))
+        for name in names:
+            yield Import(name, node.lineno, id(node) not in inside)
+
+
+def imports_that_do_not_point_down(package: Path) -> list[str]:
+    floor_of = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+    breaches = []
+    for module in modules(package):
+        here = unit(module.name) if module.name else ""
+        if here is None:
+            breaches.append(f"{module.name} stands on no floor")
+            continue
+        for imported in imports(module, package):
+            if imported.name.split(".")[0] != "reftranscoder":
+                continue
+            name = imported.name.removeprefix("reftranscoder").removeprefix(".")
+            there = unit(name) if name else ""
+            if there is None:
+                breaches.append(f"{module.name}:{imported.line} imports {name}, on no floor")
+            elif (here, there) in DOORS and not imported.at_the_top:
+                continue
+            elif here != there and floor_of[there] >= floor_of[here]:
+                breaches.append(f"{module.name}:{imported.line} imports {name}")
+    return breaches
+
+
+def foreign_imports(package: Path) -> list[str]:
+    breaches = []
+    for module in modules(package):
+        here = unit(module.name) if module.name else ""
+        for imported in imports(module, package):
+            name = imported.name.split(".")[0]
+            if name in sys.stdlib_module_names or name == "reftranscoder":
+                continue
+            allowed = AT_THE_TOP.get(here, {"numpy"}) if imported.at_the_top else INSIDE.get(here)
+            if allowed is not None and name not in allowed:
+                breaches.append(f"{module.name}:{imported.line} imports {name}")
+    return breaches
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__") and name.strip("_") != ""
+
+
+def private_names_from_elsewhere(folder: Path) -> list[str]:
+    breaches = []
+    for module in modules(folder):
+        bound = set(NAMED_TUPLE)
+        used = []
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                bound.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                bound.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                if isinstance(node.ctx, ast.Store) and ast.unparse(node.value) in ("self", "cls"):
+                    bound.add(node.attr)
+                else:
+                    used.append((node.lineno, node.attr))
+            elif isinstance(node, ast.ImportFrom):
+                used += [(node.lineno, alias.name) for alias in node.names]
+            elif isinstance(node, ast.Import):
+                used += [(node.lineno, n) for a in node.names for n in a.name.split(".")]
+        breaches += [
+            f"{module.name}:{line} uses {name}"
+            for line, name in used
+            if private(name) and name not in bound
+        ]
+    return breaches
+
+
+def names_that_say_nothing(folder: Path) -> list[str]:
+    return [
+        module.name
+        for module in modules(folder)
+        if FORBIDDEN & set(module.name.removeprefix("test_").split("."))
+    ]
+
+
+def documented(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """The functions and classes in ``body`` without an underscore, and what `reftranscoder` itself
+    lists: the methods of its classes.  A ``main`` is explained by its module."""
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+        if node.name != "main" and "property" not in decorators:
+            yield f"{prefix}{node.name}", node
+        if isinstance(node, ast.ClassDef) and node.name in rt.__all__:
+            yield from documented(node.body, f"{node.name}.")
+
+
+def section(docstring: str, title: str) -> list[str]:
+    """The names listed under ``title:``, one an indented line, up to a colon."""
+    lines = iter(docstring.splitlines())
+    for line in lines:
+        if line.strip().startswith(title) and line.strip().endswith(":"):
+            break
+    names: list[str] = []
+    for line in lines:
+        if not line.startswith("    "):
+            break
+        if not line.startswith("     ") and ":" in line:
+            names += [name.strip(" `*") for name in line.split(":")[0].split(",")]
+    return names
+
+
+def docstrings_that_do_not_fit(package: Path) -> list[str]:
+    errors = ast.parse((package / "errors.py").read_text(encoding="utf-8"))
+    raisable = {node.name for node in errors.body if isinstance(node, ast.ClassDef)}
+    raisable |= {n for n, v in vars(builtins).items() if isinstance(v, type)}
+    breaches = []
+    for module in modules(package):
+        if not ast.get_docstring(module.tree) and module.path.read_text(encoding="utf-8").strip():
+            breaches.append(f"{module.name}: the module has no docstring")
+        for name, node in documented(module.tree.body):
+            docstring = ast.get_docstring(node)
+            where = f"{module.name}.{name}"
+            if not docstring:
+                breaches.append(f"{where} has no docstring")
+                continue
+            breaches += [
+                f"{where} raises the unknown {error}"
+                for error in section(docstring, "Raises")
+                if error not in raisable
+            ]
+            if isinstance(node, ast.FunctionDef):
+                a = node.args
+                named = [p.arg for p in [*a.posonlyargs, *a.args, *a.kwonlyargs]]
+                listed = section(docstring, "Args")
+                if listed and listed != [p for p in named if p not in ("self", "cls")]:
+                    breaches.append(f"{where}{tuple(named)} lists {listed}")
+    return breaches
+
+
+def lists_of_names_out_of_order(package: Path) -> list[str]:
+    breaches = []
+    for module in modules(package):
+        for node in module.tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "sorted":
+                    continue
+                names = ast.literal_eval(node.value)
+                if names != sorted(set(names)) or any(private(name) for name in names):
+                    breaches.append(f"{module.name}: __all__ = {names}")
+    return breaches
+
+
+def numbers_that_decay(package: Path) -> list[str]:
+    """In the reference, float literals and arrays without a dtype: a Fraction decays on them."""
+    makers = {"zeros", "ones", "empty", "full", "eye", "arange"}
+    breaches = []
+    for module in modules(package):
+        if unit(module.name) != "reference":
+            continue
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, float | complex):
+                breaches.append(f"{module.name}:{node.lineno} has the literal {node.value}")
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                given = {keyword.arg for keyword in node.keywords}
+                if node.func.attr in makers and "dtype" not in given:
+                    breaches.append(f"{module.name}:{node.lineno} calls {node.func.attr}")
+    return breaches
+
+
+def strangers_at_the_top_level(root: Path) -> list[str]:
+    ignored = [
+        line.strip("/")
+        for line in (root / ".gitignore").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    return sorted(
+        entry.name
+        for entry in root.iterdir()
+        if entry.name not in TOP_LEVEL
+        and not any(fnmatch.fnmatch(entry.name, pattern) for pattern in ignored)
+    )
+
+
+HOUSE = [
+    (imports_that_do_not_point_down, PACKAGE),
+    (foreign_imports, PACKAGE),
+    (private_names_from_elsewhere, PACKAGE),
+    (private_names_from_elsewhere, TESTS),
+    (private_names_from_elsewhere, ROOT / "bench"),
+    (names_that_say_nothing, PACKAGE),
+    (names_that_say_nothing, TESTS),
+    (names_that_say_nothing, ROOT / "bench"),
+    (docstrings_that_do_not_fit, PACKAGE),
+    (lists_of_names_out_of_order, PACKAGE),
+    (numbers_that_decay, PACKAGE),
+    (strangers_at_the_top_level, ROOT),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "tree"), HOUSE, ids=[f"{rule.__name__}-{tree.name}" for rule, tree in HOUSE]
+)
+def test_the_rule_holds(rule, tree):
+    assert rule(tree) == []
+
+
+SAYS = '"""Says what it is."""\n'
+LISTS = 'def f(x):\n    """F.\n\n    {}:\n        {}: so.\n    """'
+PLANTED = {
+    imports_that_do_not_point_down: [
+        ("params.py", "from .transcoder import Transcoder"),
+        ("reference/topk.py", "from ..kernels import topk"),
+        ("reference/topk.py", "from .. import kernels"),
+        ("kernels/topk.py", "from ..reference.topk import f"),
+        ("kernels/topk.py", "def f():\n    import reftranscoder.reference"),
+        ("kernels/engine/jit.py", "from ..topk import f"),
+        ("transcoder.py", "from .formats import save"),
+        ("errors.py", "import reftranscoder"),
+        ("metrics.py", "from .activations import f"),
+        ("novelty.py", ""),
+    ],
+    foreign_imports: [
+        ("reference/topk.py", "def f():\n    from scipy import sparse"),
+        ("reference/topk.py", "import numba"),
+        ("kernels/topk.py", "import torch"),
+        ("transcoder.py", "import scipy.sparse"),
+    ],
+    private_names_from_elsewhere: [
+        ("params.py", "from .errors import _rebuild"),
+        ("params.py", "from . import errors\nerrors._rebuild()"),
+        ("params.py", "from . import _errors"),
+        ("params.py", "import reftranscoder._errors"),
+        ("params.py", "def f(tc):\n    return tc._params"),
+        ("params.py", "def f(tc):\n    tc._params = 1"),
+    ],
+    names_that_say_nothing: [("utils.py", ""), ("kernels/helpers/sort.py", "")],
+    docstrings_that_do_not_fit: [
+        ("params.py", "def f(x):\n    return x"),
+        ("params.py", f"class Params:\n    {SAYS}    def f(self):\n        return 1"),
+        ("params.py", LISTS.format("Args", "y")),
+        ("params.py", LISTS.format("Raises", "NoSuchError")),
+    ],
+    lists_of_names_out_of_order: [
+        ("reference/__init__.py", "__all__ = ['b', 'a']"),
+        ("reference/__init__.py", "__all__ = ['a', 'a']"),
+        ("reference/__init__.py", "__all__ = ['_a']"),
+    ],
+    numbers_that_decay: [
+        ("reference/adam.py", "def f(a):\n    return a * 1e-3"),
+        ("reference/adam.py", "import numpy as np\na = np.zeros((2, 3))"),
+    ],
+    strangers_at_the_top_level: [("notes.txt", "")],
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [(rule, *breach) for rule, breaches in PLANTED.items() for breach in breaches],
+)
+def test_the_rule_finds_a_planted_breach(tmp_path, rule, path, text):
+    for name in ("", "reference/", "kernels/", "kernels/engine/", "formats/"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / f"{name}__init__.py").write_text(SAYS)
+    for name in ("errors", "params", "transcoder", "activations", "reference/topk", "kernels/topk"):
+        (tmp_path / f"{name}.py").write_text(SAYS)
+    (tmp_path / ".gitignore").write_text("# made here\n*.py\nreference/\nkernels/\nformats/\n")
+    assert rule(tmp_path) == []
+
+    planted = tmp_path / path
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_text(f"{SAYS}{text}\n")
+    assert len(rule(tmp_path)) == 1
+
+
+def test_every_rule_has_a_planted_breach():
+    assert {rule for rule, _ in HOUSE} == set(PLANTED)
+
+
+@pytest.mark.parametrize("name", ["", ".reference", ".twins"])
+def test_an_import_loads_nothing_heavy(name, tmp_path):
+    code = f"import sys, reftranscoder{name}\nprint([m for m in {HEAVY} if m in sys.modules])"
+    run = [sys.executable, "-c", code]
+    result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def test_everything_public_is_listed_and_found():
+    assert dir(rt) == sorted(rt.__all__)
+    for name in rt.__all__:
+        assert getattr(rt, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rt.nothing  # noqa: B018
