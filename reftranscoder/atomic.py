@@ -51,8 +51,8 @@ def check_replaceable(path: str | os.PathLike, *, force: bool = True) -> None:
 def atomic_write(path: str | os.PathLike, *, force: bool = True) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes ``path`` when the block ends without an exception.
 
-    A symbolic link is followed.  A new file has the permissions that the umask gives, a replaced one
-    keeps its own.  With ``force=False`` an existing file is left alone.
+    A symbolic link is followed.  A new file has the permissions that the umask gives, a replaced
+    one keeps its own.  With ``force=False`` an existing file is left alone.
 
     Raises:
         FileError: as `check_replaceable`; or the file cannot be written, for want of space or of

@@ -29,7 +29,13 @@ FORMATS = (
     Format(".safetensors", "safetensors"),
 )
 
-_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+_PICKLES = {
+    "torch": (
+        "PyTorch",
+        "Read it with torch.load(path, weights_only=True), then Transcoder.from_arrays.",
+    ),
+    "pickle": ("Python", "If you trust it, unpickle it yourself, then Transcoder.from_arrays."),
+}
 
 
 def save(transcoder: Transcoder, path: str | os.PathLike[str], *, force: bool = True) -> None:
@@ -47,17 +53,13 @@ def load(path: str | os.PathLike[str]) -> Transcoder:
     """Read the transcoder in ``path``, in the format that its suffix names.
 
     Raises:
-        FileError: the file is missing, damaged, of another format, or its numbers are no transcoder.
+        FileError: the file is missing, damaged, of another format, or holds no transcoder.
     """
     path = Path(path)
     kind = kind_of(path)  # a missing file is missing whatever it is called
-    if kind in ("torch", "pickle") or path.suffix.lower() in _PICKLES:
-        what = "this is a Python pickle" if kind == "pickle" else "this is a PyTorch pickle"
-        raise FileError(
-            path,
-            f"{what}, which can run any code when it is read",
-            "Read it with torch.load(path, weights_only=True), then Transcoder.from_arrays.",
-        )
+    if kind in _PICKLES:
+        name, remedy = _PICKLES[kind]
+        raise FileError(path, f"this is a {name} pickle, which can run any code when read", remedy)
     return _module(format_of(path)).load(path)
 
 

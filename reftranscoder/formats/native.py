@@ -1,4 +1,4 @@
-"""What our own files hold, whatever the container: the arrays of `Params` by their names, and one text.
+"""What our own files hold in either container: the arrays of `Params` by name, and one text.
 
 The text, called ``meta``, is JSON: the format's name, its version and every field of
 `TranscoderConfig`.  ``.npz`` and ``.safetensors`` files differ only in how they store the two.
@@ -64,7 +64,8 @@ def transcoder_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> 
     options = _options(path, meta)
     for name, array in arrays.items():
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-            raise FileError(path, f"{name} must hold floating-point numbers; it holds {array.dtype}")
+            problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
+            raise FileError(path, problem)
     try:
         return Transcoder(TranscoderConfig(**options), Params(**arrays))
     except Error as error:

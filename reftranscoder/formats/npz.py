@@ -15,8 +15,6 @@ from ..transcoder import Transcoder
 from .native import META, check_names, meta_of, transcoder_from
 
 _REMEDIES = {
-    "torch": "Read it with torch.load(path, weights_only=True), then Transcoder.from_arrays.",
-    "pickle": "It could run any code. Have whoever made it save arrays: np.savez(path, W_enc=...).",
     "npy": "A transcoder has several arrays: pass them to Transcoder.from_arrays.",
     "safetensors": "Name it .safetensors.",
 }
@@ -63,8 +61,10 @@ def load(path: Path) -> Transcoder:
         raise
     except _DAMAGE as error:
         if "allow_pickle" in str(error):
-            raise FileError(path, "holds pickled objects, which could run any code", _PICKLED) from None
-        raise FileError(path, f"is damaged: {_one_line(error)}", "Make or download it again.") from error
+            problem, remedy = "holds pickled objects, which could run any code", _PICKLED
+        else:
+            problem, remedy = f"is damaged: {_one_line(error)}", "Make or download it again."
+        raise FileError(path, problem, remedy) from error
     meta = entries.pop(META)
     if meta.dtype.kind != "U" or meta.ndim:
         raise FileError(path, f"its {META} must be a text; it is {meta.dtype} {meta.shape}")

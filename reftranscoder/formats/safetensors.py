@@ -14,11 +14,7 @@ from ..sniff import require
 from ..transcoder import Transcoder
 from .native import META, check_names, meta_of, transcoder_from
 
-_REMEDIES = {
-    "torch": "Read it with torch.load(path, weights_only=True), then Transcoder.from_arrays.",
-    "pickle": "It could run any code. Have whoever made it save a safetensors file.",
-    "npz": "Name it .npz.",
-}
+_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def save(transcoder: Transcoder, path: Path, *, force: bool) -> None:
@@ -44,7 +40,7 @@ def load(path: Path) -> Transcoder:
         FileError: it is not a transcoder that `save` wrote, is damaged, or the safetensors package
             is missing.
     """
-    require(path, "safetensors", _REMEDIES)
+    require(path, "safetensors", {"npz": "Name it .npz."})
     library = _package(path, "safetensors")
     try:
         with library.safe_open(path, framework="numpy") as file:
@@ -57,7 +53,11 @@ def load(path: Path) -> Transcoder:
 
 
 def _array(path: Path, file, name: str) -> np.ndarray:
-    if file.get_slice(name).get_dtype() == "BF16":
+    dtype = file.get_slice(name).get_dtype()
+    if dtype not in _FLOATS:
+        problem = f"{name} must hold one of {', '.join(_FLOATS)}; it holds {dtype}"
+        raise FileError(path, problem, "Convert it first.")
+    if dtype == "BF16":
         _package(path, "ml_dtypes")  # NumPy knows the type once this is imported
     return file.get_tensor(name)
 

@@ -1,0 +1,212 @@
+"""How good a transcoder is: FVU, L0, firing rates and dead features.
+
+Several definitions go by these names.  Here:
+
+**FVU**, the fraction of variance unexplained, is ``sum((y - y_hat)**2) / sum((y - mean)**2)`` over
+all rows and all columns at once, with ``mean`` (O,) that of each column over all rows; ``1 - FVU``
+is R^2.  SAELens (evals.py, "explained_variance") has the same.  sparsify divides by the variance
+within a batch; dictionary_learning averages the ratios of batches and takes the variance of the
+error, so that a constant error costs nothing; older SAELens and SAEBench average ratios of rows;
+others clip the result or average ratios of columns.  Those numbers are not comparable with this
+one.
+
+**L0** is the mean number of active features of a row, where active means a value above zero.
+
+**A dead feature** is one that is active in no row of the data given.  dictionary_learning and
+sparsify also count a feature that was selected with value zero as having fired, OpenAI's code only
+one above 0.001, and Edifice wants a running mean of the firing rate above 0.001.
+
+Sums are taken in float64 in one pass over blocks of rows, with each block's squares about its own
+mean, so that a large mean does not swallow the variance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from .arrays import to_array, to_matrix, to_sparse
+from .errors import OptionError, ShapeError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Metrics:
+    """What `Evaluation.result` found.  Without ``hidden``, what is about features is None.
+
+    FVU is infinite where the target does not vary but is not met, and NaN where both sums are zero
+    or an entry is not finite.
+    """
+
+    rows: int
+    mse: float  # mean squared error over all rows and columns
+    fvu: float
+    l0: float | None
+    firing_rates: np.ndarray | None  # (D,): in what fraction of the rows each feature is active
+
+    @property
+    def dead_features(self) -> np.ndarray | None:
+        """The indices, ascending, of the features that are active in no row."""
+        return None if self.firing_rates is None else np.flatnonzero(self.firing_rates == 0)
+
+
+class Evaluation:
+    """Takes blocks of rows, and gives `Metrics` of all of them.
+
+        evaluation = Evaluation()
+        for x, y in blocks:
+            hidden = tc.encode(x)
+            evaluation.add(y, tc.decode(hidden), hidden)
+        print(evaluation.result().fvu)
+
+    Args:
+        mean: (O,) compare with this mean of the target instead of that of the rows added: the mean
+            over the training rows, say, which is what a model without features could have learnt.
+    """
+
+    def __init__(self, mean: Any = None) -> None:
+        self._given_mean = None if mean is None else _vector(mean)
+        self._rows = 0
+        self._columns = 0
+        self._mean: np.ndarray | float = 0.0  # (O,) of the rows so far
+        self._squares = 0.0  # of target - mean
+        self._errors = 0.0  # squares of target - reconstruction
+        self._counts: np.ndarray | None = None  # (D,) rows in which each feature is active
+        self._has_hidden: bool | None = None
+
+    def add(self, target: Any, reconstruction: Any, hidden: Any = None) -> None:
+        """Add rows: ``target``, ``reconstruction`` (B, O) and ``hidden`` (B, D), sparse or dense.
+
+        Raises:
+            ShapeError: shapes that do not fit each other or the blocks before.
+            OptionError: ``hidden`` given for some blocks only.
+        """
+        y = to_matrix(target, "target", "(B, O)", self._columns or None, np.float64)
+        y_hat = to_matrix(reconstruction, "reconstruction", "(B, O)", y.shape[1], np.float64)
+        if y_hat.shape != y.shape:
+            raise ShapeError("reconstruction", y.shape, y_hat.shape, letters="(B, O)")
+        if self._given_mean is not None and self._given_mean.shape != y.shape[1:]:
+            raise ShapeError("mean", y.shape[1:], self._given_mean.shape, letters="(O,)")
+        if self._has_hidden not in (None, hidden is not None):
+            raise OptionError("hidden", "given for every block or for none", hidden)
+        if hidden is not None:
+            self._add_hidden(hidden, len(y))
+        self._has_hidden = hidden is not None
+        self._columns = y.shape[1]
+        if len(y):
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._add_squares(y, y_hat)
+
+    def result(self) -> Metrics:
+        """The metrics of all rows added so far.
+
+        Raises:
+            ShapeError: no row was added.
+        """
+        if not self._rows:
+            raise ShapeError("target", "with at least one row", (0, self._columns))
+        l0 = rates = None
+        if self._counts is not None:
+            l0 = float(self._counts.sum() / self._rows)
+            rates = self._counts / self._rows
+            rates.flags.writeable = False
+        return Metrics(
+            rows=self._rows,
+            mse=self._errors / (self._rows * self._columns),
+            fvu=_ratio(self._errors, self._squares),
+            l0=l0,
+            firing_rates=rates,
+        )
+
+    def _add_squares(self, y: np.ndarray, y_hat: np.ndarray) -> None:
+        rows = self._rows + len(y)
+        self._errors += float(np.square(y - y_hat).sum())
+        if self._given_mean is not None:
+            self._squares += float(np.square(y - self._given_mean).sum())
+        else:
+            # Squares about two means become squares about their common one: Chan, Golub and LeVeque
+            # (1983), "Algorithms for computing the sample variance", The American Statistician 37.
+            mean = y.mean(axis=0)
+            shift = mean - self._mean
+            self._squares += float(np.square(y - mean).sum())
+            self._squares += float(np.square(shift).sum()) * self._rows * len(y) / rows
+            self._mean = self._mean + shift * (len(y) / rows)
+        self._rows = rows
+
+    def _add_hidden(self, hidden: Any, rows: int) -> None:
+        features = None if self._counts is None else len(self._counts)
+        counts, got = _active_counts(hidden, features)
+        if got != rows:
+            raise ShapeError("hidden", (rows, len(counts)), (got, len(counts)), letters="(B, D)")
+        self._counts = counts if self._counts is None else self._counts + counts
+
+
+def fvu(target: Any, reconstruction: Any, mean: Any = None) -> float:
+    """The fraction of variance unexplained of ``reconstruction`` (B, O) for ``target`` (B, O).
+
+    ``mean`` (O,) as in `Evaluation`; the definition stands at the head of this file.
+
+    Raises:
+        ShapeError: the shapes differ, or there is no row.
+    """
+    evaluation = Evaluation(mean)
+    evaluation.add(target, reconstruction)
+    return evaluation.result().fvu
+
+
+def l0(hidden: Any) -> float:
+    """The mean number of active features of a row of ``hidden`` (B, D), sparse or dense.
+
+    Raises:
+        ShapeError: there is no row.
+    """
+    counts, rows = _active_counts(hidden)
+    return float(counts.sum() / _some(rows, hidden))
+
+
+def firing_rates(hidden: Any) -> np.ndarray:
+    """In what fraction of the rows of ``hidden`` (B, D), sparse or dense, each feature fires (D,).
+
+    Raises:
+        ShapeError: there is no row.
+    """
+    counts, rows = _active_counts(hidden)
+    return counts / _some(rows, hidden)
+
+
+def dead_features(hidden: Any) -> np.ndarray:
+    """The indices, ascending, of the features that no row of ``hidden`` (B, D) activates.
+
+    Raises:
+        ShapeError: there is no row.
+    """
+    return np.flatnonzero(firing_rates(hidden) == 0)
+
+
+def _active_counts(hidden: Any, features: int | None = None) -> tuple[np.ndarray, int]:
+    """In how many rows each feature is active (D,) int64, and the number of rows."""
+    hidden = to_sparse(hidden, "hidden", features)
+    active = hidden.indices[hidden.values > 0]
+    rows, features = hidden.shape
+    return np.bincount(active, minlength=features), rows
+
+
+def _some(rows: int, hidden: Any) -> int:
+    if not rows:
+        raise ShapeError("hidden", "with at least one row", hidden.shape)
+    return rows
+
+
+def _ratio(errors: float, squares: float) -> float:
+    if squares:
+        return errors / squares
+    return math.inf if errors > 0 else math.nan
+
+
+def _vector(mean: Any) -> np.ndarray:
+    mean = to_array(mean, "mean").astype(np.float64)
+    if mean.ndim != 1:
+        raise ShapeError("mean", "with 1 axis", mean.shape)
+    return mean
