@@ -33,7 +33,7 @@ class Sparse(NamedTuple):
         """The nonzero entries of ``dense`` (B, D).  NaN is not zero."""
         rows, columns = np.nonzero(dense)
         counts = np.bincount(rows, minlength=dense.shape[0])
-        return cls(_starts(counts), columns.astype(np.int32), dense[rows, columns], dense.shape)
+        return cls(row_starts(counts), columns.astype(np.int32), dense[rows, columns], dense.shape)
 
     def dense(self) -> np.ndarray:
         """The same matrix (B, D) with its zeros, in the dtype of ``values``."""
@@ -60,11 +60,11 @@ class Sparse(NamedTuple):
         if stored.all():
             return self.with_values(values)
         counts = np.bincount(self.rows()[stored], minlength=self.shape[0])
-        return Sparse(_starts(counts), self.indices[stored], values[stored], self.shape)
+        return Sparse(row_starts(counts), self.indices[stored], values[stored], self.shape)
 
 
-def _starts(counts: np.ndarray) -> np.ndarray:
-    """Where each row starts (B + 1,), from the number of entries of each (B,)."""
+def row_starts(counts: np.ndarray) -> np.ndarray:
+    """Where each row of a `Sparse` starts (B + 1,), from the number of entries of each (B,)."""
     ends = np.cumsum(counts, dtype=np.int64)
     if len(ends) and ends[-1] > _MOST_ENTRIES:
         raise MemoryError(

@@ -1,0 +1,43 @@
+"""The speed: the operations of ``reftranscoder.reference`` as Numba kernels, under the same names.
+
+Arrays are float32 or float64, and ``hidden`` with its gradients is a `Sparse`; otherwise a caller may
+exchange one room for the other.  ReLU has no function of its own: it is fused into
+`affine_relu_forward` and `encode_forward`; nor has the backward of top-k, which at stored entries is
+the identity.  No result depends on the number of threads.
+
+Nothing here checks its input (the door is ``reftranscoder.Transcoder``), and nothing here imports
+``reftranscoder.reference``, which judges it.
+"""
+
+from .adam import adam_step
+from .affine import affine_backward, affine_forward, affine_relu_forward
+from .decode import decode_backward, decode_forward
+from .encode import ACTIVATIONS, encode_forward
+from .l1 import l1_backward, l1_forward
+from .mse import mse_backward, mse_forward
+from .skip import skip_backward, skip_forward
+from .topk import topk_forward
+from .transcoder import Backward, Forward, transcoder_backward, transcoder_forward, transcoder_loss
+
+__all__ = [
+    "ACTIVATIONS",
+    "Backward",
+    "Forward",
+    "adam_step",
+    "affine_backward",
+    "affine_forward",
+    "affine_relu_forward",
+    "decode_backward",
+    "decode_forward",
+    "encode_forward",
+    "l1_backward",
+    "l1_forward",
+    "mse_backward",
+    "mse_forward",
+    "skip_backward",
+    "skip_forward",
+    "topk_forward",
+    "transcoder_backward",
+    "transcoder_forward",
+    "transcoder_loss",
+]

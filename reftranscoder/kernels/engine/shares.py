@@ -1,0 +1,35 @@
+"""How work is divided: into blocks of rows that fit in cache, and into equal shares for the threads.
+
+Neither is seen in a result: every row of an output is made by one thread, whole.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+#: More than one share a thread, so that a thread that was interrupted delays the others less.
+_SHARES_PER_THREAD = 4
+
+_BLOCK_BYTES = 1 << 25  # of float64 pre-activations: D = 131072 gives 32 rows
+_INPUT_BYTES = 1 << 19  # of float64 inputs: half of a usual second-level cache
+_FEWEST_ROWS, _MOST_ROWS = 16, 256
+
+
+def row_blocks(B, D, I=1):  # noqa: E741
+    """Yield slices of at most 256 rows that cover ``B``: to make (B, D) pre-activations of (B, I)."""
+    rows = min(_BLOCK_BYTES // (8 * D), _INPUT_BYTES // (8 * I), _MOST_ROWS)
+    rows = max(rows - rows % 2, _FEWEST_ROWS)
+    for start in range(0, B, rows):
+        yield slice(start, min(start + rows, B))
+
+
+def shares(starts):
+    """Divide rows among threads by their entries, where row r holds ``starts[r]:starts[r + 1]``.
+
+    Returns the first row of each share and, at the end, the number of rows.  An empty row counts as
+    one entry, so that a stretch of them is divided too.
+    """
+    work = starts + np.arange(len(starts))
+    parts = _SHARES_PER_THREAD * numba.get_num_threads()
+    return np.searchsorted(work, np.linspace(0, work[-1], parts + 1))

@@ -1,0 +1,161 @@
+"""The three loops that every product with a sparse matrix is one of, and its transposition.
+
+Each output row belongs to one thread, which makes the whole of every sum in it, in the order stated:
+no atomic operations, and the same bits on any number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from .door import as_kernel_array, as_kernel_sparse
+from .jit import kernel, serial_kernel
+from .shares import shares
+from .vector import LANES, fma, lane_sum, load, load_tail, zeros
+
+
+class ByFeature(NamedTuple):
+    """The entries of a (B, D) sparse matrix feature by feature: what its transpose holds."""
+
+    starts: np.ndarray  # (D + 1,) int32, where each feature's entries begin
+    rows: np.ndarray  # (nnz,) int32, ascending within a feature
+    entries: np.ndarray  # (nnz,) int32, the place of each in the row-by-row order
+
+
+def by_feature(matrix):
+    """Transpose the pattern of a `Sparse` (B, D) by counting: O(nnz + B + D)."""
+    indptr, indices, _, (_, D) = as_kernel_sparse(matrix, matrix.values.dtype)
+    starts = np.zeros(D + 1, np.int32)
+    np.cumsum(np.bincount(indices, minlength=D), out=starts[1:])
+    rows, entries = np.empty(len(indices), np.int32), np.empty(len(indices), np.int32)
+    _scatter(indptr, indices, starts[:-1].copy(), rows, entries)
+    return ByFeature(*(as_kernel_array(a, np.int32) for a in (starts, rows, entries)))
+
+
+@serial_kernel
+def _scatter(indptr, indices, places, rows, entries):
+    for b in range(len(indptr) - 1):
+        for n in range(indptr[b], indptr[b + 1]):
+            place = places[indices[n]]
+            places[indices[n]] = place + 1
+            rows[place] = b
+            entries[place] = n
+
+
+def combine_rows(matrix, W, bias=None):
+    """Return ``matrix @ W (+ bias)``: (B, D) sparse by (D, O).
+
+    Each result starts at 0, takes its terms in ascending feature index with one fused multiply-add
+    a term, in the dtype of ``W``, and then the bias: within (n + 1) u of the sum of absolute terms,
+    for n entries in the row.
+    """
+    dtype = W.dtype
+    matrix = as_kernel_sparse(matrix, dtype)
+    bias = as_kernel_array(np.empty(0) if bias is None else bias, dtype)
+    out = np.zeros((matrix.shape[0], W.shape[1]), dtype)
+    _combine(
+        shares(matrix.indptr),
+        matrix.indptr,
+        matrix.indices,
+        matrix.values,
+        as_kernel_array(W, dtype),
+        bias,
+        out,
+    )
+    return out
+
+
+@kernel
+def _combine(firsts, indptr, indices, values, W, bias, out):
+    O = W.shape[1]  # noqa: E741
+    for share in prange(len(firsts) - 1):
+        for b in range(firsts[share], firsts[share + 1]):
+            for n in range(indptr[b], indptr[b + 1]):
+                j, value = indices[n], values[n]
+                for o in range(O):
+                    out[b, o] = fma(value, W[j, o], out[b, o])
+            if len(bias):
+                for o in range(O):
+                    out[b, o] += bias[o]
+
+
+def outer_rows(transpose, values, G):
+    """Return ``matrix.T @ G`` (D, O) and the column sums (D,) of a sparse matrix (B, D).
+
+    ``transpose`` is `by_feature` of the matrix and ``values`` (nnz,) are its entries, row by row;
+    ``G`` is (B, O).  Sums ascend in b, with one fused multiply-add a term, in the dtype of ``G``:
+    within n u of the sum of absolute terms, for n entries in the feature.  A feature without entries
+    costs nothing: its zeros are memory not yet touched.
+    """
+    dtype = G.dtype
+    D = len(transpose.starts) - 1
+    out, sums = np.zeros((D, G.shape[1]), dtype), np.zeros(D, dtype)
+    _outer(
+        shares(transpose.starts),
+        *transpose,
+        as_kernel_array(values, dtype),
+        as_kernel_array(G, dtype),
+        out,
+        sums,
+    )
+    return out, sums
+
+
+@kernel
+def _outer(firsts, starts, rows, entries, values, G, out, sums):
+    O = G.shape[1]  # noqa: E741
+    for share in prange(len(firsts) - 1):
+        for j in range(firsts[share], firsts[share + 1]):
+            for n in range(starts[j], starts[j + 1]):
+                b, value = rows[n], values[entries[n]]
+                sums[j] += value
+                for o in range(O):
+                    out[j, o] = fma(value, G[b, o], out[j, o])
+
+
+def entry_dots(matrix, G, W):
+    """Return ``(G @ W.T)`` at the entries of a sparse matrix (B, D), as values (nnz,).
+
+    ``G`` is (B, O) and ``W`` (D, O).  Each is a float64 dot product in lane order (see ``vector``),
+    rounded once to the dtype of ``W``.
+    """
+    dtype = W.dtype
+    out = np.empty(len(matrix.indices), dtype)
+    indptr, indices = (as_kernel_array(a, np.int32) for a in (matrix.indptr, matrix.indices))
+    _dots(
+        shares(indptr), indptr, indices, as_kernel_array(G, dtype), as_kernel_array(W, dtype), out
+    )
+    return out
+
+
+@kernel
+def _dots(firsts, indptr, indices, G, W, out):
+    O = G.shape[1]  # noqa: E741
+    whole = O - O % LANES
+    for share in prange(len(firsts) - 1):
+        for b in range(firsts[share], firsts[share + 1]):
+            last = indptr[b + 1] - 1
+            # Four at a time, to hide the latency of an addition; past the end, the last again.
+            for n in range(indptr[b], indptr[b + 1], 4):
+                n1, n2, n3 = min(n + 1, last), min(n + 2, last), min(n + 3, last)
+                j0, j1, j2, j3 = indices[n], indices[n1], indices[n2], indices[n3]
+                a0, a1, a2, a3 = zeros(), zeros(), zeros(), zeros()
+                for o in range(0, whole, LANES):
+                    g = load(G, b, o)
+                    a0 = fma(g, load(W, j0, o), a0)
+                    a1 = fma(g, load(W, j1, o), a1)
+                    a2 = fma(g, load(W, j2, o), a2)
+                    a3 = fma(g, load(W, j3, o), a3)
+                if whole < O:
+                    g = load_tail(G, b, whole)
+                    a0 = fma(g, load_tail(W, j0, whole), a0)
+                    a1 = fma(g, load_tail(W, j1, whole), a1)
+                    a2 = fma(g, load_tail(W, j2, whole), a2)
+                    a3 = fma(g, load_tail(W, j3, whole), a3)
+                out[n] = lane_sum(a0)
+                out[n1] = lane_sum(a1)
+                out[n2] = lane_sum(a2)
+                out[n3] = lane_sum(a3)

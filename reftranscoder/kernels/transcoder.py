@@ -1,0 +1,79 @@
+"""The whole transcoder, in the order of ``reference/transcoder.py``, where the chain rule stands."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..sparse import Sparse
+from .affine import affine_backward
+from .decode import decode_backward, decode_forward
+from .encode import encode_forward
+from .l1 import l1_backward, l1_forward
+from .mse import mse_backward, mse_forward
+from .skip import skip_backward, skip_forward
+
+
+class Forward(NamedTuple):
+    """What `transcoder_forward` returns."""
+
+    pre: None  # dense (B, D) arrays are not made here: `affine_forward` and
+    pre_acts: None  # `affine_relu_forward` return them
+    hidden: Sparse  # (B, D)
+    reconstruction: np.ndarray  # (B, O)
+
+
+class Backward(NamedTuple):
+    """What `transcoder_backward` returns, in the order in which it is computed."""
+
+    d_reconstruction: np.ndarray  # (B, O)
+    d_hidden: Sparse  # (B, D), at the entries of hidden
+    d_pre: Sparse  # (B, D), at the entries of hidden
+    dW_dec: np.ndarray  # (D, O)
+    db_dec: np.ndarray  # (O,)
+    dW_skip: np.ndarray | None  # (O, I), or None without a skip connection
+    dW_enc: np.ndarray  # (D, I)
+    db_enc: np.ndarray  # (D,)
+    dx: np.ndarray  # (B, I)
+
+
+def transcoder_forward(
+    x, W_enc, b_enc, W_dec, b_dec, W_skip=None, *, top_k, activation="topk", ties="lowest_index"
+):
+    """Return a `Forward` of ``x`` (B, I), without any (B, D) array."""
+    hidden = encode_forward(x, W_enc, b_enc, top_k=top_k, activation=activation, ties=ties)
+    reconstruction = decode_forward(hidden, W_dec, b_dec)
+    if W_skip is not None:
+        reconstruction += skip_forward(x, W_skip)
+    return Forward(None, None, hidden, reconstruction)
+
+
+def transcoder_loss(target, reconstruction, hidden, l1_coeff):
+    """Return the loss, a float64 scalar, of ``target``, ``reconstruction`` (B, O) and ``hidden``."""
+    return mse_forward(target, reconstruction) + l1_forward(hidden, l1_coeff)
+
+
+def transcoder_backward(
+    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk"
+):
+    """Return a `Backward`; of ``forward``, only ``hidden`` and ``reconstruction`` are looked at.
+
+    Whatever the ``activation``, an entry is stored where its pre-activation is positive and kept, and
+    there its derivative is 1: d_pre is d_hidden.
+    """
+    hidden, reconstruction = forward.hidden, forward.reconstruction
+
+    d_reconstruction = mse_backward(target, reconstruction)
+    d_hidden, dW_dec, db_dec = decode_backward(d_reconstruction, hidden, W_dec)
+    d_hidden = hidden.with_values(d_hidden.values + l1_backward(hidden, l1_coeff).values)
+    d_pre = d_hidden
+    dx, dW_enc, db_enc = affine_backward(d_pre, x, W_enc)
+
+    dW_skip = None
+    if W_skip is not None:
+        dx_skip, dW_skip = skip_backward(d_reconstruction, x, W_skip)
+        dx += dx_skip
+    return Backward(
+        d_reconstruction, d_hidden, d_pre, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx
+    )
