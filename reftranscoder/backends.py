@@ -46,6 +46,10 @@ def backend_for(name: str, config: TranscoderConfig, params: Params) -> Backend:
     return BACKENDS[name](config, params)
 
 
+def _selection(config: TranscoderConfig) -> dict[str, Any]:
+    return {"top_k": config.top_k, "activation": config.activation, "ties": config.ties}
+
+
 class ReferenceBackend:
     """`reftranscoder.reference` in float64 or wider, each result rounded once to the parameters'
     dtype."""
@@ -54,15 +58,13 @@ class ReferenceBackend:
         self.dtype = params.dtype
         self.wide = np.result_type(params.dtype, np.float64)
         self.arrays = {name: a.astype(self.wide, copy=False) for name, a in params.arrays().items()}
-        self.selection = {
-            "top_k": config.top_k,
-            "activation": config.activation,
-            "ties": config.ties,
-        }
+        self.config = config
 
     def encode(self, x: np.ndarray) -> Sparse:
         W_enc, b_enc = self.arrays["W_enc"], self.arrays["b_enc"]
-        hidden = reference.encode_forward(x.astype(self.wide), W_enc, b_enc, **self.selection)
+        hidden = reference.encode_forward(
+            x.astype(self.wide), W_enc, b_enc, **_selection(self.config)
+        )
         return self._rounded({"hidden": hidden})["hidden"]
 
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
@@ -92,12 +94,12 @@ class ReferenceBackend:
             self.arrays["W_dec"],
             self.arrays.get("W_skip"),
             l1_coeff=l1_coeff,
-            activation=self.selection["activation"],
+            activation=self.config.activation,
         )
         return self._rounded({"loss": loss} | gradients._asdict())
 
     def _forward(self, x: np.ndarray) -> reference.Forward:
-        return reference.transcoder_forward(x, **self.arrays, **self.selection)
+        return reference.transcoder_forward(x, **self.arrays, **_selection(self.config))
 
     def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
         with np.errstate(over="ignore", under="ignore"):
@@ -114,38 +116,39 @@ class KernelsBackend:
         from . import kernels
 
         self.kernels = kernels
+        self.config = config
         self.dtype = params.dtype
         self.arrays = params.arrays()
-        self.selection = {
-            "top_k": config.top_k,
-            "activation": config.activation,
-            "ties": config.ties,
-        }
 
     def encode(self, x: np.ndarray) -> Sparse:
         W_enc, b_enc = self.arrays["W_enc"], self.arrays["b_enc"]
-        return self.kernels.encode_forward(self._in(x), W_enc, b_enc, **self.selection)
+        return self.kernels.encode_forward(x, W_enc, b_enc, **_selection(self.config))
 
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
         W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
         reconstruction = self.kernels.decode_forward(hidden, W_dec, b_dec)
         if x is not None and "W_skip" in self.arrays:
-            reconstruction += self.kernels.skip_forward(self._in(x), self.arrays["W_skip"])
+            reconstruction += self.kernels.skip_forward(x, self.arrays["W_skip"])
         return reconstruction
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         return self.decode(self.encode(x), x)
 
     def forward(self, x: np.ndarray) -> dict[str, Any]:
-        forward = self.kernels.transcoder_forward(self._in(x), **self.arrays, **self.selection)
-        stages = forward._asdict()
+        # The dense p that `encode` never keeps, and the same selection from it.
+        pre = self.kernels.affine_forward(x, self.arrays["W_enc"], self.arrays["b_enc"])
+        pre_acts = np.where(pre <= 0, 0, pre)
+        config = self.config
+        hidden = self.kernels.topk_forward(pre_acts, config.top_k, config.ties).astype(self.dtype)
         with np.errstate(over="ignore", under="ignore"):
-            for name in ("pre", "pre_acts"):
-                stages[name] = stages[name].astype(self.dtype, copy=False)
-        return stages
+            return {
+                "pre": pre.astype(self.dtype, copy=False),
+                "pre_acts": pre_acts.astype(self.dtype, copy=False),
+                "hidden": hidden,
+                "reconstruction": self.decode(hidden, x),
+            }
 
     def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
-        x, target = self._in(x), self._in(target)
         hidden = self.encode(x)
         reconstruction = self.decode(hidden, x)
         loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
@@ -157,13 +160,10 @@ class KernelsBackend:
             self.arrays["W_dec"],
             self.arrays.get("W_skip"),
             l1_coeff=l1_coeff,
-            activation=self.selection["activation"],
+            activation=self.config.activation,
         )
         stages = {"loss": self.dtype.type(loss)} | gradients._asdict()
         return {name: stage for name, stage in stages.items() if stage is not None}
-
-    def _in(self, array: np.ndarray) -> np.ndarray:
-        return self.kernels.as_kernel_array(array, self.dtype)
 
 
 BACKENDS = {"kernels": KernelsBackend, "reference": ReferenceBackend}

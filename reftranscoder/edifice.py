@@ -138,9 +138,8 @@ def loss(
         dense = hidden.astype(wide).dense()
         arrays = (target.astype(wide), reconstruction.astype(wide), dense)
     else:
-        from .kernels import as_kernel_array, transcoder_loss
+        from .kernels import transcoder_loss
 
         wide = np.result_type(dtype, np.float32)
-        target, reconstruction = (as_kernel_array(a, wide) for a in (target, reconstruction))
-        arrays = (target, reconstruction, hidden.astype(wide))
+        arrays = (target.astype(wide), reconstruction.astype(wide), hidden.astype(wide))
     return dtype.type(transcoder_loss(*arrays, l1_coeff))
