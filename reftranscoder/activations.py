@@ -1,9 +1,9 @@
 """Activations on disk or in memory, read a block at a time: what a transcoder is trained on.
 
 A ``.npy`` file (N, I) is memory-mapped: only the rows that are asked for are read, and become
-float32 on the way.  In a file of sequences of equal length, row ``r`` is token ``r %
-sequence_length`` of sequence ``r // sequence_length``; ``drop_position`` leaves that token of each
-sequence out (the first one's activations are often outliers).
+float32 on the way.  In a file of sequences of equal length, row ``r`` is the token at position
+``r % sequence_length`` of sequence ``r // sequence_length``; ``drop_position`` leaves the token at
+that position of each sequence out (the first one's activations are often outliers).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Activations:
         """
         places = self.place(indices)
         block = _widened(self._array[places])
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             result = block.astype(self.dtype, order="C", copy=False)
         if self._check_finite:
             finite = np.isfinite(result)
@@ -266,7 +266,7 @@ def _header(path: Path) -> tuple[np.dtype, tuple[int, ...], bool, int]:
                 raise ValueError(f"of version {version}")
             shape, fortran, dtype = readers[version](file)
             return dtype, shape, fortran, file.tell()
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:
+    except Exception as error:  # whatever NumPy stumbles over, the file is at fault
         reason = " ".join(str(error).split())
         raise FileError(path, f"its header makes no sense: {reason}", "Make it again.") from error
 
@@ -275,7 +275,7 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) != 2:
         hints = {1: "One row: x[None, :].", 3: "Join sequences: x.reshape(-1, x.shape[-1])."}
         raise ShapeError(name, "(any, any)", shape, hints.get(len(shape), ""), "(rows, columns)")
-    if 0 in shape:
+    if min(shape) < 1:
         raise ShapeError(name, "without an empty axis", shape)
 
 

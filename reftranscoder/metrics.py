@@ -16,8 +16,8 @@ one.
 sparsify also count a feature that was selected with value zero as having fired, OpenAI's code only
 one above 0.001, and Edifice wants a running mean of the firing rate above 0.001.
 
-Sums are taken in float64 in one pass over blocks of rows, with each block's squares about its own
-mean, so that a large mean does not swallow the variance.
+Sums are taken in float64 in one pass over blocks of rows, after moving the origin near the data and
+with each block's squares about its own mean, so that a large mean does not swallow the variance.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class Evaluation:
         self._given_mean = None if mean is None else _vector(mean)
         self._rows = 0
         self._columns = 0
-        self._mean: np.ndarray | float = 0.0  # (O,) of the rows so far
+        self._origin: np.ndarray | None = None  # (O,) any point near the data
+        self._mean: np.ndarray | float = 0.0  # (O,) of the rows so far, less the origin
         self._squares = 0.0  # of target - mean
         self._errors = 0.0  # squares of target - reconstruction
         self._counts: np.ndarray | None = None  # (D,) rows in which each feature is active
@@ -126,6 +127,9 @@ class Evaluation:
         if self._given_mean is not None:
             self._squares += float(np.square(y - self._given_mean).sum())
         else:
+            if self._origin is None:
+                self._origin = y.mean(axis=0)
+            y = y - self._origin
             # Squares about two means become squares about their common one: Chan, Golub and LeVeque
             # (1983), "Algorithms for computing the sample variance", The American Statistician 37.
             mean = y.mean(axis=0)
