@@ -25,11 +25,11 @@ def encode_forward(x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_in
     D, I = W_enc.shape  # noqa: E741
     kept = ACTIVATIONS[activation](top_k, D)
     blocks = []
-    pre_acts = None
+    pre_acts = np.empty((0, D))
     for rows in row_blocks(len(x), D, I):
-        if pre_acts is None:
-            pre_acts = np.empty((rows.stop, D))
-        block = pre_acts[: rows.stop - rows.start]
-        affine_block(x[rows], W_enc, b_enc, True, block)
-        blocks.append(select_block(block, kept, ties, x.dtype))
-    return joined(blocks, (len(x), D), x.dtype)
+        size = rows.stop - rows.start
+        if len(pre_acts) < size:
+            pre_acts = np.empty((size, D))
+        affine_block(x[rows], W_enc, b_enc, True, pre_acts[:size])
+        blocks.append(select_block(pre_acts[:size], kept, ties).astype(x.dtype))
+    return joined(blocks, D).astype(x.dtype)

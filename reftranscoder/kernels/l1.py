@@ -41,5 +41,5 @@ def _sums(firsts, indptr, values, sums):
         for b in range(firsts[share], firsts[share + 1]):
             total = 0.0
             for n in range(indptr[b], indptr[b + 1]):
-                total += abs(values[n])
+                total += np.float64(abs(values[n]))
             sums[b] = total

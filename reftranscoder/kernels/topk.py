@@ -16,37 +16,43 @@ def topk_forward(pre_acts, top_k, ties="lowest_index"):
 
     Values are moved, not computed: exact.  Zeros are never stored.
     """
-    D = pre_acts.shape[1]
-    blocks = [
-        select_block(pre_acts[rows], top_k, ties, pre_acts.dtype)
-        for rows in row_blocks(len(pre_acts), D)
-    ]
-    return joined(blocks, pre_acts.shape, pre_acts.dtype)
+    B, D = pre_acts.shape
+    blocks = [select_block(pre_acts[rows], top_k, ties) for rows in row_blocks(B, D)]
+    return joined(blocks, D).astype(pre_acts.dtype)
 
 
-def select_block(pre_acts, top_k, ties, dtype):
-    """Select in a block of rows; return counts (B,), indices (nnz,) and values (nnz,) of ``dtype``.
-
-    A value is rounded once to ``dtype``, after it was selected; if that gives zero it is not stored.
-    """
+def select_block(pre_acts, top_k, ties):
+    """Return `topk_forward` of a block of rows, float64."""
+    pre_acts = as_kernel_array(pre_acts, np.float64)
     B, D = pre_acts.shape
     counts = np.empty(B, np.int64)
-    indices, values = np.empty((B, D), np.int32), np.empty((B, D), dtype)
-    _select(as_kernel_array(pre_acts, np.float64), top_k, ties == "keep_all", counts, indices, values)
+    # Only the first few entries of a row are ever touched, and memory not touched is not used.
+    indices, values = np.empty((B, D), np.int32), np.empty((B, D))
+    _select(pre_acts, top_k, ties == "keep_all", counts, indices, values)
     widest = counts.max(initial=0)
     stored = np.arange(widest) < counts[:, None]
-    return counts, indices[:, :widest][stored], values[:, :widest][stored]
+    indices, values = indices[:, :widest][stored], values[:, :widest][stored]
+    return Sparse(row_starts(counts), indices, values, (B, D))
 
 
-def joined(blocks, shape, dtype):
-    """Return the `Sparse` of ``shape`` whose rows are those of the blocks of `select_block`."""
-    none = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, dtype)
-    counts, indices, values = (np.concatenate(parts) for parts in zip(none, *blocks))
-    return Sparse(row_starts(counts), indices, values, shape)
+def joined(blocks, D):
+    """Return the `Sparse` (B, D) of all rows of ``blocks``, a list of `Sparse`, in their order."""
+    if not blocks:
+        return Sparse.from_dense(np.empty((0, D)))
+    counts = np.concatenate([np.diff(block.indptr) for block in blocks])
+    indices = np.concatenate([block.indices for block in blocks])
+    values = np.concatenate([block.values for block in blocks])
+    return Sparse(row_starts(counts), indices, values, (len(counts), D))
 
 
 @routine
-def compare(value, kth):
+def _kth_largest(scores, k):
+    place = len(scores) - k
+    return scores[np.argpartition(scores, place)[place]]
+
+
+@routine
+def _compare(value, kth):
     """1, 0 or -1: whether ``value`` ranks above, with or below ``kth``; NaN is above every number."""
     above = value > kth or (value != value and kth == kth)
     below = value < kth or (kth != kth and value == value)
@@ -65,23 +71,22 @@ def _select(p, top_k, keep_all, counts, indices, values):
             positive += not p[b, d] <= 0
             zero += p[b, d] == 0
         if positive >= top_k:
-            place = positive - top_k
-            kth = scores[np.argpartition(scores[:positive], place)[place]]
+            kth = _kth_largest(scores[:positive], top_k)
         elif positive + zero >= top_k:
             kth = 0.0
         else:
-            place = D - top_k
-            kth = p[b, np.argpartition(p[b], place)[place]]
+            scores[:] = p[b]
+            kth = _kth_largest(scores, top_k)
 
         ties = top_k
         for d in range(D):
-            ties -= compare(p[b, d], kth) > 0
+            ties -= _compare(p[b, d], kth) > 0
         count = 0
         for d in range(D):
-            rank = compare(p[b, d], kth)
+            rank = _compare(p[b, d], kth)
             ties -= rank == 0
             if rank > 0 or (rank == 0 and (keep_all or ties >= 0)):
-                values[b, count] = p[b, d]
                 indices[b, count] = d
-                count += values[b, count] != 0
+                values[b, count] = p[b, d]
+                count += p[b, d] != 0
         counts[b] = count
