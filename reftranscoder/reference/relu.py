@@ -4,11 +4,11 @@
 
 Its derivative is 1 where pre > 0 and 0 where pre < 0, hence::
 
-    d_pre[b, d]     =  d_pre_acts[b, d]  where pre[b, d] > 0,  else 0                     (R2)
+    d_pre[b, d]     =  0  where pre[b, d] <= 0,  else d_pre_acts[b, d]                    (R2)
 
-**Convention.** At pre = 0 there is no derivative; ReLU'(0) = 0 here.  Both zeros give +0, and NaN
-stays NaN: it is not less than or equal to zero.  A complex number, which only a complex step makes,
-is judged by its real part.
+**Convention.** At pre = 0 there is no derivative; ReLU'(0) = 0 here.  Both zeros give +0, and NaN,
+which is not less than or equal to zero, passes both ways.  A complex number, which only a complex
+step makes, is judged by its real part.
 """
 
 from __future__ import annotations
@@ -23,4 +23,4 @@ def relu_forward(pre):
 
 def relu_backward(d_pre_acts, pre):
     """Return ``d_pre`` (B, D), given ``d_pre_acts`` (B, D) and the ``pre`` (B, D) it came from."""
-    return np.where(pre.real > 0, d_pre_acts, 0)  # (R2)
+    return np.where(pre.real <= 0, 0, d_pre_acts)  # (R2)

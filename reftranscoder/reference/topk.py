@@ -32,7 +32,7 @@ def topk_forward(pre_acts, top_k, ties="lowest_index"):
     descending = D - 1 - ascending[:, ::-1]  # (B, D)
     if ties == "keep_all":
         kth = np.take_along_axis(pre_acts.real, descending[:, top_k - 1 : top_k], axis=1)  # (B, 1)
-        kept = ~(pre_acts.real < kth)  # >=, but for NaN, which is kept as well
+        kept = (pre_acts.real >= kth) | (pre_acts != pre_acts)  # NaN is above every kth
     else:
         kept = np.zeros(pre_acts.shape, dtype=bool)
         np.put_along_axis(kept, descending[:, :top_k], True, axis=1)
