@@ -416,7 +416,7 @@ SPOILED_META = {
     "another's": (lambda meta: meta | {"format": "pt"}, "not what reftranscoder writes"),
     "a later version": (
         lambda meta: meta | {"version": 2},
-        "version 2, .*reads version 1.*Upgrade",
+        "version 2, .* reads version 1.*Upgrade",
     ),
     "no version": (lambda meta: meta | {"version": None}, "version None"),
     "config a list": (lambda meta: meta | {"config": [1]}, "its config must hold"),

@@ -77,14 +77,14 @@ def sum_bound(y, y_hat, blocks):
 
     Let M be the largest magnitude, n the number of entries and B that of rows.
 
-    Errors: a difference, at most 2 M, rounds by 2 M u; its square then by 2 (2 M) (2 M u) + 4 M**2 u
-    = 12 M**2 u; a sum of n such by n u of its value, 4 n M**2.
+    Errors: a difference, at most 2 M, rounds by 2 M u; its square then by 2 (2 M) (2 M u) + 4
+    M**2 u = 12 M**2 u; a sum of n such by n u of its value, 4 n M**2.
 
-    Squares: an entry less the origin, at most 2 M, rounds by 2 M u.  A mean of B rows then rounds by
-    2 (B + 1) M u, and by 4 roundings of at most 4 M for each block that joins.  An entry less its
-    mean, at most 4 M, is off by the sum of these and 4 M u; its square by 8 M times that and
-    16 M**2 u; the sum of n such by n u of 16 n M**2.  A join adds n shift**2, at most 16 n M**2, with 5
-    roundings, where the shift is off by two means.
+    Squares: an entry less the origin, at most 2 M, rounds by 2 M u.  A mean of B rows then rounds
+    by 2 (B + 1) M u, and by 4 roundings of at most 4 M for each block that joins.  An entry less
+    its mean, at most 4 M, is off by the sum of these and 4 M u; its square by 8 M times that and
+    16 M**2 u; the sum of n such by n u of 16 n M**2.  A join adds n shift**2, at most 16 n M**2,
+    with 5 roundings, where the shift is off by two means.
     """
     M = Fraction(max(np.abs(y).max(), np.abs(y_hat).max()))
     n, B = y.size, len(y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,11 @@ _PICKLED = (
 def save(transcoder: Transcoder, path: Path, *, force: bool) -> None:
     """Write ``path``.  Equal transcoders give equal bytes: no date is stored."""
     entries = {**transcoder.params.arrays(), META: np.array(meta_of(transcoder))}
-    with atomic_write(path, force=force) as file:
-        np.savez(file, **entries)
+    # np.savez of NumPy 2.0 leaves a full disk to be found out by the garbage collector.
+    with atomic_write(path, force=force) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in entries.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def load(path: Path) -> Transcoder:
