@@ -1,0 +1,209 @@
+"""README.rst says nothing that is not so: its code runs, its map is the package, its links lead
+somewhere, and docutils reads it, as every .rst here, without a warning.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import docutils.core
+import numpy as np
+import pytest
+from docutils import nodes
+
+import reftranscoder as rt
+
+PACKAGE = Path(rt.__file__).parent
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
+RST = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *sorted(PACKAGE.rglob("*.rst"))]
+
+
+def parsed(text: str, warnings: io.StringIO | None = None) -> nodes.document:
+    settings = {
+        "report_level": 1,
+        "halt_level": 5,
+        "syntax_highlight": "none",
+        "warning_stream": warnings or io.StringIO(),
+    }
+    return docutils.core.publish_doctree(text, settings_overrides=settings)
+
+
+def blocks(title: str) -> list[str]:
+    """The literal blocks of the section of README.rst called ``title``."""
+    for section in parsed(README).findall(nodes.section):
+        if section.next_node(nodes.title).astext() == title:
+            return [block.astext() for block in section.findall(nodes.literal_block)]
+    raise KeyError(title)
+
+
+@pytest.mark.parametrize("path", RST, ids=lambda path: path.name)
+def test_docutils_reads_it_without_a_warning(path):
+    warnings = io.StringIO()
+    parsed(path.read_text(encoding="utf-8"), warnings)
+    assert warnings.getvalue() == ""
+
+
+def test_docutils_would_have_warned():
+    warnings = io.StringIO()
+    parsed("Title\n====\n\nA `link_ to nowhere.\n", warnings)
+    assert "Title underline too short" in warnings.getvalue()
+
+
+def test_there_are_two_commands_and_the_last_runs_the_tests():
+    (block,) = blocks("Two commands")
+    demo, tests = block.splitlines()
+    assert demo.startswith("python3 -m venv ") and demo.endswith("reftranscoder demo")
+    assert tests.startswith("python3 -m venv ") and tests.endswith("pytest")
+    # .ci/run finds its commands by how they start.
+    assert re.findall(r"^ *python3 -m venv", README, re.M) == ["    python3 -m venv"] * 2
+
+
+def test_ten_lines(tmp_path, monkeypatch):
+    (code,) = blocks("Ten lines")
+    assert len([line for line in code.splitlines() if line]) <= 10
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+
+    x, hidden, y_hat = names["x"], names["hidden"], names["y_hat"]
+    tc, grads, formula = names["tc"], names["grads"], names["formula"]
+    assert x.shape == names["target"].shape == y_hat.shape == (8192, 576)
+    assert hidden.shape == (8192, 1024)
+    assert hidden.getnnz(axis=1).max() == 16
+    assert np.array_equal(y_hat, tc.decode(hidden))
+    assert grads.W_enc.shape == tc.params.W_enc.shape
+    assert formula.shape == hidden.shape
+    assert np.array_equal(rt.load("transcoder.npz")(x[:8]), y_hat[:8])
+
+
+def integers(*shape: int) -> np.ndarray:
+    """Small whole numbers: sums of their products are exact in whatever order they are taken."""
+    rng = np.random.default_rng(shape)
+    return rng.integers(-3, 4, shape).astype(np.float64)
+
+
+# Powers of two, so that means are exact as well.
+B, I, D, O, K = 16, 8, 64, 4, 4
+RELU, TOP_K = "relu", "top_k"
+
+
+def plain(W_enc, b_enc, W_dec, b_dec, select, W_skip=None, O=O):  # noqa: E741
+    """What any of these libraries computes, straight from the formula: x, hidden, reconstruction."""
+    x = integers(B, I)
+    hidden = np.maximum(x @ W_enc.T + b_enc, 0)
+    if select != RELU:
+        order = np.argsort(-hidden, axis=1, kind="stable")
+        kth = np.take_along_axis(hidden, order[:, K - 1 : K], axis=1)
+        if select == TOP_K:
+            kept = np.zeros(hidden.shape, dtype=bool)
+            np.put_along_axis(kept, order[:, :K], True, axis=1)
+            assert (kept != (hidden >= kth)).any(), "a tie at the K-th place must occur"
+        else:
+            kept = hidden >= kth
+        hidden = np.where(kept, hidden, 0)
+    reconstruction = hidden @ W_dec + b_dec
+    return x, hidden, reconstruction if W_skip is None else reconstruction + x @ W_skip.T
+
+
+def edifice():
+    kernel_enc, kernel_dec = integers(I, D), integers(D, O)
+    state = {
+        "transcoder_encoder": {"kernel": kernel_enc, "bias": integers(D)},
+        "transcoder_decoder": {"kernel": kernel_dec, "bias": integers(O)},
+    }
+    biases = state["transcoder_encoder"]["bias"], state["transcoder_decoder"]["bias"]
+    return state, plain(kernel_enc.T, biases[0], kernel_dec, biases[1], "keep_all")
+
+
+def saelens():
+    state = {"W_enc": integers(I, D), "b_enc": integers(D), "W_dec": integers(D, O)}
+    state |= {"b_dec": integers(O), "W_skip": integers(O, I)}
+    arrays = state["W_enc"].T, state["b_enc"], state["W_dec"], state["b_dec"]
+    return state, plain(*arrays, RELU, state["W_skip"])
+
+
+def sparsify():
+    state = {"encoder.weight": integers(D, I), "encoder.bias": integers(D)}
+    state |= {"W_dec": integers(D, I), "b_dec": integers(I), "W_skip": integers(I, I)}
+    *arrays, W_skip = state.values()
+    return state, plain(*arrays, TOP_K, W_skip)
+
+
+def dictionary_learning():
+    state = {"encoder.weight": integers(D, I), "encoder.bias": integers(D), "k": np.int32(K)}
+    state |= {"decoder.weight": integers(I, D), "b_dec": integers(I)}
+    W_enc, b_dec = state["encoder.weight"], state["b_dec"]
+    x = integers(B, I)
+    # It subtracts b_dec from x: here that stands in the product, x - b_dec against x.
+    _, hidden, reconstruction = plain(
+        W_enc, (x - b_dec) @ W_enc.T - x @ W_enc.T + state["encoder.bias"],
+        state["decoder.weight"].T, b_dec, TOP_K,
+    )  # fmt: skip
+    return state, (x, hidden, reconstruction)
+
+
+def pytorch():
+    state = {"encoder.weight": integers(D, I), "encoder.bias": integers(D)}
+    state |= {"decoder.weight": integers(O, D), "decoder.bias": integers(O)}
+    W_enc, b_enc, decoder, b_dec = state.values()
+    return state, plain(W_enc, b_enc, decoder.T, b_dec, TOP_K)
+
+
+LIBRARIES = {
+    "Edifice": edifice,
+    "SAELens": saelens,
+    "sparsify": sparsify,
+    "dictionary_learning": dictionary_learning,
+    "PyTorch": pytorch,
+}
+
+
+@pytest.mark.parametrize("title", LIBRARIES)
+def test_coming_from(title):
+    (code,) = blocks(title)
+    state, (x, hidden, reconstruction) = LIBRARIES[title]()
+    target = integers(*reconstruction.shape, 1)[..., 0]
+    names = {"rt": rt, "state": state, "cfg": {"k": K}, "x": x, "target": target}
+    names |= {"hidden_acts": hidden, "reconstruction": reconstruction}
+    exec(code.replace("top_k=32", f"top_k={K}"), names)
+
+    tc = names["tc"]
+    for backend in ("kernels", "reference"):
+        assert np.array_equal(tc.encode(x, backend=backend).toarray(), hidden)
+        assert np.array_equal(tc(x, backend=backend), reconstruction)
+
+    error = reconstruction - (x if title == "dictionary_learning" else target)
+    if title == "Edifice":
+        want = np.mean(error**2) + 1e-3 * np.mean(np.abs(hidden))
+    elif title == "sparsify":
+        want = np.sum(error**2) / np.sum((target - target.mean(axis=0)) ** 2)
+    elif title == "PyTorch":
+        want = np.mean(error**2)
+    else:
+        want = np.mean(np.sum(error**2, axis=1))
+    got = next(names[name] for name in ("loss", "mse_loss", "l2_loss", "fvu") if name in names)
+    # Every sum is exact; a coefficient, a quotient and their sum are rounded, on both sides.
+    assert abs(got - want) <= 6 * 2**-53 * want
+
+
+def test_the_map_is_the_package():
+    (block,) = blocks("The map")
+    listed = re.findall(r"^(\S+)  ", block, re.M)
+    there = [path.name + "/" * path.is_dir() for path in PACKAGE.iterdir()]
+    assert sorted(listed) == sorted(set(there) - {"__pycache__/"})
+
+
+def test_links_lead_somewhere():
+    links = [link["refuri"] for link in parsed(README).findall(nodes.reference) if "refuri" in link]
+    files = [link for link in links if "://" not in link]
+    assert files
+    assert [link for link in files if not (ROOT / link).exists()] == []
+
+
+def test_the_newest_change_is_of_this_version():
+    changes = parsed((ROOT / "CHANGELOG.rst").read_text(encoding="utf-8"))
+    titles = [section.next_node(nodes.title).astext() for section in changes.findall(nodes.section)]
+    assert titles[0] == rt.__version__
