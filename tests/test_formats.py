@@ -562,6 +562,16 @@ def test_safetensors_not_installed(tc, tmp_path, monkeypatch):
         assert "\n" not in str(caught.value)
 
 
+def test_bfloat16_without_ml_dtypes(tc, meta, tmp_path, monkeypatch):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    path = tmp_path / "model.safetensors"
+    rewrite(path, meta, {name: a.astype(bfloat16) for name, a in tc.params.arrays().items()})
+    assert load(path).params.dtype == np.float32
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(FileError, match=r"needs the package ml_dtypes, .*reftranscoder\[formats\]"):
+        load(path)
+
+
 def test_every_row_of_the_table_has_its_module():
     for row in FORMATS:
         module = __import__(f"reftranscoder.formats.{row.module}", fromlist=["load", "save"])

@@ -49,6 +49,12 @@ def test_kind(tmp_path, kind):
     assert kind_of(path) == kind
 
 
+def test_a_brace_in_the_ninth_place_is_not_yet_a_header(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"settings{}")  # eight bytes that would make a header of 10**18 bytes
+    assert kind_of(path) == "unknown"
+
+
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles_of_every_binary_protocol(tmp_path, protocol):
     path = tmp_path / "file"
