@@ -1,9 +1,9 @@
 """The speed: the operations of ``reftranscoder.reference`` as Numba kernels, under the same names.
 
-Arrays are float32 or float64, and ``hidden`` with its gradients is a `Sparse`; otherwise a caller may
-exchange one room for the other.  ReLU has no function of its own: it is fused into
-`affine_relu_forward` and `encode_forward`; nor has the backward of top-k, which at stored entries is
-the identity.  No result depends on the number of threads.
+Arrays are float32 or float64, and ``hidden`` with its gradients is a `Sparse`; otherwise a caller
+may exchange one room for the other.  ReLU has no function of its own: it is fused into
+`affine_relu_forward` and `encode_forward`; nor has the backward of top-k, which at stored entries
+is the identity.  No result depends on the number of threads.
 
 Nothing here checks its input (the door is ``reftranscoder.Transcoder``), and nothing here imports
 ``reftranscoder.reference``, which judges it.

@@ -1,4 +1,4 @@
-"""The dense layer, fused with ReLU where asked; the mathematics stands in ``reference/affine.py``."""
+"""The dense layer, and with it ReLU; the mathematics stands in ``reference/affine.py``."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def affine_relu_forward(x, W, b):
 def affine_backward(d_pre, x, W):
     """Return ``dx`` (B, I), ``dW`` (D, I) and ``db`` (D,), given ``d_pre``, a `Sparse` (B, D).
 
-    Only stored entries are touched: O(nnz I).  ``dx`` sums over ascending features, ``dW`` and ``db``
-    over ascending rows, with one fused multiply-add a term, in the dtype of ``W``: within n u of the
-    sum of absolute terms, for n stored terms.
+    Only stored entries are touched: O(nnz I).  ``dx`` sums over ascending features, ``dW`` and
+    ``db`` over ascending rows, with one fused multiply-add a term, in the dtype of ``W``: within n
+    u of the sum of absolute terms, for n stored terms.
     """
     dx = combine_rows(d_pre, W)
     dW, db = outer_rows(by_feature(d_pre), d_pre.values, as_kernel_array(x, W.dtype))
@@ -50,7 +50,7 @@ def _dense(x, W, b, rectify):
 
 def affine_block(x, W, b, rectify, out):
     """Write `affine_forward` of a block of rows to ``out``, a C-contiguous float64 array (B, D)."""
-    B, I = x.shape  # noqa: E741
+    B, I = x.shape
     padded = np.zeros((B, I + -I % LANES))
     padded[:, :I] = x
     W = as_kernel_array(W, W.dtype)
@@ -62,7 +62,7 @@ def _affine(x, W, b, rectify, out):
     # Two rows by four features at a time, so that the eight sums stay in registers.  The features
     # are widened to float64 once for all rows.  Past an edge, the last row or feature again.
     B, padded = x.shape
-    D, I = W.shape  # noqa: E741
+    D, I = W.shape
     for tile in prange((D + 3) // 4):
         j = 4 * tile
         panel = np.zeros((4, padded))

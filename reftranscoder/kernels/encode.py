@@ -18,11 +18,12 @@ ACTIVATIONS = {"topk": lambda top_k, D: top_k, "relu": lambda top_k, D: D}
 def encode_forward(x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index"):
     """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I) under ``W_enc`` (D, I), ``b_enc`` (D,).
 
-    Selection (sign, order, ties) is decided on p, the float64 sums of `affine_forward`; a kept value
-    is p rounded once to the dtype of ``x``, and is not stored where that is zero.  So a value is
-    within u |p| + (I + 1) 2^-53 of the sum of absolute terms, and a row depends on that row alone.
+    Selection (sign, order, ties) is decided on p, the float64 sums of `affine_forward`; a kept
+    value is p rounded once to the dtype of ``x``, and is not stored where that is zero.  So a
+    value is within u |p| + (I + 1) 2^-53 of the sum of absolute terms, and a row depends on that
+    row alone.
     """
-    D, I = W_enc.shape  # noqa: E741
+    D, I = W_enc.shape
     kept = ACTIVATIONS[activation](top_k, D)
     blocks = []
     pre_acts = np.empty((0, D))

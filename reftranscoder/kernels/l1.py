@@ -15,7 +15,8 @@ def l1_forward(hidden, l1_coeff):
     """Return ``l1``, a float64 scalar, of ``hidden``, a `Sparse` (B, D) with B >= 1.
 
     Absolute values are summed in float64, in ascending order within a row, then the rows' sums in
-    ascending order: within (n + B + 2) 2^-53 of itself, relatively, for n entries in the longest row.
+    ascending order: within (n + B + 2) 2^-53 of itself, relatively, for n entries in the longest
+    row.
     """
     hidden = as_kernel_sparse(hidden, hidden.values.dtype)
     B, D = hidden.shape

@@ -38,7 +38,7 @@ def in_order(partial_sums):
 
 @kernel
 def _squares(target, reconstruction, out):
-    B, O = target.shape  # noqa: E741
+    B, O = target.shape
     whole = O - O % LANES
     for b in prange(B):
         total = zeros()
@@ -53,7 +53,7 @@ def _squares(target, reconstruction, out):
 
 @kernel
 def _slopes(target, reconstruction, out):
-    B, O = target.shape  # noqa: E741
+    B, O = target.shape
     for b in prange(B):
         for o in range(O):
             error = np.float64(reconstruction[b, o]) - np.float64(target[b, o])

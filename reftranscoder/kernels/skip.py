@@ -23,8 +23,8 @@ def skip_forward(x, W_skip):
 def skip_backward(d_reconstruction, x, W_skip):
     """Return ``dx`` (B, I), this path's share, and ``dW_skip`` (O, I), given (B, O).
 
-    The sums of `affine_backward` with every entry stored: ``dx`` ascends in o, ``dW_skip`` in b, one
-    fused multiply-add a term, in the dtype of ``W_skip``.
+    The sums of `affine_backward` with every entry stored: ``dx`` ascends in o, ``dW_skip`` in b,
+    one fused multiply-add a term, in the dtype of ``W_skip``.
     """
     G = _every_entry(as_kernel_array(d_reconstruction, W_skip.dtype))
     dx = combine_rows(G, W_skip)
@@ -34,7 +34,7 @@ def skip_backward(d_reconstruction, x, W_skip):
 
 def _every_entry(dense):
     """A `Sparse` that stores all of ``dense`` (B, O), zeros too: they matter beside inf and NaN."""
-    B, O = dense.shape  # noqa: E741
+    B, O = dense.shape
     indptr = np.arange(B + 1, dtype=np.int32) * np.int32(O)
     indices = np.tile(np.arange(O, dtype=np.int32), B)
     return Sparse(indptr, indices, dense.reshape(-1), dense.shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import prange
 
@@ -12,7 +14,7 @@ from .engine.shares import row_blocks
 
 
 def topk_forward(pre_acts, top_k, ties="lowest_index"):
-    """Return ``hidden``, a `Sparse` (B, D): the ``top_k`` largest of each row of ``pre_acts`` (B, D).
+    """Return ``hidden``, a `Sparse` (B, D): the ``top_k`` largest of each row of ``pre_acts``.
 
     Values are moved, not computed: exact.  Zeros are never stored.
     """
@@ -26,9 +28,9 @@ def select_block(pre_acts, top_k, ties):
     pre_acts = as_kernel_array(pre_acts, np.float64)
     B, D = pre_acts.shape
     counts = np.empty(B, np.int64)
-    # Only the first few entries of a row are ever touched, and memory not touched is not used.
-    indices, values = np.empty((B, D), np.int32), np.empty((B, D))
-    _select(pre_acts, top_k, ties == "keep_all", counts, indices, values)
+    most = D if ties == "keep_all" else top_k
+    indices, values = np.empty((B, most), np.int32), np.empty((B, most))
+    _select(pre_acts, int(top_k), ties == "keep_all", counts, indices, values)
     widest = counts.max(initial=0)
     stored = np.arange(widest) < counts[:, None]
     indices, values = indices[:, :widest][stored], values[:, :widest][stored]
@@ -47,13 +49,24 @@ def joined(blocks, D):
 
 @routine
 def _kth_largest(scores, k):
+    # The k-th largest of a sample is at most that of all: what is below it need not be partitioned.
+    # The sample and what is left of the rest are equally long where entries come in no order.
+    sample = int(math.sqrt(len(scores) * k))
+    if sample >= 2 * k:
+        place = sample - k
+        bound = scores[np.argpartition(scores[:sample], place)[place]]
+        left = 0
+        for n in range(len(scores)):
+            scores[left] = scores[n]
+            left += not scores[n] < bound
+        scores = scores[:left]
     place = len(scores) - k
     return scores[np.argpartition(scores, place)[place]]
 
 
 @routine
 def _compare(value, kth):
-    """1, 0 or -1: whether ``value`` ranks above, with or below ``kth``; NaN is above every number."""
+    """1, 0 or -1 as ``value`` ranks above, with or below ``kth``; NaN is above all numbers."""
     above = value > kth or (value != value and kth == kth)
     below = value < kth or (kth != kth and value == value)
     return int(above) - int(below)
@@ -64,25 +77,28 @@ def _select(p, top_k, keep_all, counts, indices, values):
     B, D = p.shape
     for b in prange(B):
         scores = np.empty(D)
-        positive = zero = 0
+        positive = 0
         for d in range(D):
             # Written always, kept by counting: half the entries are positive, at random.
             scores[positive] = p[b, d]
             positive += not p[b, d] <= 0
-            zero += p[b, d] == 0
         if positive >= top_k:
             kth = _kth_largest(scores[:positive], top_k)
-        elif positive + zero >= top_k:
-            kth = 0.0
         else:
-            scores[:] = p[b]
-            kth = _kth_largest(scores, top_k)
+            # Zeros take part, though they are not stored, and negative numbers after them.
+            zero = 0
+            for d in range(D):
+                scores[d] = p[b, d]
+                zero += p[b, d] == 0
+            kth = 0.0 if positive + zero >= top_k else _kth_largest(scores, top_k)
 
         ties = top_k
         for d in range(D):
             ties -= _compare(p[b, d], kth) > 0
         count = 0
         for d in range(D):
+            if p[b, d] < kth:
+                continue
             rank = _compare(p[b, d], kth)
             ties -= rank == 0
             if rank > 0 or (rank == 0 and (keep_all or ties >= 0)):

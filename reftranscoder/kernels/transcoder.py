@@ -1,4 +1,4 @@
-"""The whole transcoder, in the order of ``reference/transcoder.py``, where the chain rule stands."""
+"""The whole transcoder, step by step as in ``reference/transcoder.py``, where it is derived."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def transcoder_forward(
 
 
 def transcoder_loss(target, reconstruction, hidden, l1_coeff):
-    """Return the loss, a float64 scalar, of ``target``, ``reconstruction`` (B, O) and ``hidden``."""
+    """Return the loss, a float64 scalar, of ``target`` and ``reconstruction`` and ``hidden``."""
     return mse_forward(target, reconstruction) + l1_forward(hidden, l1_coeff)
 
 
@@ -59,8 +59,8 @@ def transcoder_backward(
 ):
     """Return a `Backward`; of ``forward``, only ``hidden`` and ``reconstruction`` are looked at.
 
-    Whatever the ``activation``, an entry is stored where its pre-activation is positive and kept, and
-    there its derivative is 1: d_pre is d_hidden.
+    Whatever the ``activation``, an entry is stored where its pre-activation is positive and kept,
+    and there its derivative is 1: d_pre is d_hidden.
     """
     hidden, reconstruction = forward.hidden, forward.reconstruction
 

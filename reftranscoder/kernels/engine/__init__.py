@@ -1,1 +1,1 @@
-"""What the kernels stand on and what has no twin: the jit policy, the vector type, the sparse loops."""
+"""What the kernels stand on, without twins: the jit policy, the vector type, the sparse loops."""

@@ -1,8 +1,8 @@
 """The form in which arrays enter a kernel: one Numba type for each dtype and number of axes.
 
 A kernel is compiled anew for every array type, and Numba tells writable from read-only, contiguous
-from strided, aligned from unaligned.  What comes through here has one type, so that nothing compiles
-twice; and no kernel can write to an input.
+from strided, aligned from unaligned.  What comes through here has one type, so that nothing
+compiles twice; and no kernel can write to an input.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ...sparse import Sparse
 
 
 def as_kernel_array(array, dtype):
-    """Return ``array`` as a read-only, C-contiguous, aligned view of ``dtype``; a copy where needed."""
+    """Return ``array`` in that form, as ``dtype``: a read-only view, of a copy where needed."""
     view = np.require(np.asarray(array), dtype, ["C", "A"]).view()
     view.flags.writeable = False
     return view

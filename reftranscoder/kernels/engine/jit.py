@@ -1,10 +1,11 @@
 """The one policy by which every kernel is compiled, kept on disk, and announced.
 
-Numba keeps compiled code under a stamp of the caller's own file, so that an edited callee in another
-file is served stale.  Here the stamp is a digest of every source file of ``kernels/`` and of the
-versions that compiled code depends on; and every signature is a file of its own, replaced whole, so
-that processes that start together cannot mix each other's results.  The folder is the one Numba
-would choose: ``NUMBA_CACHE_DIR``, else the package's ``__pycache__``, else the user's cache folder.
+Numba keeps compiled code under a stamp of the caller's own file, so that an edited callee in
+another file is served stale.  Here the stamp is a digest of every source file of ``kernels/`` and
+of the versions that compiled code depends on; and every signature is a file of its own, replaced
+whole, so that processes that start together cannot mix each other's results.  The folder is the
+one Numba would choose: ``NUMBA_CACHE_DIR``, else the package's ``__pycache__``, else the user's
+cache folder.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def serial_kernel(function):
 
 
 def routine(function):
-    """Compile ``function`` into the kernels that call it; it is kept on disk only as part of them."""
+    """Compile ``function`` into the kernels that call it, and keep it only as part of them."""
     if config.DISABLE_JIT:
         return function
     return numba.njit(fastmath=False, error_model="numpy")(function)
@@ -86,14 +87,14 @@ class _NoCache(NullCache):
 
     def load_overload(self, sig, target_context):
         _warn_once(
-            "no cache folder can be written, so that every process compiles its kernels again; "
-            "set NUMBA_CACHE_DIR to a folder that can"
+            "no folder for compiled kernels can be written, so that every process compiles them "
+            "again; set NUMBA_CACHE_DIR to one that can"
         )
-        _announce_once("for this process only")
+        _announce_once("not kept")
 
 
 class _DiskCache(NullCache):
-    """One file for each function, signature and processor, under the stamp of all of ``kernels/``."""
+    """One file for each function, signature and processor, stamped by all of ``kernels/``."""
 
     def __init__(self, function):
         self._numba = CompileResultCacheImpl(function)
@@ -115,7 +116,7 @@ class _DiskCache(NullCache):
             data = self._path(sig, target_context.codegen()).read_bytes()
             return self._numba.rebuild(target_context, pickle.loads(data))
         except Exception:  # Missing, or damaged in any of the ways that a pickle can be.
-            _announce_once(f"kept in {self._folder} for the next time")
+            _announce_once(f"kept in {self._folder}")
             return None
 
     def save_overload(self, sig, data):
@@ -176,7 +177,7 @@ _said = set()
 def _announce_once(where):
     if "compiling" not in _said:
         _said.add("compiling")
-        print(f"reftranscoder: compiling kernels for this processor, {where}.", file=sys.stderr)
+        print(f"reftranscoder: compiling for this processor, once ({where})", file=sys.stderr)
 
 
 def _warn_once(message):

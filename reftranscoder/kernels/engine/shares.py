@@ -1,4 +1,4 @@
-"""How work is divided: into blocks of rows that fit in cache, and into equal shares for the threads.
+"""How work is divided: into blocks of rows that fit in cache, and equally among the threads.
 
 Neither is seen in a result: every row of an output is made by one thread, whole.
 """
@@ -16,8 +16,8 @@ _INPUT_BYTES = 1 << 19  # of float64 inputs: half of a usual second-level cache
 _FEWEST_ROWS, _MOST_ROWS = 16, 256
 
 
-def row_blocks(B, D, I=1):  # noqa: E741
-    """Yield slices of at most 256 rows that cover ``B``: to make (B, D) pre-activations of (B, I)."""
+def row_blocks(B, D, I=1):
+    """Yield slices of at most 256 rows that cover ``B``, to make (B, D) arrays of (B, I) ones."""
     rows = min(_BLOCK_BYTES // (8 * D), _INPUT_BYTES // (8 * I), _MOST_ROWS)
     rows = max(rows - rows % 2, _FEWEST_ROWS)
     for start in range(0, B, rows):

@@ -1,7 +1,7 @@
 """The three loops that every product with a sparse matrix is one of, and its transposition.
 
-Each output row belongs to one thread, which makes the whole of every sum in it, in the order stated:
-no atomic operations, and the same bits on any number of threads.
+Each output row belongs to one thread, which makes the whole of every sum in it, in the order
+stated: no atomic operations, and the same bits on any number of threads.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def combine_rows(matrix, W, bias=None):
 
 @kernel
 def _combine(firsts, indptr, indices, values, W, bias, out):
-    O = W.shape[1]  # noqa: E741
+    O = W.shape[1]
     for share in prange(len(firsts) - 1):
         for b in range(firsts[share], firsts[share + 1]):
             for n in range(indptr[b], indptr[b + 1]):
@@ -87,8 +87,8 @@ def outer_rows(transpose, values, G):
 
     ``transpose`` is `by_feature` of the matrix and ``values`` (nnz,) are its entries, row by row;
     ``G`` is (B, O).  Sums ascend in b, with one fused multiply-add a term, in the dtype of ``G``:
-    within n u of the sum of absolute terms, for n entries in the feature.  A feature without entries
-    costs nothing: its zeros are memory not yet touched.
+    within n u of the sum of absolute terms, for n entries in the feature.  A feature without
+    entries costs nothing: its zeros are memory not yet touched.
     """
     dtype = G.dtype
     D = len(transpose.starts) - 1
@@ -106,7 +106,7 @@ def outer_rows(transpose, values, G):
 
 @kernel
 def _outer(firsts, starts, rows, entries, values, G, out, sums):
-    O = G.shape[1]  # noqa: E741
+    O = G.shape[1]
     for share in prange(len(firsts) - 1):
         for j in range(firsts[share], firsts[share + 1]):
             for n in range(starts[j], starts[j + 1]):
@@ -133,7 +133,7 @@ def entry_dots(matrix, G, W):
 
 @kernel
 def _dots(firsts, indptr, indices, G, W, out):
-    O = G.shape[1]  # noqa: E741
+    O = G.shape[1]
     whole = O - O % LANES
     for share in prange(len(firsts) - 1):
         for b in range(firsts[share], firsts[share + 1]):

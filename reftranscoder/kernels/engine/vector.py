@@ -7,8 +7,8 @@ every machine; a wider one is only faster.
 
 A dot product of n terms is: lane l takes the terms l, l + 8, ... in ascending order, one fused
 multiply-add a term, starting at +0, where terms beyond the n-th count as +0 times +0; then
-`lane_sum`.  Each lane makes ceil(n / 8) roundings and each sum passes three more, so that the result
-is within (ceil(n / 8) + 3) 2^-53 of the sum of the absolute products: less than n 2^-53 from n = 5 on.
+`lane_sum`.  No term passes more than min(n, ceil(n / 8) + 3) roundings, so that the result is
+within gamma of that number, at most n 2^-53 or so, times the sum of the absolute products.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load(array, row, column):
 
 
 def load_tail(array, row, column):
-    """The last 0 to 7 entries of a row, from ``column``; the other lanes are +0 and are not read."""
+    """The last 0 to 7 entries of a row, from ``column``; no more is read, the rest is +0."""
     tail = np.zeros(LANES)
     entries = array[row, column:]
     tail[: len(entries)] = entries
