@@ -83,7 +83,7 @@ def to_matrix(
         raise ShapeError(name, want, array.shape, hint, letters)
     if dtype is None or array.dtype == dtype:
         return array
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return array.astype(dtype)
 
 

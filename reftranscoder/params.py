@@ -99,7 +99,7 @@ def float_dtype(dtype: Any) -> np.dtype:
 
 
 def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise OptionError(name, f"one of {', '.join(choices)}", value)
 
 
@@ -126,7 +126,8 @@ class Params:
     W_skip: np.ndarray | None = None  # (O, I)
 
     def __post_init__(self) -> None:
-        given = self.arrays()
+        # Only W_skip may be absent: another None is an object, and refused as one.
+        given = {**{name: getattr(self, name) for name in _names()[:4]}, **self.arrays()}
         arrays = {name: to_array(value, name) for name, value in given.items()}
         dtype = _common_dtype(arrays, given)
         _check_shapes(arrays)
@@ -210,7 +211,7 @@ def _owned(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     fits = array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
     if fits and not array.flags.writeable and (_is_ours(array) or _is_read_only_map(array)):
         return _view(array)
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return _locked(np.array(array, dtype=dtype, order="C", copy=True, subok=False))
 
 

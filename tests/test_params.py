@@ -156,3 +156,16 @@ def test_an_option_outside_its_range_is_refused(option, value):
     sizes = {"input_size": I, "output_size": O, "dict_size": D, "top_k": 2}
     with pytest.raises(OptionError, match=f"^{option} must be"):
         TranscoderConfig(**sizes | {option: value})
+
+
+@pytest.mark.parametrize("name", ["W_enc", "b_enc", "W_dec", "b_dec"])
+def test_only_the_skip_connection_may_be_absent(arrays, name):
+    with pytest.raises(DTypeError, match=f"^{name} must hold real"):
+        Params(**arrays | {name: None})
+
+
+def test_a_signalling_nan_is_refused_without_a_warning(arrays):
+    signalling = np.full(O, 0x7F800001, np.uint32).view(np.float32)
+    wide = {name: array.astype(np.float64) for name, array in arrays.items()}
+    with pytest.raises(NonFiniteError, match="b_dec must be finite; got nan at index 0"):
+        Params(**wide | {"b_dec": signalling})
