@@ -28,8 +28,7 @@ class Activations:
     """Rows of a ``.npy`` file or of an array (N, I), converted when they are read.
 
     ``len(a)`` and ``a.shape`` count the rows that ``rows`` and ``drop_position`` leave, and indices
-    count among them; messages name the row of the file.  Every row that is read is checked for NaN
-    and infinity, unless ``check_finite`` is False.
+    count among them; messages name the row of the file.
 
     Args:
         source: the path of a ``.npy`` file of float16, bfloat16, float32 or float64; or an array.
@@ -37,6 +36,7 @@ class Activations:
         rows: ``"A:B"``, as in a slice: rows A to B - 1 of the file.  All by default.
         sequence_length, drop_position: both or neither; see above.
         dtype: of the rows that are returned.
+        check_finite: whether every row that is read is checked for NaN and infinity.
 
     Raises:
         FileError: no such file, or not a whole, C-ordered ``.npy`` file.
