@@ -92,6 +92,28 @@ class KinkError(Error, ArithmeticError):
         super().__init__(message)
 
 
+class GradientError(Error, AssertionError):
+    """A gradient that is not the derivative of its loss.
+
+    Attributes: ``block`` (what moved: the name of an array, or ``"parameters"``), ``analytic``,
+    ``numeric`` and ``tolerance`` along that direction, ``index`` (of an entry where the fault
+    shows by itself, or None).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        block: str,
+        analytic: float,
+        numeric: float,
+        tolerance: float,
+        index: tuple[int, ...] | None,
+    ):
+        self.block, self.analytic, self.numeric = block, analytic, numeric
+        self.tolerance, self.index = tolerance, index
+        super().__init__(message)
+
+
 def _rebuild(kind, args, attributes):
     error = kind.__new__(kind)
     error.args = args
