@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import builtins
 import fnmatch
+import inspect
 import re
 import subprocess
 import sys
@@ -31,7 +32,7 @@ FLOORS = (
     {"params"},
     {"kernels.engine"},
     {"reference", "kernels"},
-    {"twins", "backends"},
+    {"twins", "twin_bounds", "backends"},
     {"transcoder", "metrics", "activations"},
     {"edifice", "formats", "gradcheck", "testing"},
     {"training"},
@@ -418,6 +419,39 @@ def test_the_map_in_the_readme_shows_the_floors():
     assert {name.split(".")[0] for name in floor_of} <= {*listed, ""}
     floors = [floor_of[name] for name in listed]
     assert floors == sorted(floors, reverse=True)
+
+
+def twins_that_differ(twins, reference, kernels) -> list[str]:
+    breaches = []
+    for room in (reference, kernels):
+        functions = {name for name in room.__all__ if inspect.isfunction(getattr(room, name))}
+        breaches += sorted(functions - {twin.name for twin in twins})
+    for twin in twins:
+        if twin.kernel and inspect.signature(twin.function("reference")) != inspect.signature(
+            twin.function("kernel")
+        ):
+            breaches.append(twin.name)
+        if (twin.kernel is None) == hasattr(kernels, twin.name):
+            breaches.append(twin.name)
+    return breaches
+
+
+def test_twins_have_one_name_and_one_signature():
+    assert twins_that_differ(rt.twins.TWINS, rt.reference, rt.kernels) == []
+
+
+def test_twins_that_differ_are_found(monkeypatch):
+    def other(x, W, bias):
+        return x, W, bias
+
+    with monkeypatch.context() as planted:
+        planted.setattr(rt.kernels, "affine_forward", other)
+        assert twins_that_differ(rt.twins.TWINS, rt.reference, rt.kernels) == ["affine_forward"]
+    rest = [twin for twin in rt.twins.TWINS if twin.name != "mse_forward"]
+    assert twins_that_differ(rest, rt.reference, rt.kernels) == ["mse_forward"] * 2
+    with monkeypatch.context() as planted:
+        planted.setattr(rt.kernels, "relu_forward", other, raising=False)
+        assert twins_that_differ(rt.twins.TWINS, rt.reference, rt.kernels) == ["relu_forward"]
 
 
 def test_every_rule_has_a_planted_breach():

@@ -14,6 +14,7 @@ import pytest
 from docutils import nodes
 
 import reftranscoder as rt
+from reftranscoder.twins import TWINS
 
 PACKAGE = Path(rt.__file__).parent
 ROOT = Path(__file__).parent.parent
@@ -31,12 +32,17 @@ def parsed(text: str, warnings: io.StringIO | None = None) -> nodes.document:
     return docutils.core.publish_doctree(text, settings_overrides=settings)
 
 
-def blocks(title: str) -> list[str]:
-    """The literal blocks of the section of README.rst called ``title``."""
+def find(title: str) -> nodes.section:
+    """The section of README.rst called ``title``."""
     for section in parsed(README).findall(nodes.section):
         if section.next_node(nodes.title).astext() == title:
-            return [block.astext() for block in section.findall(nodes.literal_block)]
+            return section
     raise KeyError(title)
+
+
+def blocks(title: str) -> list[str]:
+    """The literal blocks of the section of README.rst called ``title``."""
+    return [block.astext() for block in find(title).findall(nodes.literal_block)]
 
 
 @pytest.mark.parametrize("path", RST, ids=lambda path: path.name)
@@ -72,7 +78,7 @@ def test_ten_lines(tmp_path, monkeypatch):
     tc, grads, formula = names["tc"], names["grads"], names["formula"]
     assert x.shape == names["target"].shape == y_hat.shape == (8192, 576)
     assert hidden.shape == (8192, 1024)
-    assert hidden.getnnz(axis=1).max() == 16
+    assert np.diff(hidden.indptr).max() == 16
     assert np.array_equal(y_hat, tc.decode(hidden))
     assert grads.W_enc.shape == tc.params.W_enc.shape
     assert formula.shape == hidden.shape
@@ -91,7 +97,7 @@ RELU, TOP_K = "relu", "top_k"
 
 
 def plain(W_enc, b_enc, W_dec, b_dec, select, W_skip=None, O=O):  # noqa: E741
-    """What any of these libraries computes, straight from the formula: x, hidden, reconstruction."""
+    """What any of these libraries computes, by the formula: x, hidden, reconstruction."""
     x = integers(B, I)
     hidden = np.maximum(x @ W_enc.T + b_enc, 0)
     if select != RELU:
@@ -194,6 +200,18 @@ def test_the_map_is_the_package():
     listed = re.findall(r"^(\S+)  ", block, re.M)
     there = [path.name + "/" * path.is_dir() for path in PACKAGE.iterdir()]
     assert sorted(listed) == sorted(set(there) - {"__pycache__/"})
+
+
+def test_the_pairs_are_those_of_the_table():
+    section = find("The pairs")
+    listed = {
+        item.next_node(nodes.term).astext(): item.next_node(nodes.definition).astext()
+        for item in section.findall(nodes.definition_list_item)
+    }
+    alone = "No kernel: "
+    assert listed == {
+        twin.name: ("" if twin.kernel else alone) + " ".join(twin.why.split()) for twin in TWINS
+    }
 
 
 def test_links_lead_somewhere():
