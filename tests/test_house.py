@@ -72,6 +72,8 @@ HEAVY = ["llvmlite", "matplotlib", "ml_dtypes", "numba", "safetensors", "scipy",
 
 # The documented interface of named tuples, which has underscores so as not to clash with fields.
 NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
+# What every command and script has; cli/__init__.py says what these do.
+EXPLAINED = {"add_arguments", "main", "run"}
 # Numba has no public way to say where a kernel's compiled code is kept.
 NUMBA = {"kernels.engine.jit": {"_cache"}}
 
@@ -219,12 +221,12 @@ def names_that_say_nothing(folder: Path) -> list[str]:
 
 def documented(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
     """The functions and classes in ``body`` without an underscore, and what `reftranscoder` itself
-    lists: the methods of its classes.  A ``main`` is explained by its module."""
+    lists: the methods of its classes."""
     for node in body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
             continue
         decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
-        if node.name != "main" and "property" not in decorators:
+        if node.name not in EXPLAINED and "property" not in decorators:
             yield f"{prefix}{node.name}", node
         if isinstance(node, ast.ClassDef) and node.name in rt.__all__:
             yield from documented(node.body, f"{node.name}.")
