@@ -32,6 +32,10 @@ def to_array(value: Any, name: str) -> np.ndarray:
             value = value.float()
     elif hasattr(value, "tocsr"):
         raise DTypeError(name, "scipy.sparse", f"Pass {name}.toarray().")
+    elif isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(name, "a masked array", f"Fill it first: {name}.filled(0).")
+    elif value is None:
+        raise DTypeError(name, None, "Pass an array.")
     try:
         array = np.asarray(value)
     except ValueError:
@@ -84,7 +88,12 @@ def to_matrix(
     if dtype is None or array.dtype == dtype:
         return array
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return array.astype(dtype)
+        converted = array.astype(dtype)
+    too_large = np.isinf(converted) & np.isfinite(array)
+    if too_large.any():
+        index = tuple(int(i) for i in np.argwhere(too_large)[0])
+        raise NonFiniteError(name, index, array[index], f"It is too large for {np.dtype(dtype)}.")
+    return converted
 
 
 def check_finite(array: np.ndarray, name: str, hint: str) -> None:

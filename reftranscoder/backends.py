@@ -50,6 +50,10 @@ def _selection(config: TranscoderConfig) -> dict[str, Any]:
     return {"top_k": config.top_k, "activation": config.activation, "ties": config.ties}
 
 
+#: An overflow gives inf, and what follows from it NaN, without a warning: as in the kernels.
+_quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")
+
+
 class ReferenceBackend:
     """`reftranscoder.reference` in float64 or wider, each result rounded once to the parameters'
     dtype."""
@@ -60,6 +64,7 @@ class ReferenceBackend:
         self.arrays = {name: a.astype(self.wide, copy=False) for name, a in params.arrays().items()}
         self.config = config
 
+    @_quiet
     def encode(self, x: np.ndarray) -> Sparse:
         W_enc, b_enc = self.arrays["W_enc"], self.arrays["b_enc"]
         hidden = reference.encode_forward(
@@ -67,6 +72,7 @@ class ReferenceBackend:
         )
         return self._rounded({"hidden": hidden})["hidden"]
 
+    @_quiet
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
         W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
         dense = hidden.astype(self.wide).dense()
@@ -79,9 +85,11 @@ class ReferenceBackend:
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         return self.forward(x)["reconstruction"]
 
+    @_quiet
     def forward(self, x: np.ndarray) -> dict[str, Any]:
         return self._rounded(self._forward(x.astype(self.wide))._asdict())
 
+    @_quiet
     def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
         x, target = x.astype(self.wide), target.astype(self.wide)
         forward = self._forward(x)
@@ -102,8 +110,7 @@ class ReferenceBackend:
         return reference.transcoder_forward(x, **self.arrays, **_selection(self.config))
 
     def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
-        with np.errstate(over="ignore", under="ignore"):
-            rounded = {n: s.astype(self.dtype) for n, s in stages.items() if s is not None}
+        rounded = {n: s.astype(self.dtype) for n, s in stages.items() if s is not None}
         if "hidden" in rounded:
             rounded["hidden"] = Sparse.from_dense(rounded["hidden"])
         return rounded

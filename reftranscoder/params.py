@@ -79,7 +79,7 @@ def positive_integer(name: str, value: Any) -> int:
 def finite_number(name: str, value: Any) -> float:
     """Return ``value`` as a float.  Raise `OptionError` unless it is finite and not negative."""
     try:
-        number = float(value)
+        number = -1.0 if isinstance(value, (bool, np.bool_)) else float(value)
     except (TypeError, ValueError):
         number = -1.0
     if not 0 <= number < float("inf"):
@@ -145,8 +145,8 @@ class Params:
         b_dec: np.ndarray,
         W_skip: np.ndarray | None = None,
     ) -> Params:
-        """Take over C-contiguous arrays of one float dtype without a copy and without a look
-        inside.
+        """Take over C-contiguous arrays of one float dtype, without a copy and without looking for
+        NaN.
 
         For results made for the purpose, such as gradients.  What is derived from parameters, a
         packed copy for example, relies on their never changing: who writes to the arrays later
@@ -155,6 +155,7 @@ class Params:
         self = object.__new__(cls)
         for name, array in zip(_names(), (W_enc, b_enc, W_dec, b_dec, W_skip), strict=True):
             object.__setattr__(self, name, None if array is None else _view(array))
+        _check_shapes(self.arrays())
         return self
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -259,6 +260,8 @@ def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
             raise ShapeError(name, "without an empty axis", arrays[name].shape)
     D, O = len(arrays["b_enc"]), len(arrays["b_dec"])
     W_enc = arrays["W_enc"]
+    if D != W_enc.shape[0] == arrays["W_dec"].shape[0]:
+        _refuse("b_enc", "(D,)", W_enc.shape[:1], (D,), False)
     if W_enc.shape[0] != D:
         transposed = W_enc.shape[1] == D
         _refuse(

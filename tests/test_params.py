@@ -124,6 +124,11 @@ def test_what_cannot_be_meant_is_refused_in_one_line(arrays, name, array, error,
     assert "\n" not in str(caught.value) and str(caught.value).startswith(name)
 
 
+def test_adopted_arrays_must_fit_each_other_too(arrays):
+    with pytest.raises(ShapeError, match=r"^b_enc must have shape \(D,\) = \(8,\); got \(3,\)"):
+        Params.adopt(**arrays | {"b_enc": np.zeros(3, np.float32)})
+
+
 def test_a_number_too_large_for_the_new_dtype_is_refused(arrays):
     wide = Params(**arrays | {"b_enc": np.full(D, 1e39)})
     with pytest.raises(NonFiniteError, match="b_enc.*float64"):

@@ -179,7 +179,7 @@ def test_longdouble_is_for_the_reference(data):
         tc(data[0])
 
 
-@pytest.mark.parametrize("coefficient", [-1, np.nan, np.inf, "a", None, [1.0, 2.0]])
+@pytest.mark.parametrize("coefficient", [-1, np.nan, np.inf, True, "a", None, [1.0, 2.0]])
 def test_l1_coeff_is_a_finite_number(coefficient, data):
     with pytest.raises(OptionError, match="^l1_coeff must be a finite number"):
         build().value_and_grad(*data, coefficient)
@@ -253,6 +253,23 @@ def test_tensors_are_detached_and_widened(dtype, data):
     tc = build()
     x = data[0].astype(np.float32)
     assert np.array_equal(tc(Tensor(x, dtype)), tc(x))
+
+
+def test_numbers_too_large_for_the_dtype_are_named(data):
+    x = data[0].copy()
+    x[1, 2] = 1e300
+    with pytest.raises(
+        NonFiniteError, match=r"got 1e\+300 at row 1, column 2. It is too large for f"
+    ):
+        build()(x)
+    # In float64 the squares overflow: inf, by both backends, and no warning.
+    for backend in ("kernels", "reference"):
+        assert np.isinf(build(dtype="float64").value_and_grad(x, data[1], backend=backend)[0])
+
+
+def test_a_masked_array_is_refused(data):
+    with pytest.raises(DTypeError, match="masked"):
+        build()(np.ma.masked_array(data[0], data[0] > 0))
 
 
 def test_a_tensor_elsewhere_is_refused(data):
