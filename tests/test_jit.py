@@ -1,0 +1,188 @@
+"""The jit policy: what is compiled how, how often, and what is kept on disk.
+
+What the disk has to do with it is tried on copies of the package, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core import config
+from numba.core.dispatcher import Dispatcher
+
+import reftranscoder
+from reftranscoder import kernels
+from reftranscoder.kernels.engine.door import as_kernel_array
+
+pytestmark = [
+    pytest.mark.kernels,
+    pytest.mark.skipif(bool(config.DISABLE_JIT), reason="NUMBA_DISABLE_JIT: nothing is compiled"),
+]
+
+PACKAGE = Path(reftranscoder.__file__).parent
+
+#: Two kernels, of which one calls on another file for the addition of its lanes.
+TWO_KERNELS = """
+import numpy as np
+from reftranscoder.kernels import mse_backward, mse_forward
+target, reconstruction = np.zeros((2, 8)), np.arange(16.0).reshape(2, 8)
+{between}
+print(mse_forward(target, reconstruction), mse_backward(target, reconstruction).sum())
+"""
+RESULT = "77.5 15.0\n"  # 1240 / 16, and 2 * 120 / 16
+
+COMPILING = "reftranscoder: compiling"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The folder that a copy of the package without any compiled code lies in."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.npz", "*.npy", "*.safetensors")
+    shutil.copytree(PACKAGE, tmp_path / "copy" / "reftranscoder", ignore=ignored)
+    return tmp_path / "copy"
+
+
+def run(path, between="", **variables):
+    """Run `TWO_KERNELS` with the package that lies in ``path``; return what it printed and said."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA", "XDG"))}
+    environment |= {"PYTHONPATH": str(path), "HOME": str(path.parent / "home"), **variables}
+    command = [sys.executable, "-c", TWO_KERNELS.format(between=between)]
+    done = subprocess.run(
+        command, env=environment, cwd=path.parent, capture_output=True, text=True, check=True
+    )
+    return done.stdout, done.stderr
+
+
+def compiled_files(path):
+    return sorted(path.rglob("*.nbc"))
+
+
+def test_what_is_kept_is_used_while_it_is_whole_and_fresh(copy):
+    result, said = run(copy)
+    assert result == RESULT
+    assert said.count(COMPILING) == 1 and said.count("\n") == 1
+    files = compiled_files(copy)
+    assert len(files) == 2
+    assert {file.parent for file in files} == {copy / "reftranscoder/kernels/__pycache__"}
+
+    assert run(copy) == (RESULT, "")
+
+    for file, damage in zip(files, (b"", b"not a pickle")):
+        file.write_bytes(damage)
+    result, said = run(copy)
+    assert result == RESULT and COMPILING in said
+
+    # The callers are in mse.py, which does not change.
+    callee = copy / "reftranscoder/kernels/engine/vector.py"
+    text = callee.read_text(encoding="utf-8")
+    assert text.count("builder.fadd(low, high)") == 2
+    callee.write_text(text.replace("builder.fadd(low, high)", "builder.fsub(low, high)"))
+    result, said = run(copy)
+    assert result not in ("", RESULT) and COMPILING in said
+    assert len(compiled_files(copy)) == 2 and not set(files) & set(compiled_files(copy))
+
+
+def test_a_folder_of_ones_own_choice(copy, tmp_path):
+    assert run(copy, NUMBA_CACHE_DIR=str(tmp_path / "chosen"))[0] == RESULT
+    assert len(compiled_files(tmp_path / "chosen")) == 2 and not compiled_files(copy)
+
+
+def test_without_any_folder_it_compiles_and_warns_once(copy):
+    # Files where folders would be: even root cannot write there.
+    for folder in [copy.parent / "home", copy / "reftranscoder/kernels/__pycache__"]:
+        folder.write_text("")
+    result, said = run(copy)
+    assert result == RESULT
+    assert said.count("RuntimeWarning") == said.count(COMPILING) == 1
+    assert "set NUMBA_CACHE_DIR" in said
+
+
+def test_a_folder_that_goes_away_is_only_worth_a_warning(copy, tmp_path):
+    chosen = tmp_path / "chosen"
+    gone = f"import shutil; shutil.rmtree({str(chosen)!r}); open({str(chosen)!r}, 'w').close()"
+    result, said = run(copy, gone, NUMBA_CACHE_DIR=str(chosen))
+    assert result == RESULT
+    assert said.count("RuntimeWarning") == said.count(COMPILING) == 1
+    assert "could not be kept" in said and "set NUMBA_CACHE_DIR" in said
+
+
+def test_from_a_zip_file_it_is_kept_with_the_user(copy):
+    archive = copy.parent / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for source in copy.rglob("*.py"):
+            file.write(source, source.relative_to(copy))
+    result, said = run(archive)
+    assert result == RESULT and said.count(COMPILING) == 1
+    assert len(compiled_files(copy.parent / "home")) == 2
+    assert run(archive) == (RESULT, "")
+
+
+def dispatchers():
+    """Everything compiled in kernels/, by where it stands."""
+    found = {}
+    for module in pkgutil.walk_packages(kernels.__path__, kernels.__name__ + "."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, Dispatcher) and value.__module__ == module.name:
+                found[f"{module.name}.{name}"] = value
+    return found
+
+
+def test_one_policy_for_all():
+    assert len(dispatchers()) > 10
+    for name, dispatcher in dispatchers().items():
+        options = dispatcher.targetoptions
+        assert not options["fastmath"], name
+        assert options["error_model"] == "numpy", name
+        if "prange" in dispatcher.py_func.__code__.co_names:
+            assert options["parallel"]["prange"] and not options["parallel"]["reduction"], name
+            assert options["nogil"], name
+
+
+def in_every_form(array):
+    """``array`` as callers may have it: as it is, read-only, in Fortran order, with gaps, askew."""
+    read_only = array.copy()
+    read_only.flags.writeable = False
+    backwards = np.ascontiguousarray(array[::-1])[::-1]
+    gaps = np.repeat(array, 2, axis=-1)[..., ::2]
+    askew = np.frombuffer(b"." + array.tobytes(), np.uint8)[1:].view(array.dtype)
+    return array, read_only, np.asfortranarray(array), backwards, gaps, askew.reshape(array.shape)
+
+
+def test_what_comes_through_the_door_has_one_form(rng):
+    array = rng.standard_normal((3, 5)).astype(np.float32)
+    others = array.astype(array.dtype.newbyteorder()), array.astype(np.float64)
+    for form in (*in_every_form(array), *others):
+        view = as_kernel_array(form, np.float32)
+        assert view.flags.c_contiguous and view.flags.aligned and not view.flags.writeable
+        assert view.dtype == np.float32 and view.dtype.isnative
+        assert np.array_equal(view, array)
+    view = as_kernel_array(array, np.float32)
+    assert np.shares_memory(view, array) and array.flags.writeable
+
+
+def test_nothing_compiles_twice_for_one_dtype(rng):
+    B, I, D, O = 3, 5, 7, 4
+    shapes = [(B, I), (B, O), (D, I), (D,), (D, O), (O,), (O, I)]
+    for dtype in np.float32, np.float64:
+        arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+        for forms, top_k in zip(zip(*map(in_every_form, arrays)), [2, np.int32(2)] * 3):
+            x, target, W_enc, b_enc, W_dec, b_dec, W_skip = forms
+            out = kernels.transcoder_forward(x, W_enc, b_enc, W_dec, b_dec, W_skip, top_k=top_k)
+            kernels.transcoder_loss(target, out.reconstruction, out.hidden, 0.5)
+            kernels.transcoder_backward(x, target, out, W_enc, W_dec, W_skip, l1_coeff=0.5)
+        kernels.adam_step(*(np.ones(3, dtype) for _ in range(4)), 1, 1e-3, 0.9, 0.999, 1e-8)
+    for name, dispatcher in dispatchers().items():
+        dtypes = [
+            tuple(argument.dtype for argument in signature if hasattr(argument, "ndim"))
+            for signature in dispatcher.signatures
+        ]
+        assert len(dtypes) == len(set(dtypes)) <= 2, name
