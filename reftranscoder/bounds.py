@@ -69,6 +69,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .errors import ShapeError
+
 
 class Precision(NamedTuple):
     """A floating-point format, as far as rounding is concerned."""
@@ -174,3 +176,44 @@ def matmul_up(A, B):
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         S = add_up(A @ B, n * FLOAT64.spacing)
         return np.nextafter(S / (1 - n * FLOAT64.unit), np.inf)
+
+
+class Worst(NamedTuple):
+    """The entry of a result that uses most of its bound, and how much."""
+
+    index: tuple[int, ...]
+    want: float
+    got: float
+    error: float
+    bound: float
+    ratio: float  # error / bound; 0 where nothing differs, infinite where it must not
+
+    @property
+    def holds(self) -> bool:
+        """Whether no entry of the result is further off than its bound."""
+        return self.ratio <= 1
+
+
+def worst(got, want, bound=0.0) -> Worst:
+    """Compare ``got`` with ``want``, of one shape, where they may be ``bound`` apart.
+
+    NaN agrees with NaN and infinity with the same infinity, whatever the bound; each disagrees with
+    everything else.  A bound that is NaN allows nothing.
+    """
+    got, want = np.asarray(got), np.asarray(want)
+    if got.shape != want.shape:
+        raise ShapeError("got", want.shape, got.shape)
+    if not got.size:
+        return Worst((), 0.0, 0.0, 0.0, 0.0, 0.0)
+    wide = np.result_type(got, want, np.float64)
+    got, want = got.astype(wide), want.astype(wide)
+    bound = np.broadcast_to(bound, got.shape)
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        error = np.where(same, 0, np.abs(got - want))
+        ratio = np.where(same, 0, error / bound)
+    judged = same | (np.isfinite(got) & np.isfinite(want))
+    ratio = np.where(judged & ~np.isnan(ratio), ratio, np.inf)
+    index = np.unravel_index(np.argmax(ratio), ratio.shape)
+    facts = (float(array[index]) for array in (want, got, error, bound, ratio))
+    return Worst(tuple(int(i) for i in index), *facts)

@@ -1,0 +1,207 @@
+"""Arguments for every operation: ordinary ones, awkward ones, and some whose sums are all exact."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..errors import OptionError
+from ..reference import Forward
+from ..twins import Twin
+
+#: What the arrays of a `Probe` hold.
+VALUES = {
+    "normal": "standard normal numbers",
+    "real": "as in language models: some columns far larger, and not centred",
+    "wild": "many orders of magnitude beside each other",
+    "tiny": "products that are subnormal in float32",
+    "integers": "small integers, of which every sum is exact",
+    "ties": "nothing but ones: everything is equal",
+    "zeros": "zeros of either sign, and a few ones",
+    "negative": "small integers of which every pre-activation is negative",
+}
+
+
+class Probe:
+    """Every argument that an operation in `reftranscoder.twins` takes, made when it is asked for.
+
+    Attributes have the names and the shapes that arguments have everywhere.  The reference's form:
+    hidden and its gradients are dense.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        B: int = 8,
+        I: int = 21,  # noqa: E741
+        D: int = 32,
+        O: int = 16,  # noqa: E741
+        K: int = 4,
+        dtype: np.typing.DTypeLike = np.float32,
+        values: str = "normal",
+        activation: str = "topk",
+        ties: str = "lowest_index",
+        skip: bool = True,
+    ):
+        if values not in VALUES:
+            raise OptionError("values", f"one of {', '.join(VALUES)}", values)
+        self.B, self.I, self.D, self.O, self.top_k = B, I, D, O, K
+        self.dtype, self.values = np.dtype(dtype), values
+        self.activation, self.ties, self.skip = activation, ties, skip
+        self.rng = np.random.default_rng(seed)
+        #: Whether every sum is exact, for B, D and O powers of two.
+        self.exact = values in ("integers", "ties", "zeros", "negative")
+
+    def arguments(self, twin: Twin) -> dict[str, Any]:
+        """The arguments of ``twin.reference``, by name."""
+        names = inspect.signature(twin.function("reference")).parameters
+        for name in names:
+            if not hasattr(self, name):
+                raise OptionError("name", "an attribute of Probe", name, "Add a recipe for it.")
+        return {name: getattr(self, name) for name in names}
+
+    @cached_property
+    def x(self):
+        x = self._numbers(self.B, self.I)
+        return abs(x) if self._negative else x
+
+    @cached_property
+    def W_enc(self):
+        W = self._numbers(self.D, self.I)
+        W[self.D // 2 :][: self.D // 4] = W[: self.D // 4]  # features that occur twice
+        return W
+
+    @cached_property
+    def b_enc(self):
+        return self._numbers(self.D) - self.dtype.type(self._negative)
+
+    @property
+    def W(self):
+        return self.W_enc
+
+    @property
+    def b(self):
+        return self.b_enc
+
+    @cached_property
+    def W_dec(self):
+        return self._numbers(self.D, self.O)
+
+    @cached_property
+    def b_dec(self):
+        return self._numbers(self.O)
+
+    @cached_property
+    def W_skip(self):
+        return self._numbers(self.O, self.I) if self.skip else None
+
+    @cached_property
+    def pre_acts(self):
+        return self._numbers(self.B, self.D)
+
+    @cached_property
+    def hidden(self):
+        """From none to K entries in a row; any number without top-k."""
+        most = self.top_k if self.activation == "topk" else self.D
+        count = self.rng.integers(0, most + 1, (self.B, 1))
+        rank = np.argsort(self.rng.random((self.B, self.D)), axis=1)
+        return np.where(rank < count, np.abs(self._numbers(self.B, self.D)), self.dtype.type(0))
+
+    @cached_property
+    def d_pre(self):
+        return np.where(self.hidden != 0, self._numbers(self.B, self.D), self.dtype.type(0))
+
+    @cached_property
+    def d_reconstruction(self):
+        return self._numbers(self.B, self.O)
+
+    @cached_property
+    def target(self):
+        return self._numbers(self.B, self.O)
+
+    @cached_property
+    def reconstruction(self):
+        return self._numbers(self.B, self.O)
+
+    @cached_property
+    def forward(self):
+        """Stages that fit ``hidden``: with top-k, what is cut off may be positive."""
+        others = np.abs(self._numbers(self.B, self.D)) * self.dtype.type(self.activation == "topk")
+        pre = np.where(self.hidden != 0, self.hidden, others)
+        return Forward(pre, pre, self.hidden, self.reconstruction)
+
+    @property
+    def l1_coeff(self):
+        return 0.5 if self.exact else 1e-3
+
+    # Adam.  Where it shall be exact, g^2 + v is a square s^2, and s + eps a power of two.
+
+    @cached_property
+    def p(self):
+        return self._numbers(self.D, self.O)
+
+    @cached_property
+    def m(self):
+        return self._numbers(self.D, self.O)
+
+    @cached_property
+    def g(self):
+        if not self.exact:
+            return self._numbers(self.D, self.O)
+        return np.fmin(self._root, np.fmax(-self._root, 3 * self._numbers(self.D, self.O)))
+
+    @cached_property
+    def v(self):
+        return self._root**2 - self.g**2 if self.exact else self._numbers(self.D, self.O) ** 2
+
+    @cached_property
+    def _root(self):
+        return self.rng.choice([0, 1, 3, 7], (self.D, self.O)).astype(self.dtype)
+
+    @property
+    def t(self):
+        return 1 if self.exact else 3
+
+    @property
+    def lr(self):
+        return 0.125 if self.exact else 1e-3
+
+    @property
+    def beta1(self):
+        return 0.5 if self.exact else 0.9
+
+    @property
+    def beta2(self):
+        return 0.5 if self.exact else 0.999
+
+    @property
+    def eps(self):
+        return 1.0 if self.exact else 1e-8
+
+    @property
+    def _negative(self):
+        return self.values == "negative"
+
+    def _numbers(self, *shape: int) -> np.ndarray:
+        numbers = self.rng.standard_normal(shape)
+        if self.values == "real":
+            columns = np.exp(0.5 * self.rng.standard_normal(shape[-1]))
+            columns[:: max(shape[-1] // 3, 1)] *= 12
+            numbers = columns * (numbers + self.rng.standard_normal(shape[-1]))
+        elif self.values == "wild":
+            numbers *= 2.0 ** self.rng.integers(-12, 13, shape)
+        elif self.values == "tiny":
+            numbers *= 2.0**-70
+        elif self.values == "integers":
+            numbers = np.clip(np.rint(1.5 * numbers), -3, 3)
+        elif self.values == "ties":
+            numbers = np.ones(shape)
+        elif self.values == "zeros":
+            numbers = np.copysign(self.rng.random(shape) < 0.1, numbers)
+        elif self._negative:
+            numbers = -np.clip(np.abs(np.rint(1.5 * numbers)), 0, 3)
+        return numbers.astype(self.dtype)

@@ -1,0 +1,234 @@
+"""The one table of what exists twice: a reference to believe and a kernel to use.
+
+Tests, benchmarks and the command line read `TWINS` and no other list.  Down the bounds one reads
+what the library promises: how far apart the two may be, and why no further.
+
+Names are strings, so that reading the table loads neither room; Numba comes with the first kernel
+that is looked up.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import bounds
+from .errors import OptionError
+from .sparse import Sparse
+
+#: Dense (B, D) arrays to the reference, `Sparse` to the kernels.
+SPARSE = ("hidden", "d_hidden", "d_pre")
+#: What a kernel overwrites with its result.
+IN_PLACE = ("p", "m", "v")
+
+
+class Twin(NamedTuple):
+    """One operation, in both rooms."""
+
+    name: str
+    outputs: tuple[str, ...]  # what it returns, by name
+    reference: str  # where it stands, below `reftranscoder`
+    kernel: str | None  # the same, or None: ``why`` then says why there is none
+    bound: str | None  # a function of `reftranscoder.twin_bounds`, or None without a kernel
+    why: str  # why the two are no further apart
+
+    def function(self, room: str) -> Callable:
+        """The function itself; ``room`` is "reference", "kernel" or "bound"."""
+        module, _, name = getattr(self, room).rpartition(".")
+        return getattr(importlib.import_module(f"{__package__}.{module}"), name)
+
+    def run_reference(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Call the reference in float64; return its outputs by name.
+
+        A kernel makes d_hidden only where hidden has an entry.  Elsewhere it is set to zero here.
+        """
+        wide = {name: _to_float64(value) for name, value in arguments.items()}
+        outputs = self.named(self.function("reference")(**wide))
+        if "d_hidden" in outputs:
+            hidden = wide["forward"].hidden if "forward" in wide else wide.get("hidden")
+            outputs["d_hidden"] = np.where(hidden != 0, outputs["d_hidden"], 0)
+        return outputs
+
+    def run_kernel(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray | Sparse]:
+        """Call the kernel with the arguments of the reference; return its outputs by name."""
+        given = {name: to_kernel(name, value) for name, value in arguments.items()}
+        return self.named(self.function("kernel")(**given))
+
+    def bounds(
+        self, arguments: Mapping[str, Any], want: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """How far the kernel may be from ``want``, the outputs of `run_reference`, by name."""
+        to = bounds.precision(dtype_of(arguments))
+        wide = {name: _to_float64(value) for name, value in arguments.items()}
+        return self.function("bound")(to, want, **wide)
+
+    def compare(self, arguments: Mapping[str, Any]) -> dict[str, bounds.Worst]:
+        """Run both rooms; return, for each output of the kernel, the entry that uses most of its
+        bound."""
+        want = self.run_reference(arguments)
+        bound = self.bounds(arguments, want)
+        got = self.run_kernel(arguments)
+        return {
+            name: bounds.worst(to_dense(value), want[name], bound[name])
+            for name, value in got.items()
+        }
+
+    def named(self, result: Any) -> dict[str, Any]:
+        """What either function returned, by name, without what is None."""
+        values = result if len(self.outputs) > 1 else (result,)
+        return {name: v for name, v in zip(self.outputs, values, strict=True) if v is not None}
+
+
+def find(name: str) -> Twin:
+    """The row called ``name``.  Raises `OptionError` if there is none."""
+    for twin in TWINS:
+        if twin.name == name:
+            return twin
+    raise OptionError("name", f"one of {', '.join(twin.name for twin in TWINS)}", name)
+
+
+def to_kernel(name: str, value: Any) -> Any:
+    """What a kernel takes where the reference takes ``value`` for its argument ``name``."""
+    if name == "forward":
+        hidden = Sparse.from_dense(value.hidden)
+        return value._replace(pre=None, pre_acts=None, hidden=hidden)
+    if name in SPARSE:
+        return Sparse.from_dense(value)
+    return value.copy() if name in IN_PLACE else value
+
+
+def to_dense(value: Any) -> Any:
+    """What the reference returns where a kernel returns ``value``."""
+    return value.dense() if isinstance(value, Sparse) else value
+
+
+def dtype_of(arguments: Mapping[str, Any]) -> np.dtype:
+    """The dtype of the arrays among ``arguments``."""
+    arrays = (np.asarray(a) for a in arguments.values() if isinstance(a, np.ndarray))
+    return next(arrays).dtype
+
+
+def _to_float64(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float64)
+    if hasattr(value, "_fields"):
+        return type(value)(*(None if part is None else _to_float64(part) for part in value))
+    return value
+
+
+def _twin(name: str, outputs: str, why: str, bound: str | None = None) -> Twin:
+    """A row whose function bears the same name in every room."""
+    names = f"reference.{name}", f"kernels.{name}", f"twin_bounds.{bound or name}"
+    return Twin(name, tuple(outputs.split()), *names, why)
+
+
+def _alone(name: str, outputs: str, why: str) -> Twin:
+    return Twin(name, tuple(outputs.split()), f"reference.{name}", None, None, why)
+
+
+TWINS = (
+    _twin(
+        "affine_forward",
+        "pre",
+        "Both sum in float64, in another order.",
+    ),
+    _twin(
+        "affine_relu_forward",
+        "pre_acts",
+        "As affine_forward: ReLU takes no two numbers further apart.",
+    ),
+    _twin(
+        "affine_backward",
+        "dx dW db",
+        "Sums in the kernel's dtype: as many terms as d_pre has entries in the row, or the column.",
+    ),
+    _alone(
+        "relu_forward",
+        "pre_acts",
+        "Fused into affine_relu_forward and encode_forward, where it acts on registers.",
+    ),
+    _alone(
+        "relu_backward",
+        "d_pre",
+        "The identity at stored entries, which are positive.",
+    ),
+    _twin(
+        "topk_forward",
+        "hidden",
+        "Exact: selection moves values and computes none.",
+        bound="exact",
+    ),
+    _alone(
+        "topk_backward",
+        "d_pre_acts",
+        "The identity at stored entries, which are those selected.",
+    ),
+    _twin(
+        "encode_forward",
+        "hidden",
+        "Float64 sums, rounded once.  Where two are too close to rank, either may be selected.",
+    ),
+    _twin(
+        "decode_forward",
+        "reconstruction",
+        "A sum in the kernel's dtype: as many terms as hidden has entries in the row, and b_dec.",
+    ),
+    _twin(
+        "decode_backward",
+        "d_hidden dW_dec db_dec",
+        "d_hidden is a float64 sum, rounded once; the others are sums in the kernel's dtype.",
+    ),
+    _twin(
+        "skip_forward",
+        "skip",
+        "A float64 sum, rounded once.",
+    ),
+    _twin(
+        "skip_backward",
+        "dx dW_skip",
+        "Sums in the kernel's dtype, of O terms and of B.",
+    ),
+    _twin(
+        "mse_forward",
+        "mse",
+        "Both sum in float64, where nothing cancels.",
+    ),
+    _twin(
+        "mse_backward",
+        "d_reconstruction",
+        "Computed in float64, rounded once.",
+    ),
+    _twin(
+        "l1_forward",
+        "l1",
+        "Both sum in float64, where nothing cancels.",
+    ),
+    _twin(
+        "l1_backward",
+        "d_hidden",
+        "Computed in float64, rounded once.",
+    ),
+    _twin(
+        "adam_step",
+        "p m v",
+        "The same operations, each rounded to the kernel's dtype.",
+    ),
+    _twin(
+        "transcoder_forward",
+        "pre pre_acts hidden reconstruction",
+        "encode_forward, then decode_forward of what that made, and skip_forward.",
+    ),
+    _twin(
+        "transcoder_loss",
+        "loss",
+        "mse_forward and l1_forward, neither of them negative.",
+    ),
+    _twin(
+        "transcoder_backward",
+        "d_reconstruction d_hidden d_pre dW_dec db_dec dW_skip dW_enc db_enc dx",
+        "The backward functions in a row, each with what the one before it was off by.",
+    ),
+)
