@@ -159,21 +159,21 @@ def test_what_rounds_to_zero_is_not_stored():
 
 def test_a_tie_goes_to_the_lower_index_and_nan_ranks_first():
     nan = np.nan
-    rows = np.array([[2, 3, 2, 0, 3, 2], [nan, 1, nan, 5, nan, 5], [0, -1, 0, -2, -1, -3]])
+    rows = np.array([[2, 3, 2, 0, 3, 2], [nan, 5, nan, 1, 5, nan], [0, -1, 0, -2, -1, -3]])
     for dtype in np.float32, np.float64:
         p = rows.astype(dtype)
         for top_k, kept in [
             (1, [[1], [0], []]),
-            (3, [[0, 1, 4], [0, 2, 4], [1]]),
-            (4, [[0, 1, 2, 4], [0, 2, 3, 4], [1, 4]]),
+            (3, [[0, 1, 4], [0, 2, 5], [1]]),
+            (4, [[0, 1, 2, 4], [0, 1, 2, 5], [1, 4]]),
             (6, [[0, 1, 2, 4, 5], [0, 1, 2, 3, 4, 5], [1, 3, 4, 5]]),
         ]:
             hidden = kernels.topk_forward(p, top_k)
             assert [i.tolist() for i in np.split(hidden.indices, hidden.indptr[1:-1])] == kept
         hidden = kernels.topk_forward(p, 2, ties="keep_all")
-        assert hidden.indices.tolist() == [1, 4, 0, 2, 4]
+        assert hidden.indices.tolist() == [1, 4, 0, 2, 5]
         hidden = kernels.topk_forward(p, 3, ties="keep_all")
-        assert hidden.indices.tolist() == [0, 1, 2, 4, 5, 0, 2, 4, 1, 4]
+        assert hidden.indices.tolist() == [0, 1, 2, 4, 5, 0, 2, 5, 1, 4]
 
 
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too many numbers for plain Python")
