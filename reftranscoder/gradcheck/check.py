@@ -109,17 +109,20 @@ def _random_direction(rng, shape):
 def _fault(point, slope, direction) -> GradientError:
     """What is wrong, along which direction and, where that can be told, at which entry."""
     text = (
-        f"the gradient by {slope.block} is not the derivative of the loss: along a random "
-        f"direction it gives {slope.analytic:.6e}, differences give {slope.numeric:.6e} "
-        f"+- {slope.tolerance:.1e}."
+        f"the gradient by {slope.block} is not the derivative of the loss: "
+        f"along a random direction {_figures(slope)}."
     )
     index, entry = _entry_at_fault(point, direction) if len(direction) == 1 else (None, None)
     if index is not None:
-        text += (
-            f" At d{slope.block}[{', '.join(map(str, index))}] it is {entry.analytic:.6e}, "
-            f"differences give {entry.numeric:.6e} +- {entry.tolerance:.1e}."
-        )
+        text += f" At d{slope.block}[{', '.join(map(str, index))}] {_figures(entry)}."
     return GradientError(text, slope.block, slope.analytic, slope.numeric, slope.tolerance, index)
+
+
+def _figures(slope):
+    return (
+        f"it is {slope.analytic:.6e} and differences give {slope.numeric:.6e}, "
+        f"off by {slope.error:.1e} where rounding allows {slope.tolerance:.1e}"
+    )
 
 
 def _entry_at_fault(point, direction):

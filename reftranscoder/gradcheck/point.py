@@ -63,9 +63,9 @@ class Point:
 
     def slope(self, direction: dict[str, np.ndarray], step: float | None = None) -> Slope:
         """Compare along ``direction``: by ``step`` times it, or as far as the cell allows."""
-        weights = {1: 1 / 2, -1: -1 / 2}  # (G1)
+        weights, over = {1: 1, -1: -1}, 2  # (G1)
         if len(direction) > 1:
-            weights = {1: 8 / 12, -1: -8 / 12, 2: -1 / 12, -2: 1 / 12}  # (G2)
+            weights, over = {1: 8, -1: -8, 2: -1, -2: 1}, 12  # (G2)
         block = "parameters" if len(direction) > 1 else next(iter(direction))
         self._refuse_kinks(block, direction, step, max(weights))
         moves = self._longest(direction, max(weights)) if step is None else _times(step, direction)
@@ -75,18 +75,18 @@ class Point:
         if length == 0:
             raise KinkError(f"no entry of {block} can move: kinks are within rounding.", step, 0.0)
 
-        numeric = tolerance = 0
-        for times, weight in weights.items():
-            loss, error = self._loss(_times(times, moves))
-            numeric += weight * loss
-            tolerance += abs(weight) * error
+        losses = {times: self._loss(_times(times, moves)) for times in weights}
+        terms = np.array([weight * losses[times][0] for times, weight in weights.items()]) / over
+        numeric = np.sum(terms)
+        tolerance = sum(abs(weight) * losses[times][1] for times, weight in weights.items()) / over
         tolerance += self.scale_error * abs(numeric)
 
         products = _flat(self.grads, moves) * move
         analytic = np.sum(products)
         tolerance += self.scale * self._gradient_error(moves)
-        S = float(np.sum(np.abs(products)))
-        tolerance += dot_bound(S, len(products), precision(self.wide))  # of `analytic` itself
+        for summed in (terms, products):  # here, in the wide dtype
+            S = float(np.sum(np.abs(summed)))
+            tolerance += dot_bound(S, len(summed), precision(self.wide))
         return Slope(
             block=block,
             analytic=float(analytic) / length,
