@@ -21,7 +21,8 @@ def arrays():
 
 def test_checksums_are_those_of_the_provenance(arrays):
     text = (FOLDER / "PROVENANCE.rst").read_text(encoding="utf-8")
-    listed = dict(reversed(line.split()) for line in re.findall(r"^ +([0-9a-f]{64} +\S+)$", text, re.M))
+    lines = re.findall(r"^ +([0-9a-f]{64} +\S+)$", text, re.M)
+    listed = dict(reversed(line.split()) for line in lines)
     found = {name: sample.checksum(array) for name, array in arrays.items()}
     found[sample.FILE] = hashlib.sha256((FOLDER / sample.FILE).read_bytes()).hexdigest()
     assert {name: listed[name] for name in found} == found
@@ -107,4 +108,5 @@ def test_make_keeps_the_values_and_the_text():
     # Rounding to nearest is off by half a step at most; the step is rounded to float32, and so is
     # the product that undoes it.
     half_steps = np.abs(x).max(axis=1, keepdims=True) / 254 * (1 + 2**-15)
-    assert (np.abs(sample.dequantize(arrays["x_codes"], arrays["x_scales"]) - x) <= half_steps).all()
+    stored = sample.dequantize(arrays["x_codes"], arrays["x_scales"])
+    assert (np.abs(stored - x) <= half_steps).all()

@@ -1,13 +1,14 @@
 """The truth: pure NumPy, a formula a line, on dense arrays of any number type.
 
-Every operation is a file with a ``_forward`` and a ``_backward`` side by side; its docstring derives
-them as numbered equations, which the lines of code cite.  The letters: B batch, I input_size,
-D dict_size, O output_size, K top_k; ``d_name`` is the derivative of the loss by ``name`` and has its
-shape.  Any numbers do: float16 to longdouble, complex for a complex step, and object arrays of
-`fractions.Fraction`, in which case every result is exact (pass ``l1_coeff`` as a Fraction too).
+Every operation is a file with a ``_forward`` and a ``_backward`` side by side; its docstring
+derives them as numbered equations, which the lines of code cite.  The letters: B batch,
+I input_size, D dict_size, O output_size, K top_k; ``d_name`` is the derivative of the loss by
+``name`` and has its shape.  Any numbers do: float16 to longdouble, complex for a complex step, and
+object arrays of `fractions.Fraction`, in which case every result is exact (pass ``l1_coeff`` as a
+Fraction too).
 
-Nothing here checks its input, and nothing here imports Numba, SciPy or ``reftranscoder.kernels``: the
-truth borrows nothing from what it judges.
+Nothing here checks its input, and nothing here imports Numba, SciPy or ``reftranscoder.kernels``:
+the truth borrows nothing from what it judges.
 """
 
 from .adam import adam_step

@@ -23,7 +23,7 @@ from .relu import relu_forward
 
 
 def affine_forward(x, W, b):
-    """Return ``pre`` (B, D), the pre-activations of ``x`` (B, I) under ``W`` (D, I) and ``b`` (D,)."""
+    """Return ``pre`` (B, D), what ``x`` (B, I) gives under ``W`` (D, I) and ``b`` (D,)."""
     return x @ W.T + b  # (A1)
 
 

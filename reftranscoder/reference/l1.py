@@ -4,12 +4,12 @@
 
     d_hidden[b, d]  =  l1_coeff  sign(hidden[b, d]) / (B D)                               (P2)
 
-**Convention.** sign(0) = 0.  The mean runs over all D features, not over the K kept, so that the same
-l1_coeff weighs less in a wider dictionary.  A complex step needs hidden in place of |hidden|: the
-absolute value of a complex number has lost the step.
+**Convention.** sign(0) = 0.  The mean runs over all D features, not over the K kept, so that the
+same l1_coeff weighs less in a wider dictionary.  A complex step needs hidden in place of |hidden|:
+the absolute value of a complex number has lost the step.
 
-Source: Edifice, ``Interpretability.Transcoder.loss``.  Dunefsky et al. (2024), section 3.1, sum over
-the features instead.
+Source: Edifice, ``Interpretability.Transcoder.loss``.  Dunefsky et al. (2024), section 3.1, sum
+over the features instead.
 """
 
 from __future__ import annotations

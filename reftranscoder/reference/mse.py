@@ -4,8 +4,8 @@
 
     d_reconstruction[b, o]  =  2 (reconstruction[b, o] - target[b, o]) / (B O)            (M2)
 
-Source: Edifice, ``Interpretability.Transcoder.loss``.  Many libraries sum over o, and some halve the
-sum: their loss is another number, and their gradients are these times a constant.
+Source: Edifice, ``Interpretability.Transcoder.loss``.  Many libraries sum over o, and some halve
+the sum: their loss is another number, and their gradients are these times a constant.
 """
 
 from __future__ import annotations

@@ -5,15 +5,16 @@ Let S(b) be the set of the K features kept in row b.  Then::
     hidden[b, d]      =  pre_acts[b, d]  where d is in S(b),  else 0                      (T1)
 
 Held fixed, S(b) makes this linear, and that is its derivative wherever it has one: away from a tie
-at the K-th place, a small enough change of pre_acts does not change S(b).  An entry of hidden that is
-zero was cut off or inactive; neither passes a gradient::
+at the K-th place, a small enough change of pre_acts does not change S(b).  An entry of hidden that
+is zero was cut off or inactive; neither passes a gradient::
 
     d_pre_acts[b, d]  =  d_hidden[b, d]  where hidden[b, d] != 0,  else 0                 (T2)
 
-**Convention.** Exactly K are kept, the lower index first among equal values (``"lowest_index"``), or
-everything that is at least the K-th largest value (``"keep_all"``, the threshold rule of Edifice's
-``top_k_sparsify``).  NaN ranks above every number, as NumPy sorts it, so that it is kept and seen.  A
-row with fewer than K positive activations simply has fewer: the zeros it keeps are zeros.
+**Convention.** Exactly K are kept, the lower index first among equal values (``"lowest_index"``),
+or everything that is at least the K-th largest value (``"keep_all"``, the threshold rule of
+Edifice's ``top_k_sparsify``).  NaN ranks above every number, as NumPy sorts it, so that it is kept
+and seen.  A row with fewer than K positive activations simply has fewer: the zeros it keeps are
+zeros.
 
 Source: Makhzani & Frey (2013), "k-Sparse Autoencoders", section 2; Gao et al. (2024), "Scaling and
 evaluating sparse autoencoders", section 2.3.
@@ -25,7 +26,7 @@ import numpy as np
 
 
 def topk_forward(pre_acts, top_k, ties="lowest_index"):
-    """Return ``hidden`` (B, D): the ``top_k`` largest of each row of ``pre_acts`` (B, D), else 0."""
+    """Return ``hidden`` (B, D): the ``top_k`` largest of a row of ``pre_acts`` (B, D), else 0."""
     # Reversed, sorted stably and reversed again: descending, the lower index first among equals.
     D = pre_acts.shape[1]
     ascending = np.argsort(pre_acts.real[:, ::-1], axis=1, kind="stable")
@@ -40,5 +41,5 @@ def topk_forward(pre_acts, top_k, ties="lowest_index"):
 
 
 def topk_backward(d_hidden, hidden):
-    """Return ``d_pre_acts`` (B, D), given ``d_hidden`` (B, D) and the ``hidden`` (B, D) selected."""
+    """Return ``d_pre_acts`` (B, D), given ``d_hidden`` (B, D) and ``hidden`` (B, D)."""
     return np.where(hidden != 0, d_hidden, 0)  # (T2)

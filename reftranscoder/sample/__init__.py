@@ -20,9 +20,9 @@ FILE = "smollm2_layer15_mlp.npz"
 class Sample(NamedTuple):
     """Rows of paired activations, and the text they were recorded on.
 
-    Row ``r`` belongs to ``tokens[r // length, r % length]``, with ``length = tokens.shape[1]``.  The
-    first token of a sequence is an outlier, as in most language models: ``position > 0`` leaves it
-    out.
+    Row ``r`` belongs to ``tokens[r // length, r % length]``, with ``length = tokens.shape[1]``.
+    The first token of a sequence is an outlier, as in most language models: ``position > 0`` leaves
+    it out.
     """
 
     x: np.ndarray  # (8192, 576) float32, what the MLP reads
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 
 def load() -> Sample:
-    """Return the packaged sample: 64 sequences of 128 tokens, 8,192 rows, in the order of the text."""
+    """Return the packaged sample: 64 sequences of 128 tokens, 8,192 rows, in the text's order."""
     with (resources.files(__name__) / FILE).open("rb") as file, np.load(file) as arrays:
         places = arrays["tokens"]
         pieces = [piece_bytes(piece) for piece in arrays["vocabulary"]]
@@ -75,8 +75,8 @@ def checksum(array: np.ndarray) -> str:
 def _byte_alphabet() -> dict[str, int]:
     """The byte that each character of a byte-level BPE string stands for.
 
-    A byte that prints in Latin-1 stands for itself; the others are given the characters from 256 on,
-    in their order.
+    A byte that prints in Latin-1 stands for itself; the others are given the characters from 256
+    on, in their order.
     """
     printing = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printing]

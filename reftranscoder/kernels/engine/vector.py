@@ -89,6 +89,8 @@ def _rounded(exact, kind):
 
 
 class Vector(types.Type):
+    """The type of eight lanes, for the compiler."""
+
     def __init__(self):
         super().__init__("Vector(float64 x 8)")
 
