@@ -15,4 +15,4 @@
 from .probe import VALUES, Probe
 from .same import assert_same, layouts
 
-__all__ = ["VALUES", "Probe", "assert_same", "layouts"]
+__all__ = ["Probe", "VALUES", "assert_same", "layouts"]

@@ -28,8 +28,8 @@ VALUES = {
 class Probe:
     """Every argument that an operation in `reftranscoder.twins` takes, made when it is asked for.
 
-    Attributes have the names and the shapes that arguments have everywhere.  The reference's form:
-    hidden and its gradients are dense.
+    Attributes have the names and the shapes that arguments have everywhere, in the form that the
+    reference takes: hidden and its gradients are dense.  Each depends on the seed and its own name.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Probe:
         self.B, self.I, self.D, self.O, self.top_k = B, I, D, O, K
         self.dtype, self.values = np.dtype(dtype), values
         self.activation, self.ties, self.skip = activation, ties, skip
-        self.rng = np.random.default_rng(seed)
+        self.seed = seed
         #: Whether every sum is exact, for B, D and O powers of two.
         self.exact = values in ("integers", "ties", "zeros", "negative")
 
@@ -66,18 +66,17 @@ class Probe:
 
     @cached_property
     def x(self):
-        x = self._numbers(self.B, self.I)
+        x = self._numbers("x", self.B, self.I)
         return abs(x) if self._negative else x
 
     @cached_property
     def W_enc(self):
-        W = self._numbers(self.D, self.I)
-        W[self.D // 2 :][: self.D // 4] = W[: self.D // 4]  # features that occur twice
-        return W
+        return self._twice(self._numbers("W_enc", self.D, self.I))
 
     @cached_property
     def b_enc(self):
-        return self._numbers(self.D) - self.dtype.type(self._negative)
+        b_enc = self._twice(self._numbers("b_enc", self.D))
+        return b_enc - 1 if self._negative else b_enc
 
     @property
     def W(self):
@@ -89,48 +88,49 @@ class Probe:
 
     @cached_property
     def W_dec(self):
-        return self._numbers(self.D, self.O)
+        return self._numbers("W_dec", self.D, self.O)
 
     @cached_property
     def b_dec(self):
-        return self._numbers(self.O)
+        return self._numbers("b_dec", self.O)
 
     @cached_property
     def W_skip(self):
-        return self._numbers(self.O, self.I) if self.skip else None
+        return self._numbers("W_skip", self.O, self.I) if self.skip else None
 
     @cached_property
     def pre_acts(self):
-        return self._numbers(self.B, self.D)
+        return self._numbers("pre_acts", self.B, self.D)
 
     @cached_property
     def hidden(self):
         """From none to K entries in a row; any number without top-k."""
+        rng = self._rng("entries")
         most = self.top_k if self.activation == "topk" else self.D
-        count = self.rng.integers(0, most + 1, (self.B, 1))
-        rank = np.argsort(self.rng.random((self.B, self.D)), axis=1)
-        return np.where(rank < count, np.abs(self._numbers(self.B, self.D)), self.dtype.type(0))
+        count = rng.integers(0, most + 1, (self.B, 1))
+        rank = np.argsort(rng.random((self.B, self.D)), axis=1)
+        return np.abs(self._numbers("hidden", self.B, self.D)) * (rank < count)
 
     @cached_property
     def d_pre(self):
-        return np.where(self.hidden != 0, self._numbers(self.B, self.D), self.dtype.type(0))
+        return self._numbers("d_pre", self.B, self.D) * (self.hidden != 0)
 
     @cached_property
     def d_reconstruction(self):
-        return self._numbers(self.B, self.O)
+        return self._numbers("d_reconstruction", self.B, self.O)
 
     @cached_property
     def target(self):
-        return self._numbers(self.B, self.O)
+        return self._numbers("target", self.B, self.O)
 
     @cached_property
     def reconstruction(self):
-        return self._numbers(self.B, self.O)
+        return self._numbers("reconstruction", self.B, self.O)
 
     @cached_property
     def forward(self):
         """Stages that fit ``hidden``: with top-k, what is cut off may be positive."""
-        others = np.abs(self._numbers(self.B, self.D)) * self.dtype.type(self.activation == "topk")
+        others = np.abs(self._numbers("forward", self.B, self.D)) * (self.activation == "topk")
         pre = np.where(self.hidden != 0, self.hidden, others)
         return Forward(pre, pre, self.hidden, self.reconstruction)
 
@@ -142,25 +142,25 @@ class Probe:
 
     @cached_property
     def p(self):
-        return self._numbers(self.D, self.O)
+        return self._numbers("p", self.D, self.O)
 
     @cached_property
     def m(self):
-        return self._numbers(self.D, self.O)
+        return self._numbers("m", self.D, self.O)
 
     @cached_property
     def g(self):
         if not self.exact:
-            return self._numbers(self.D, self.O)
-        return np.fmin(self._root, np.fmax(-self._root, 3 * self._numbers(self.D, self.O)))
+            return self._numbers("g", self.D, self.O)
+        return np.fmin(self._root, np.fmax(-self._root, 3 * self._numbers("g", self.D, self.O)))
 
     @cached_property
     def v(self):
-        return self._root**2 - self.g**2 if self.exact else self._numbers(self.D, self.O) ** 2
+        return self._root**2 - self.g**2 if self.exact else self._numbers("v", self.D, self.O) ** 2
 
     @cached_property
     def _root(self):
-        return self.rng.choice([0, 1, 3, 7], (self.D, self.O)).astype(self.dtype)
+        return self._rng("root").choice([0, 1, 3, 7], (self.D, self.O)).astype(self.dtype)
 
     @property
     def t(self):
@@ -186,14 +186,28 @@ class Probe:
     def _negative(self):
         return self.values == "negative"
 
-    def _numbers(self, *shape: int) -> np.ndarray:
-        numbers = self.rng.standard_normal(shape)
+    def _twice(self, features: np.ndarray) -> np.ndarray:
+        """A quarter of the features occur twice, so that their pre-activations tie.
+
+        Not so in ordinary numbers: where rounding decides between two, a bound allows either.
+        """
+        if self.exact or self.values == "wild":
+            quarter = self.D // 4
+            features[2 * quarter : 3 * quarter] = features[:quarter]
+        return features
+
+    def _rng(self, name: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *name.encode()])
+
+    def _numbers(self, name: str, *shape: int) -> np.ndarray:
+        rng = self._rng(name)
+        numbers = rng.standard_normal(shape)
         if self.values == "real":
-            columns = np.exp(0.5 * self.rng.standard_normal(shape[-1]))
+            columns = np.exp(0.5 * rng.standard_normal(shape[-1]))
             columns[:: max(shape[-1] // 3, 1)] *= 12
-            numbers = columns * (numbers + self.rng.standard_normal(shape[-1]))
+            numbers = columns * (numbers + rng.standard_normal(shape[-1]))
         elif self.values == "wild":
-            numbers *= 2.0 ** self.rng.integers(-12, 13, shape)
+            numbers *= 2.0 ** rng.integers(-12, 13, shape)
         elif self.values == "tiny":
             numbers *= 2.0**-70
         elif self.values == "integers":
@@ -201,7 +215,7 @@ class Probe:
         elif self.values == "ties":
             numbers = np.ones(shape)
         elif self.values == "zeros":
-            numbers = np.copysign(self.rng.random(shape) < 0.1, numbers)
+            numbers = np.copysign(rng.random(shape) < 0.1, numbers)
         elif self._negative:
             numbers = -np.clip(np.abs(np.rint(1.5 * numbers)), 0, 3)
         return numbers.astype(self.dtype)
