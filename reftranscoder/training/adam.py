@@ -1,0 +1,100 @@
+"""One training step: the gradient of the loss on a batch, then one step of Adam for every array.
+
+What Adam does stands in ``reference/adam.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ..backends import check_backend
+from ..errors import OptionError
+from ..params import Params, TranscoderConfig, finite_number
+from ..transcoder import Transcoder
+from .schedule import positive_number
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What every step is made with.
+
+    Raises:
+        OptionError: a negative ``l1_coeff``, a beta outside 0 to below 1, an ``eps`` of 0, or an
+            unknown backend.
+    """
+
+    l1_coeff: float
+    beta1: float
+    beta2: float
+    eps: float
+    unit_norm_decoder: bool
+    backend: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "l1_coeff", finite_number("l1_coeff", self.l1_coeff))
+        object.__setattr__(self, "eps", positive_number("eps", self.eps))
+        for name in ("beta1", "beta2"):
+            beta = finite_number(name, getattr(self, name))
+            if beta >= 1:
+                raise OptionError(name, "from 0 to below 1", getattr(self, name))
+            object.__setattr__(self, name, beta)
+        if self.unit_norm_decoder not in (True, False):
+            raise OptionError("unit_norm_decoder", "True or False", self.unit_norm_decoder)
+        object.__setattr__(self, "unit_norm_decoder", bool(self.unit_norm_decoder))
+        check_backend(self.backend, np.float64)
+
+
+@dataclasses.dataclass
+class State:
+    """A transcoder in training: its arrays, Adam's two means of each, and the steps made so far.
+
+    The arrays belong to this object, and each step overwrites them.
+    """
+
+    config: TranscoderConfig
+    arrays: dict[str, np.ndarray]  # by their names in `Params`
+    m: dict[str, np.ndarray]  # the mean gradient
+    v: dict[str, np.ndarray]  # the mean squared gradient
+    t: int
+
+    @classmethod
+    def start(cls, config: TranscoderConfig, arrays: dict[str, np.ndarray]) -> State:
+        """Before the first step, at ``arrays``, which from now on belong to the state."""
+        m, v = ({name: np.zeros_like(a) for name, a in arrays.items()} for _ in range(2))
+        return cls(config, arrays, m, v, 0)
+
+
+def training_step(
+    state: State, recipe: Recipe, lr: float, x: np.ndarray, target: np.ndarray
+) -> float:
+    """Make the next step on ``x`` (B, I) and ``target`` (B, O); return the loss before it."""
+    # A new `Transcoder` for each step: no other may be used once its arrays have been written to.
+    transcoder = Transcoder(state.config, Params.adopt(**state.arrays))
+    loss, grads = transcoder.value_and_grad(
+        x, target, recipe.l1_coeff, backend=recipe.backend, check_finite=False
+    )
+    adam_step = _adam_step(recipe.backend)
+    state.t += 1
+    for name, g in grads.arrays().items():
+        p, m, v = state.arrays[name], state.m[name], state.v[name]
+        p, m, v = adam_step(p, g, m, v, state.t, lr, recipe.beta1, recipe.beta2, recipe.eps)
+        state.arrays[name], state.m[name], state.v[name] = p, m, v
+    if recipe.unit_norm_decoder:
+        to_unit_rows(state.arrays["W_dec"])
+    return float(loss)
+
+
+def to_unit_rows(W: np.ndarray) -> None:
+    """Divide each row of ``W`` by its Euclidean norm, in place; a row of zeros stays."""
+    norms = np.sqrt(np.square(W, dtype=np.result_type(W, np.float64)).sum(axis=1, keepdims=True))
+    W /= np.where(norms > 0, norms, 1).astype(W.dtype)
+
+
+def _adam_step(backend: str):
+    if backend == "kernels":
+        from ..kernels import adam_step
+    else:
+        from ..reference import adam_step
+    return adam_step

@@ -1,0 +1,105 @@
+"""Units: training sees data of unit mean square, and the parameters that it returns see the user's.
+
+With s_x and s_y the root mean squares of all entries of the training inputs and targets, training
+minimizes the loss on::
+
+    x'  =  x / s_x,      target'  =  target / s_y                                         (U1)
+
+so that the learning rate and ``l1_coeff`` mean the same whatever the data are measured in.  Call
+the trained arrays W_enc', b_enc', ...  Both ReLU and the choice of the K largest commute with a
+factor s_y > 0, so that multiplying the reconstruction of target' by s_y gives, for ``x`` as it is::
+
+    s_y (x' W_enc'^T + b_enc')    =  x ((s_y / s_x) W_enc')^T  +  s_y b_enc'
+    s_y reconstruction'           =  hidden W_dec'  +  s_y b_dec'  +  x ((s_y / s_x) W_skip')^T
+
+with ``hidden`` selected from the first line: a transcoder with the arrays::
+
+    W_enc  =  (s_y / s_x) W_enc',    b_enc  =  s_y b_enc'                                 (U2)
+    W_dec  =  W_dec',                b_dec  =  s_y b_dec',     W_skip  =  (s_y / s_x) W_skip'
+
+each entry rounded once.  Activations have the units of the target; decoder rows have none and keep
+their norms, unit norms too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from ..activations import Activations
+from ..errors import OptionError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moments:
+    """Means over the training rows of each column, and of its square, in float64."""
+
+    x: np.ndarray  # (I,)
+    x_squares: np.ndarray  # (I,)
+    target: np.ndarray  # (O,)
+    target_squares: np.ndarray  # (O,)
+    rows: int
+
+    @classmethod
+    def of(cls, x: Activations, target: Activations) -> Moments:
+        """Read everything once, row after row.
+
+        Raises:
+            NonFiniteError: NaN or infinity among the data.
+            OptionError: squares that exceed float64.
+        """
+        return cls(*_column_means(x), *_column_means(target), len(x))
+
+    def digest(self) -> str:
+        """The same for the same data: other rows have other means."""
+        means = (self.x, self.x_squares, self.target, self.target_squares)
+        return hashlib.sha256(b"".join(m.tobytes() for m in means)).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """``input_scale`` s_x and ``target_scale`` s_y, both above 0 and exact in the dtype used."""
+
+    input_scale: float
+    target_scale: float
+
+    @classmethod
+    def of(cls, moments: Moments, dtype: np.typing.DTypeLike) -> Scaling:
+        """The root mean squares, rounded to ``dtype``; 1 for data that are all zero."""
+        kind = np.dtype(dtype).type
+        squares = (moments.x_squares, moments.target_squares)
+        return cls(*(float(kind(np.sqrt(s.mean()))) or 1.0 for s in squares))
+
+    def folded(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The arrays for data as they are, of arrays trained on scaled data: (U2)."""
+        factors = {
+            "W_enc": self.target_scale / self.input_scale,
+            "b_enc": self.target_scale,
+            "W_dec": 1.0,
+            "b_dec": self.target_scale,
+            "W_skip": self.target_scale / self.input_scale,
+        }
+        return {name: _times(array, factors[name]) for name, array in arrays.items()}
+
+
+def _times(array: np.ndarray, factor: float) -> np.ndarray:
+    wide = array.astype(np.result_type(array, np.float64))
+    with np.errstate(over="ignore", under="ignore"):
+        return (wide * factor).astype(array.dtype)
+
+
+def _column_means(data: Activations) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each column and of its square; the order of the sums is that of the rows."""
+    sums = np.zeros(data.shape[1])
+    squares = np.zeros(data.shape[1])
+    with np.errstate(over="ignore"):
+        for block in data.blocks():
+            block = block.astype(np.float64)
+            sums += block.sum(axis=0)
+            squares += np.square(block).sum(axis=0)
+    if not np.isfinite(squares).all():
+        want = "finite, with squares that float64 can hold"
+        raise OptionError(data.name, want, float(squares.max()), "Leave such rows out.")
+    return sums / len(data), squares / len(data)

@@ -1,0 +1,219 @@
+"""A run that was stopped or killed goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import reftranscoder as rt
+from reftranscoder.errors import FileError, OptionError
+
+OPTIONS = {
+    "dict_size": 24,
+    "top_k": 3,
+    "steps": 20,
+    "batch_size": 16,
+    "lr": 1e-2,
+    "log_every": 6,
+    "validation": 0.25,
+    "backend": "reference",
+}
+
+
+def make_data(rng):
+    x = rng.standard_normal((80, 6)) + 0.5
+    return x, np.maximum(x @ rng.standard_normal((6, 4)), 0)
+
+
+@pytest.fixture
+def data(rng):
+    return make_data(rng)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.npz"
+
+
+def stop_at(step):
+    def stop(progress):
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def assert_same_run(got, want):
+    for name, array in want.transcoder.params.arrays().items():
+        np.testing.assert_array_equal(got.transcoder.params.arrays()[name], array, strict=True)
+    assert got.history == want.history
+    assert got.metrics.fvu == want.metrics.fvu
+
+
+@pytest.mark.parametrize("step", [1, 6, 10, 19])  # within and at the end of a line of the log
+@pytest.mark.parametrize("extra", [{}, {"skip": True, "unit_norm_decoder": True}], ids=str)
+def test_a_stopped_run_goes_on_to_the_same_bits(data, path, step, extra):
+    options = OPTIONS | extra
+    stopped = rt.fit(*data, **options, checkpoint=path, progress=stop_at(step))
+    assert (stopped.interrupted, stopped.steps) == (True, step)
+    resumed = rt.fit(*data, **options, checkpoint=path)
+    assert (resumed.interrupted, resumed.steps) == (False, 20)
+    assert_same_run(resumed, rt.fit(*data, **options))
+
+
+def test_with_kernels_too(data, path):
+    options = OPTIONS | {"backend": "kernels", "steps": 6}
+    rt.fit(*data, **options, checkpoint=path, progress=stop_at(3))
+    assert_same_run(rt.fit(*data, **options, checkpoint=path), rt.fit(*data, **options))
+
+
+def test_a_killed_process_goes_on_to_the_same_bits(path, tmp_path):
+    data = make_data(np.random.default_rng(20240617))
+    np.savez(tmp_path / "data.npz", x=data[0], target=data[1])
+    program = f"""
+        import os, signal
+        import numpy as np
+        import reftranscoder as rt
+
+        def die(progress):
+            if progress.step == 13:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        data = np.load({str(tmp_path / "data.npz")!r})
+        options = {OPTIONS!r}
+        rt.fit(data["x"], data["target"], **options, checkpoint={str(path)!r},
+               checkpoint_every=5, progress=die)
+    """
+    package = str(Path(rt.__file__).parent.parent)
+    died = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=os.environ | {"PYTHONPATH": package},
+        timeout=60,
+    )
+    assert died.returncode == -signal.SIGKILL
+    assert meta_of(path)["t"] == 10  # the last step that was kept: 11 to 13 are made again
+    resumed = rt.fit(*data, **OPTIONS, checkpoint=path, checkpoint_every=5)
+    assert_same_run(resumed, rt.fit(*data, **OPTIONS))
+
+
+def test_a_finished_run_is_not_trained_further(data, path):
+    first = rt.fit(*data, **OPTIONS, checkpoint=path)
+    steps = []
+    again = rt.fit(*data, **OPTIONS, checkpoint=path, progress=steps.append)
+    assert_same_run(again, first)
+    assert not steps
+
+
+@pytest.mark.parametrize(
+    "seed", [7, np.random.SeedSequence([1, 2], spawn_key=(3,)), np.int64(2**40)], ids=str
+)
+def test_the_seed_is_compared_by_value(data, path, seed):
+    rt.fit(*data, **OPTIONS, seed=seed, checkpoint=path, progress=stop_at(2))
+    assert rt.fit(*data, **OPTIONS, seed=seed, checkpoint=path).steps == 20
+    with pytest.raises(OptionError, match="^seed must be"):
+        rt.fit(*data, **OPTIONS, seed=8, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dict_size": 25},
+        {"top_k": 4},
+        {"activation": "relu"},
+        {"ties": "keep_all"},
+        {"dtype": "float64"},
+        {"skip": True},
+        {"steps": 21},
+        {"lr": 2e-2},
+        {"warmup": 0.5},
+        {"decay": 0.5},
+        {"l1_coeff": 0},
+        {"unit_norm_decoder": True},
+        {"beta1": 0.8},
+        {"beta2": 0.99},
+        {"eps": 1e-6},
+        {"batch_size": 17},
+        {"log_every": 5},
+        {"backend": "kernels"},
+    ],
+    ids=str,
+)
+def test_another_option_is_refused_by_name(data, path, change):
+    rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(1))
+    (name,) = change
+    if name == "activation":  # which also decides top_k
+        name = "top_k|activation"
+    with pytest.raises(OptionError, match=f"^({name}) must be .* as in the checkpoint"):
+        rt.fit(*data, **(OPTIONS | change), checkpoint=path)
+
+
+def test_other_data_are_refused(data, path):
+    x, target = data
+    rt.fit(x, target, **OPTIONS, checkpoint=path, progress=stop_at(1))
+    other = x.copy()
+    other[5, 2] += 1e-3
+    with pytest.raises(FileError, match="a run on other data"):
+        rt.fit(other, target, **OPTIONS, checkpoint=path)
+
+
+def test_what_is_no_checkpoint_is_refused(data, path, tmp_path):
+    model = tmp_path / "model.npz"
+    rt.build(input_size=6, output_size=4, dict_size=24, top_k=3).save(model)
+    with pytest.raises(FileError, match="is not a checkpoint"):
+        rt.fit(*data, **OPTIONS, checkpoint=model)
+    text = tmp_path / "notes.npz"
+    text.write_text("not an archive")
+    with pytest.raises(FileError, match="not a NumPy .npz archive"):
+        rt.fit(*data, **OPTIONS, checkpoint=text)
+    np.savez(tmp_path / "pickled.npz", meta=np.array([{}], dtype=object))
+    with pytest.raises(FileError, match="damaged"):
+        rt.fit(*data, **OPTIONS, checkpoint=tmp_path / "pickled.npz")
+    with pytest.raises(FileError, match="its folder does not exist"):
+        rt.fit(*data, **OPTIONS, checkpoint=tmp_path / "nowhere" / "run.npz")
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda f: f.pop("v.b_dec"), "its v.b_dec does not fit"),
+        (lambda f: f.update({"m.W_enc": f["m.W_enc"][:-1]}), "its m.W_enc does not fit"),
+        (lambda f: f.update({"v.W_skip": np.zeros((4, 6))}), "also holds v.W_skip"),
+        (lambda f: edit_meta(f, version=2), "checkpoint version 2"),
+        (lambda f: edit_meta(f, t="ten"), "is not a checkpoint"),
+        (lambda f: edit_meta(f, entries=[{"step": 1}]), "is damaged: its log"),
+        (lambda f: f.update(meta=np.array("{")), "is damaged"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(data, path, damage, message):
+    rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(1))
+    with np.load(path) as archive:
+        fields = dict(archive)
+    damage(fields)
+    np.savez(path, **fields)
+    with pytest.raises(FileError, match=message) as caught:
+        rt.fit(*data, **OPTIONS, checkpoint=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_checkpoint_is_refused(data, path):
+    rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(1))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(FileError, match="truncated or damaged"):
+        rt.fit(*data, **OPTIONS, checkpoint=path)
+
+
+def meta_of(path):
+    with np.load(path) as archive:
+        return json.loads(str(archive["meta"]))
+
+
+def edit_meta(fields, **changes):
+    fields["meta"] = np.array(json.dumps(json.loads(str(fields["meta"])) | changes))
