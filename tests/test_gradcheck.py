@@ -134,11 +134,24 @@ def test_an_object_with_gradients_will_do():
     assert m.check(fn).slopes == m.check(reference_fn(m.config)).slopes
 
 
-@pytest.mark.parametrize("factor", [1 / 2, 28, -1])
+@pytest.mark.parametrize("factor", [1 / 2, -1, 1e-6, 1e6])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_loss_that_is_a_multiple_of_ours_passes(factor, dtype):
+def test_a_loss_that_is_a_multiple_of_ours_is_as_good(factor, dtype):
     m = model(dtype=dtype)
-    m.check(reference_fn(m.config, factor=np.dtype(dtype).type(factor)))
+    factor = np.dtype(dtype).type(factor)
+    m.check(reference_fn(m.config, factor=factor))
+    with pytest.raises(rt.errors.GradientError):
+        m.check(reference_fn(m.config, put("db_dec", one_entry), factor))
+
+
+def test_the_rounding_of_our_own_loss_is_measured():
+    """The bound of a mean over 4096 entries, in any order, would hide much more."""
+    m = model(dtype="float32", B=64, I=8, D=32, O=64)
+    checked = m.check(reference_fn(m.config), directions=1)
+    scaled = m.check(reference_fn(m.config, factor=np.float32(4)), directions=1)
+    for one, four in zip(checked.slopes, scaled.slopes):
+        assert four.block == one.block and four.ratio < 1
+        assert one.floor < min(0.01, four.floor / 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -217,7 +230,8 @@ def test_a_fault_is_found_in_its_block(fault, block, dtype):
     wrong = FAULTS[fault](right)
     # The entry named is one that is wrong.
     assert wrong[error.index] != right[error.index]
-    assert f"d{block}[{', '.join(map(str, error.index))}]" in str(error)
+    entry = f"d{block}[{', '.join(map(str, error.index))}] it is {wrong[error.index]:.6e} and"
+    assert entry in str(error)
     assert "\n" not in str(error)
 
 
@@ -329,6 +343,8 @@ def test_next_to_a_kink_it_passes(gap):
 def test_within_rounding_of_a_kink_the_features_stay():
     """In float32 they may change places, and either way is right."""
     m = near_tie(2.0**-23, "float32")
+    with pytest.raises(KinkError, match="no derivative by b_enc here: within rounding"):
+        m.check(reference_fn(m.config), step=1e-3)
     moved = {slope.block: slope.moved for slope in m.check(reference_fn(m.config)).slopes}
     assert moved["b_enc"] == moved["W_enc"] == 6 / 8
     assert moved["W_dec"] == 1
@@ -376,6 +392,19 @@ def test_a_step_is_taken_if_it_crosses_no_kink():
     sizes["parameters"] = sum(array.size for array in m.params.arrays().values())
     for slope in m.check(reference_fn(m.config), step=step).slopes:
         assert step / 2 <= slope.step / np.sqrt(sizes[slope.block]) <= step
+
+
+@pytest.mark.parametrize("step", [0.01, 0.02, 0.03])
+def test_no_step_ends_in_a_false_alarm(step):
+    """Those of all parameters together go twice as far."""
+    m = near_tie(0.1)
+    together = 0
+    for seed in range(30):
+        try:
+            m.check(reference_fn(m.config), step=step, seed=seed)
+        except KinkError as error:
+            together += "along parameters" in str(error)
+    assert together > 1
 
 
 def test_a_step_across_a_kink_would_have_been_a_false_alarm():

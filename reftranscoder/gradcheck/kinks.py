@@ -57,7 +57,7 @@ def slack(pre: np.ndarray, top_k: int, ties: str) -> np.ndarray:
     """
     kept = selected(pre, top_k, ties)
     lowest_kept = np.min(np.where(kept, pre, np.inf), axis=1)
-    highest_other = np.max(np.where(kept, 0, pre), axis=1, initial=0)
+    highest_other = np.max(np.where(kept, 0, pre), axis=1)  # or 0, where one is kept
     is_full = np.count_nonzero(kept, axis=1) >= top_k
     boundary = np.where(is_full, (lowest_kept + highest_other) / 2, 0)
     return np.abs(pre - boundary[:, None])

@@ -59,7 +59,7 @@ class Point:
         loss, self.grads = self._evaluate(self.arrays)
         self.stages = self._stages(self.arrays)
         self.grad_errors = self.stages.gradient_errors()
-        self.scale, self.scale_error = self._scale(loss)
+        self.scale = self._scale(loss)
 
     def slope(self, direction: dict[str, np.ndarray], step: float | None = None) -> Slope:
         """Compare along ``direction``: by ``step`` times it, or as far as the cell allows."""
@@ -79,7 +79,6 @@ class Point:
         terms = np.array([weight * losses[times][0] for times, weight in weights.items()]) / over
         numeric = np.sum(terms)
         tolerance = sum(abs(weight) * losses[times][1] for times, weight in weights.items()) / over
-        tolerance += self.scale_error * abs(numeric)
 
         products = _flat(self.grads, moves) * move
         analytic = np.sum(products)
@@ -123,11 +122,11 @@ class Point:
         return Stages(wide, target, self.config, self.l1_coeff, self.arithmetic)
 
     def _scale(self, loss):
-        """What ``fn`` multiplies our loss by, and the relative error of that."""
+        """At least what ``fn`` multiplies our loss by; exactly 1 where it may well be ours."""
         ours, error = self.stages.loss, self.stages.loss_error
         if abs(loss - ours) <= error or loss == 0 or ours == 0:
-            return 1.0, 0.0
-        return abs(float(loss / ours)), float(error / ours)
+            return 1.0
+        return abs(float(loss / ours)) * (1 + float(error / ours))
 
     def _loss(self, moves):
         """The loss ``moves`` away from the point, and how far rounding may have taken it."""
@@ -136,15 +135,15 @@ class Point:
             arrays[name], rest[name] = _two_sum(self.arrays[name], move)
         loss, grads = self._evaluate(arrays)
         stages = self._stages(arrays)
-        # Of two bounds the smaller.  Where fn computes our loss, its rounding is what the two
-        # differ by, and ours is off by as much less as it is finer.
-        bound = self.scale * stages.loss_error
-        finer = precision(self.wide).unit / self.arithmetic.unit
-        seen = abs(loss - self.scale * stages.loss) + finer * bound
+        error = self.scale * stages.loss_error
+        if self.scale == 1:
+            # What fn's rounding did is what the two losses differ by: ours is that much finer.
+            finer = precision(self.wide).unit / self.arithmetic.unit
+            error = min(error, abs(loss - stages.loss) + finer * error)
         # The nearest representable point is off by `rest`.  The gradient there leads back, up to
         # terms of second order in the unit roundoff.
         back = sum(np.sum(grads[name] * rest[name]) for name in moves)
-        return loss + back, min(bound, seen)
+        return loss + back, error
 
     def _gradient_error(self, moves):
         """How far rounding may take the sum of the gradient times ``moves``.
@@ -176,8 +175,9 @@ class Point:
         radius = float(kink_free_radius(pre, rate, config.top_k, config.ties, rounding)) / times
         if radius == 0:
             raise KinkError(
-                f"the loss has no derivative by {block} here: features tie at the top_k-th place, "
-                "or one that could enter is zero. Change x or the parameters a little.",
+                f"the loss has no derivative by {block} here: within rounding, features tie at the "
+                "top_k-th place, or one that could enter is zero. Change x or the parameters a "
+                "little.",
                 step,
                 radius,
             )
