@@ -19,7 +19,8 @@ from reftranscoder.twins import TWINS
 PACKAGE = Path(rt.__file__).parent
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
-RST = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *sorted(PACKAGE.rglob("*.rst"))]
+FOLDERS = (ROOT / "tests", PACKAGE)
+RST = sorted([*ROOT.glob("*.rst"), *(path for folder in FOLDERS for path in folder.rglob("*.rst"))])
 
 
 def parsed(text: str, warnings: io.StringIO | None = None) -> nodes.document:
@@ -45,7 +46,7 @@ def blocks(title: str) -> list[str]:
     return [block.astext() for block in find(title).findall(nodes.literal_block)]
 
 
-@pytest.mark.parametrize("path", RST, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", RST, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_docutils_reads_it_without_a_warning(path):
     warnings = io.StringIO()
     parsed(path.read_text(encoding="utf-8"), warnings)
