@@ -49,19 +49,19 @@ def joined(blocks, D):
 
 @routine
 def _kth_largest(scores, k):
-    # The k-th largest of a sample is at most that of all: what is below it need not be partitioned.
-    # The sample and what is left of the rest are equally long where entries come in no order.
-    sample = int(math.sqrt(len(scores) * k))
-    if sample >= 2 * k:
-        place = sample - k
-        bound = scores[np.argpartition(scores[:sample], place)[place]]
-        left = 0
-        for n in range(len(scores)):
-            scores[left] = scores[n]
-            left += not scores[n] < bound
-        scores = scores[:left]
-    place = len(scores) - k
-    return scores[np.argpartition(scores, place)[place]]
+    # First of a sample: the k-th largest of some entries is at most that of all, so that what is
+    # below it need not be partitioned.  A sample of sqrt(n k) leaves about as many of the rest.
+    # (In a loop, because argpartition takes seconds to compile at every place that calls it.)
+    bound = -np.inf
+    for size in (int(math.sqrt(len(scores) * k)), len(scores)):
+        if size >= 2 * k or size == len(scores):
+            left = 0
+            for n in range(size):
+                scores[left] = scores[n]
+                left += not scores[left] < bound
+            place = left - k
+            bound = scores[np.argpartition(scores[:left], place)[place]]
+    return bound
 
 
 @routine
@@ -82,15 +82,16 @@ def _select(p, top_k, keep_all, counts, indices, values):
             # Written always, kept by counting: half the entries are positive, at random.
             scores[positive] = p[b, d]
             positive += not p[b, d] <= 0
-        if positive >= top_k:
-            kth = _kth_largest(scores[:positive], top_k)
-        else:
+        taking_part, zero = positive, 0
+        if positive < top_k:
             # Zeros take part, though they are not stored, and negative numbers after them.
-            zero = 0
+            taking_part = D
             for d in range(D):
                 scores[d] = p[b, d]
                 zero += p[b, d] == 0
-            kth = 0.0 if positive + zero >= top_k else _kth_largest(scores, top_k)
+        kth = 0.0
+        if positive >= top_k or positive + zero < top_k:
+            kth = _kth_largest(scores[:taking_part], top_k)
 
         ties = top_k
         for d in range(D):

@@ -99,9 +99,9 @@ class _DiskCache(NullCache):
     def __init__(self, function):
         self._numba = CompileResultCacheImpl(function)
         self._folder = Path(self._numba.locator.get_cache_path())
-        self._stem = ".".join(
-            [function.__module__, function.__qualname__, sys.implementation.cache_tag]
-        )
+        # Environments that share a source tree keep their files side by side.
+        compiler = f"{sys.implementation.cache_tag}-numba-{numba.__version__}"
+        self._stem = f"{function.__module__}.{function.__qualname__}.{compiler}"
         # Numba's own stamp stands for the sources where these cannot be read: a frozen program.
         own = self._numba.locator.get_source_stamp()
         self._stamp = _digest(repr(own).encode() + _SOURCES)
@@ -156,7 +156,7 @@ def _digest(data):
 
 def _sources():
     """What all of ``kernels/`` says, and the versions of what compiles it."""
-    versions = [numba.__version__, llvmlite.__version__, np.__version__]
+    versions = [llvmlite.__version__, np.__version__]
     texts = sorted(_texts(resources.files(__package__.rpartition(".")[0])))
     return repr((versions, texts)).encode()
 
