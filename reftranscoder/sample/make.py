@@ -16,7 +16,7 @@ import json
 
 import numpy as np
 
-from reftranscoder.sample import SOURCE, checksum, dequantize
+from . import SOURCE, checksum, dequantize
 
 SEQUENCES = 64
 

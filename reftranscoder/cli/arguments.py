@@ -1,0 +1,80 @@
+"""Arguments that several commands share, and what they say."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..activations import Activations
+from ..atomic import check_replaceable
+from ..errors import FileError, ShapeError
+from ..transcoder import Transcoder
+
+BLOCK_ROWS = 4096
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The positional ``MODEL``."""
+    parser.add_argument("model", metavar="MODEL", help="a transcoder, .npz or .safetensors")
+
+
+def add_output(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
+    """``-o`` and ``--force``."""
+    parser.add_argument("-o", "--output", metavar=metavar, required=True, help=what)
+    parser.add_argument("--force", action="store_true", help="replace a file that exists")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """``--rows`` and ``--backend``."""
+    parser.add_argument("--rows", metavar="A:B", help="rows A to B - 1 of X; -N: for the last N")
+    parser.add_argument(
+        "--backend",
+        choices=("kernels", "reference"),
+        default="kernels",
+        help="what computes: the kernels (default), or the NumPy reference in float64",
+    )
+
+
+def check_output(options: argparse.Namespace, suffix: str | None = None) -> None:
+    """Refuse an output that cannot be written, before the work is done.
+
+    Raises:
+        FileError: it has another suffix, exists and there is no ``--force``, or cannot be written.
+    """
+    path = Path(options.output)
+    if suffix and path.suffix.lower() != suffix:
+        raise FileError(path, f"must end in {suffix}, which is what will be in it")
+    check_replaceable(path, force=options.force)
+
+
+def open_input(options: argparse.Namespace, tc: Transcoder, path: str | None = None) -> Activations:
+    """The rows that ``tc`` is to read: ``--rows`` of the file ``X``.
+
+    Raises:
+        ShapeError: they are not as wide as the input of ``tc``.
+        Error: as `reftranscoder.activations.Activations`.
+    """
+    return check_width(
+        Activations(path or options.x, rows=options.rows, dtype=tc.config.dtype),
+        "I",
+        tc.config.input_size,
+    )
+
+
+def check_width(rows: Activations, letter: str, width: int) -> Activations:
+    """``rows`` (B, width).
+
+    Raises:
+        ShapeError: they have another width; a transposed file is named as such.
+    """
+    if rows.shape[1] != width:
+        hint = "Is it of another layer or model?"
+        if rows.shape[0] == width:
+            hint = f"It looks transposed: np.save(path, np.load({rows.name!r}).T.copy())."
+        raise ShapeError(rows.name, f"(any, {width})", rows.shape, hint, f"(B, {letter})")
+    return rows

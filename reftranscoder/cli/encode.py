@@ -1,0 +1,69 @@
+"""the active features of activations, as a SciPy CSR .npz
+
+Reads the rows of X.npy a block at a time and writes a sparse matrix (rows, dict_size), which
+scipy.sparse.load_npz reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ..activations import Activations
+from ..atomic import atomic_write
+from ..formats import load
+from ..transcoder import Transcoder
+from .arguments import (
+    BLOCK_ROWS,
+    add_json,
+    add_model,
+    add_output,
+    add_run,
+    check_output,
+    open_input,
+)
+from .progress import Progress
+from .report import plural, print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """MODEL X -o OUT.npz."""
+    add_model(parser)
+    parser.add_argument("x", metavar="X", help="activations (rows, input_size), .npy")
+    add_output(parser, "OUT", "where the features go, .npz")
+    add_run(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Encode ``X`` and write the features."""
+    check_output(options, ".npz")
+    tc = load(options.model)
+    x = open_input(options, tc)
+    hidden = _encode(tc, x, options.backend)
+
+    from scipy import sparse
+
+    with atomic_write(options.output, force=options.force) as file:
+        sparse.save_npz(file, hidden, compressed=False)
+
+    rows, features = hidden.shape
+    report = {"output": options.output, "rows": rows, "features": features, "active": hidden.nnz}
+    report["l0"] = hidden.nnz / rows
+    if options.json:
+        print_json(report)
+    else:
+        print(
+            f"{options.output}: {plural(rows, 'row')} of {plural(features, 'feature')}, "
+            f"{report['l0']:.1f} active in a row"
+        )
+
+
+def _encode(tc: Transcoder, x: Activations, backend: str):
+    from scipy import sparse
+
+    blocks = []
+    with Progress(len(x), "rows") as progress:
+        for block in x.blocks(BLOCK_ROWS):
+            blocks.append(tc.encode(block, backend=backend))
+            progress.advance(len(block))
+    return sparse.vstack(blocks, format="csr")

@@ -1,0 +1,199 @@
+"""train a transcoder on activations
+
+Learns to predict the rows of Y from those of X with minibatch Adam.  FVU, the fraction of variance
+unexplained, is measured on the validation rows (1: no better than the mean; 0: perfect).  Ctrl-C
+stops after the step under way and still writes the model; with --checkpoint, the same command goes
+on later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ..activations import paired
+from ..edifice import build
+from ..errors import OptionError
+from ..formats import format_of, save
+from ..params import ACTIVATIONS, TIES
+from ..training import Fit, History, fit
+from ..training import Progress as Told
+from . import status
+from .arguments import add_json, add_output, check_output
+from .progress import Progress
+from .report import plural, print_json
+
+_DEFAULTS = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """X Y -o MODEL, and what `reftranscoder.fit` takes."""
+    parser.add_argument("x", metavar="X", help="activations to read (rows, input_size), .npy")
+    parser.add_argument("y", metavar="Y", help="activations to predict (rows, output_size), .npy")
+    add_output(parser, "MODEL", "where the transcoder goes, .npz or .safetensors")
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--rows", metavar="A:B", help="train on rows A to B - 1 (default: all)")
+    data.add_argument(
+        "--validation",
+        metavar="A:B",
+        help="hold rows A to B - 1 out; or a fraction such as 0.1: the last of the training rows",
+    )
+    data.add_argument(
+        "--sequence-length", metavar="N", type=int, help="rows come in sequences of N tokens"
+    )
+    data.add_argument(
+        "--drop-position", metavar="P", type=int, help="leave out row P of each sequence, as 0"
+    )
+
+    model = parser.add_argument_group("transcoder")
+    _add(model, "dict_size", int, "features")
+    _add(model, "top_k", int, "features kept in a row")
+    _add(model, "activation", str, "topk or relu", choices=ACTIVATIONS)
+    _add(model, "ties", str, "which of equal activations are kept", choices=TIES)
+    model.add_argument("--skip", action="store_true", help="with a skip connection")
+    _add(model, "dtype", str, "of the parameters", choices=("float32", "float64"))
+
+    training = parser.add_argument_group("training")
+    _add(training, "steps", int, "of Adam")
+    _add(training, "batch_size", int, "rows in a step")
+    _add(training, "lr", float, "the highest learning rate")
+    _add(training, "warmup", float, "fraction of the steps in which it rises")
+    _add(training, "decay", float, "fraction of the steps in which it falls")
+    _add(training, "l1_coeff", float, "of mean(abs(hidden)) in the loss")
+    training.add_argument(
+        "--unit-norm-decoder", action="store_true", help="keep the rows of W_dec at norm 1"
+    )
+    _add(training, "seed", int, "of everything random")
+    _add(training, "backend", str, "what computes", choices=("kernels", "reference"))
+    _add(training, "log_every", int, "steps between two measurements")
+    training.add_argument("--checkpoint", metavar="FILE", help="go on from FILE, and write it")
+    _add(training, "checkpoint_every", int, "steps between two checkpoints")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, and write the transcoder, also where Ctrl-C cut the training short."""
+    check_output(options)
+    _rehearse_saving(options.output)
+    arguments = {name: value for name, value in vars(options).items() if name in _DEFAULTS}
+    arguments |= _data(options)
+
+    began = time.monotonic()
+    with Progress(options.steps, "steps") as progress:
+        result = fit(**arguments, progress=teller(progress))
+    seconds = time.monotonic() - began
+    save(result.transcoder, options.output, force=options.force)
+
+    if options.json:
+        print_json(_report(options, result, seconds))
+    else:
+        print(_text(options, result, seconds))
+    if result.interrupted:
+        print(f"reftranscoder fit: interrupted after step {result.steps}", file=sys.stderr)
+        return status.INTERRUPTED
+    return status.OK
+
+
+def _add(group: Any, name: str, kind: type, what: str, **more: Any) -> None:
+    flag = "--" + name.replace("_", "-")
+    default = _DEFAULTS[name]
+    metavar = {} if "choices" in more else {"metavar": {int: "N", float: "F"}[kind]}
+    group.add_argument(
+        flag, type=kind, default=default, help=f"{what} (default: {default})", **metavar, **more
+    )
+
+
+def _data(options: argparse.Namespace) -> dict[str, Any]:
+    """``x``, ``target`` and ``validation`` as `fit` takes them."""
+    common = {
+        "sequence_length": options.sequence_length,
+        "drop_position": options.drop_position,
+        "dtype": options.dtype,
+    }
+    x, target = paired(options.x, options.y, rows=options.rows, **common)
+    data = {"x": x, "target": target, "validation": None}
+    if options.validation is None:
+        return data
+    if ":" not in options.validation:
+        try:
+            return data | {"validation": float(options.validation)}
+        except ValueError:
+            raise OptionError("validation", "A:B or a fraction", options.validation) from None
+    held_out = paired(options.x, options.y, rows=options.validation, **common)
+    first, last = x.place([0, -1])
+    held_first, held_last = held_out[0].place([0, -1])
+    if held_first <= last and first <= held_last:
+        want = f"apart from the training rows {first}:{last + 1}"
+        raise OptionError("validation", want, options.validation, "Restrict them: --rows.")
+    return data | {"validation": held_out}
+
+
+def _rehearse_saving(path: str) -> None:
+    """Find out before training, not after, whether a transcoder can be written in this format."""
+    smallest = build(input_size=1, output_size=1, dict_size=1, top_k=1)
+    with tempfile.TemporaryDirectory() as folder:
+        save(smallest, Path(folder, f"rehearsal{format_of(path).suffix}"))
+
+
+def teller(progress: Progress):
+    def tell(told: Told) -> None:
+        fvu = f"  FVU {told.latest.fvu:.3f}" if told.latest else ""
+        progress.advance_to(
+            told.step, f"loss {told.loss:.4f}{fvu}  {told.rows_per_second:,.0f} rows/s"
+        )
+
+    return tell
+
+
+def _report(options: argparse.Namespace, result: Fit, seconds: float) -> dict[str, Any]:
+    report = {
+        "output": options.output,
+        "interrupted": result.interrupted,
+        "steps": result.steps,
+        "seconds": round(seconds, 3),
+        "config": dataclasses.asdict(result.transcoder.config),
+        "validation": None,
+        "history": result.history.to_dict(),
+    }
+    if result.metrics:
+        metrics = result.metrics
+        dead = metrics.dead_features
+        report["validation"] = {
+            "rows": metrics.rows,
+            "fvu": metrics.fvu,
+            "mse": metrics.mse,
+            "l0": metrics.l0,
+            "dead": len(dead),
+        }
+    return report
+
+
+def _text(options: argparse.Namespace, result: Fit, seconds: float) -> str:
+    lines = [
+        f"{options.output}: {result.transcoder!r}",
+        f"{plural(result.steps, 'step')} of {plural(options.batch_size, 'row')} in {seconds:.0f} s",
+    ]
+    if result.metrics:
+        metrics = result.metrics
+        lines.append(
+            f"on {plural(metrics.rows, 'row')} held out: FVU {metrics.fvu:.4f}, "
+            f"{metrics.l0:.1f} features active in a row, {len(metrics.dead_features)} in none"
+        )
+    elif len(result.history):
+        lines.append(_last_entry(result.history))
+    return "\n".join(lines)
+
+
+def _last_entry(history: History) -> str:
+    entry = history.entries[-1]
+    return (
+        f"at step {entry.step}, {history.measured_on}: FVU {entry.fvu:.4f}, "
+        f"{entry.l0:.1f} features active in a row, {entry.dead} in none"
+    )

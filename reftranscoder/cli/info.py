@@ -1,0 +1,147 @@
+"""what is in a transcoder, and how it does on data
+
+Sizes, options, and the norms of its arrays.  Given activations X, also how many features are active
+on them and which never are; given the target Y as well, how much of it stays unexplained (FVU).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+
+from ..activations import Activations, paired
+from ..formats import load
+from ..metrics import Evaluation
+from ..params import Params
+from ..transcoder import Transcoder
+from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, open_input
+from .progress import Progress
+from .report import plural, print_json, table
+
+_FAINT = 0.01  # of the median norm
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """MODEL [X [Y]]."""
+    add_model(parser)
+    parser.add_argument("x", metavar="X", nargs="?", help="activations (rows, input_size), .npy")
+    parser.add_argument("y", metavar="Y", nargs="?", help="target (rows, output_size), .npy")
+    add_run(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Describe the transcoder."""
+    tc = load(options.model)
+    report = {
+        "model": options.model,
+        "bytes": os.path.getsize(options.model),
+        "parameters": sum(array.size for array in tc.params.arrays().values()),
+        "config": dataclasses.asdict(tc.config),
+        "arrays": {name: _numbers(array) for name, array in tc.params.arrays().items()},
+        "features": _features(tc.params),
+    }
+    if options.x:
+        report["on"] = _on(options, tc)
+    if options.json:
+        print_json(report)
+    else:
+        print(_text(tc, report))
+
+
+def _numbers(array: np.ndarray) -> dict[str, Any]:
+    wide = array.astype(np.float64)
+    return {
+        "shape": array.shape,
+        "norm": np.linalg.norm(wide),
+        "smallest": wide.min(),
+        "largest": wide.max(),
+    }
+
+
+def _features(params: Params) -> dict[str, Any]:
+    reads = np.linalg.norm(params.W_enc.astype(np.float64), axis=1)
+    writes = np.linalg.norm(params.W_dec.astype(np.float64), axis=1)
+    return {
+        "W_enc_row_norms": np.quantile(reads, (0, 0.5, 1)),
+        "W_dec_row_norms": np.quantile(writes, (0, 0.5, 1)),
+        "never_active": np.flatnonzero((reads == 0) & (params.b_enc <= 0)),
+        "faint": np.flatnonzero(writes <= _FAINT * np.median(writes)),
+    }
+
+
+def _on(options: argparse.Namespace, tc: Transcoder) -> dict[str, Any]:
+    x, y = open_input(options, tc), None
+    if options.y:
+        _, y = paired(options.x, options.y, rows=options.rows, dtype=tc.config.dtype)
+        check_width(y, "O", tc.config.output_size)
+    metrics = _evaluate(tc, x, y, options.backend)
+    dead = metrics.dead_features
+    report = {"rows": metrics.rows, "l0": metrics.l0, "dead": len(dead), "dead_features": dead}
+    report["firing_rates"] = np.quantile(metrics.firing_rates, (0, 0.5, 1))
+    if y is not None:
+        report |= {"fvu": metrics.fvu, "mse": metrics.mse}
+    return report
+
+
+def _evaluate(tc: Transcoder, x: Activations, y: Activations | None, backend: str):
+    evaluation = Evaluation()
+    with Progress(len(x), "rows") as progress:
+        for start in range(0, len(x), BLOCK_ROWS):
+            rows = np.arange(start, min(start + BLOCK_ROWS, len(x)))
+            block = x.rows(rows)
+            hidden = tc.encode(block, backend=backend)
+            # Without Y, a target of zeros stands in: only what is about features is reported.
+            target = np.zeros((len(rows), 1)) if y is None else y.rows(rows)
+            reconstruction = target if y is None else tc.decode(hidden, block, backend=backend)
+            evaluation.add(target, reconstruction, hidden)
+            progress.advance(len(rows))
+    return evaluation.result()
+
+
+def _text(tc: Transcoder, report: dict[str, Any]) -> str:
+    features = report["features"]
+    arrays = [("", "shape", "norm", "smallest", "largest")]
+    for name, array in report["arrays"].items():
+        shape = " x ".join(str(size) for size in array["shape"])
+        numbers = (f"{array[key]:.4g}" for key in ("norm", "smallest", "largest"))
+        arrays.append((name, shape, *numbers))
+    norms = [("norm of a row", "least", "median", "most")]
+    for name in ("W_enc", "W_dec"):
+        norms.append((name, *(f"{value:.4g}" for value in features[f"{name}_row_norms"])))
+    blocks = [
+        f"{report['model']}: {tc!r}\n"
+        f"{report['parameters']:,} parameters, {report['bytes'] / 1e6:.1f} MB",
+        table(arrays),
+        table(norms),
+        f"never active, as they read nothing: {_listed(features['never_active'])}\n"
+        f"write next to nothing (under {_FAINT:.0%} of the median): {_listed(features['faint'])}",
+    ]
+    if "on" in report:
+        blocks.append(_text_on(report["on"]))
+    return "\n\n".join(blocks)
+
+
+def _text_on(on: dict[str, Any]) -> str:
+    least, median, most = on["firing_rates"]
+    lines = [
+        f"on {plural(on['rows'], 'row')}: {on['l0']:.1f} features active in a row",
+        f"a feature is active in {median:.2%} of the rows (median; {least:.2%} to {most:.2%})",
+        f"active in no row: {_listed(on['dead_features'])}",
+    ]
+    if "fvu" in on:
+        lines.append(f"FVU {on['fvu']:.4f}, mean squared error {on['mse']:.4g}")
+    return "\n".join(lines)
+
+
+def _listed(features: np.ndarray) -> str:
+    """How many, and the first few of them by name."""
+    if not len(features):
+        return "none"
+    first = ", ".join(str(feature) for feature in features[:5])
+    more = ", ..." if len(features) > 5 else ""
+    return f"{plural(len(features), 'feature')} ({first}{more})"

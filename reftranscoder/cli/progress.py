@@ -1,0 +1,63 @@
+"""A progress bar on a terminal, nothing in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+_REFRESH = 0.2  # seconds
+
+
+class Progress:
+    """Counts up to ``total`` on standard error while used as a context manager.
+
+    With tqdm installed it is a bar; without, one line that counts; and where standard error is not
+    a terminal, nothing.
+    """
+
+    def __init__(self, total: int, unit: str) -> None:
+        self.total, self.unit = total, unit
+        self._done = 0
+        self._shown_at = 0.0
+        self._bar = None
+        self._plain = False
+        if not sys.stderr.isatty():
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            self._plain = True
+        else:
+            self._bar = tqdm(
+                total=total, unit=f" {unit}", dynamic_ncols=True, leave=False, mininterval=_REFRESH
+            )
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """``count`` more are done; ``note`` stands at the end of the line."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+        elif self._plain and time.monotonic() - self._shown_at > _REFRESH:
+            self._shown_at = time.monotonic()
+            line = f"{self._done}/{self.total} {self.unit}  {note}"
+            print(f"\r\x1b[K{line[:78]}", end="", file=sys.stderr, flush=True)
+
+    def advance_to(self, done: int, note: str = "") -> None:
+        """``done`` in all are done: a run that goes on from a checkpoint does not begin at 0."""
+        self.advance(done - self._done, note)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self._plain:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,48 @@
+"""Reports as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def print_json(report: Mapping[str, Any]) -> None:
+    """Print ``report`` as one JSON object.  JSON has no NaN and no infinity: they become null."""
+    print(json.dumps(_plain(report), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """``rows`` of cells as lines: the first column to the left, the others to the right."""
+    rows = [list(row) for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]
+        ).rstrip()
+        for row in rows
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 row``, ``2 rows``, ``8,192 rows``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Fraction | Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
