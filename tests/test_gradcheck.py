@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +11,8 @@ import pytest
 
 import reftranscoder as rt
 from reftranscoder import reference
-from reftranscoder.bounds import FLOAT64, PRECISIONS
 from reftranscoder.errors import DTypeError, KinkError, NonFiniteError, OptionError, ShapeError
-from reftranscoder.gradcheck import GradientCheck, Slope, check_gradient, kink_free_radius
-from reftranscoder.gradcheck.kinks import slack
-from reftranscoder.gradcheck.rounding import Stages
+from reftranscoder.gradcheck import GradientCheck, Slope, check_gradient
 
 L1 = 0.25
 
@@ -67,12 +63,6 @@ def reference_fn(config, spoil=lambda loss, grads: None, factor=1):
         return factor * loss, {name: factor * grad for name, grad in grads.items()}
 
     return fn
-
-
-def reference_at(config, arrays, target):
-    """The loss and the gradients at ``arrays``: x and the parameters."""
-    params = rt.Params.adopt(**{name: array for name, array in arrays.items() if name != "x"})
-    return reference_fn(config)(params, arrays["x"], target)
 
 
 VARIANTS = [
@@ -429,104 +419,6 @@ def test_nothing_can_move():
     m = m._replace(params=params, x=np.ones((1, 2), np.float32))
     with pytest.raises(KinkError, match="no entry of W_enc can move"):
         m.check(reference_fn(m.config))
-
-
-# The radius.
-
-
-def test_the_radius_by_hand():
-    # top_k = 2 keeps 5 and 4.  4 falls at 1, 3 rises at 1: they meet after 1 / 2, and 5, which
-    # falls at 4, meets 3 after 2 / 5.
-    pre, rate = np.array([[5.0, 4, 3, -9]]), np.array([[-4.0, -1, 1, 2]])
-    assert kink_free_radius(pre, rate, 2) == 2 / 5
-    # top_k = 4: all of 5, 4, 3 are kept, and 4 / 1, 5 / 4, 3 / 1 and -9 / 2 are the ways to zero.
-    assert kink_free_radius(pre, rate, 4) == 5 / 4
-    # Only -9 moves: towards the 3 that it would have to pass, 12 away, or, if there is room, to 0.
-    only = np.array([[0.0, 0, 0, 2]])
-    assert kink_free_radius(pre, only, 3) == 12 / 2
-    assert kink_free_radius(pre, only, 4) == 9 / 2
-    # The rounding of both takes from the distance.
-    assert kink_free_radius(pre, only, 3, rounding=1.0) == 10 / 2
-    assert kink_free_radius(pre, only, 3, rounding=6.0) == 0
-    # Nothing moves.
-    assert kink_free_radius(pre, 0 * only, 2) == np.inf
-    # The nearest row counts.
-    assert kink_free_radius(np.vstack([pre, 2 * pre]), np.vstack([only, rate]), 2) == 4 / 5
-
-
-def test_the_radius_at_ties():
-    pre, rate = np.array([[3.0, 2, 2, 1]]), np.array([[0.0, 1, 2, 0]])
-    assert kink_free_radius(pre, rate, 2) == 0  # one of the two is kept
-    assert kink_free_radius(pre, rate, 2, ties="keep_all") == 0  # both are, until they part
-    assert kink_free_radius(pre, rate, 3) == 1 / 2  # both are in: 2 and 1 meet
-    assert kink_free_radius(pre, rate, 1) == 1 / 2  # both are out: 2 and 3 meet
-    together = np.array([[0.0, 1, 1, 0]])
-    assert kink_free_radius(pre, together, 2) == 1  # they stay level, until the 3 or the 1
-
-
-def test_the_radius_of_fractions_is_a_fraction():
-    pre = np.array([[Fraction(1, 3), Fraction(1, 7)]], dtype=object)
-    radius = kink_free_radius(pre, np.array([[Fraction(1), Fraction(2)]], dtype=object), 1)
-    assert type(radius) is Fraction and radius == Fraction(4, 21)
-
-
-@pytest.mark.parametrize("ties", ["lowest_index", "keep_all"])
-def test_the_radius_is_where_the_selection_changes(ties, rng):
-    def selected(pre, top_k):
-        return reference.topk_forward(reference.relu_forward(pre), top_k, ties) != 0
-
-    for _ in range(200):
-        B, D = rng.integers(1, 4), rng.integers(1, 9)
-        top_k = rng.integers(1, D + 1)
-        pre, rate = rng.standard_normal((2, B, D))
-        radius = kink_free_radius(pre, rate, top_k, ties)
-        start = selected(pre, top_k)
-        inside, outside = (
-            [np.array_equal(selected(pre + s * rate, top_k), start) for s in (-step, step)]
-            for step in (radius * (1 - 1e-9), radius * (1 + 1e-9))
-        )
-        assert all(inside) and not all(outside)
-        # Everything may use up its slack at once.
-        room = slack(pre, top_k, ties) * (1 - 1e-9)
-        for signs in rng.choice([-1, 1], (8, B, D)):
-            assert np.array_equal(selected(pre + signs * room, top_k), start)
-
-
-# The bounds.
-
-
-@pytest.mark.parametrize("skip", [False, True])
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_rounding_stays_within_its_bounds(dtype, options, skip):
-    """The reference in a narrow format, plain loops and all, against the reference in float64."""
-    worst = 0.0
-    for seed in range(10):
-        m = model(seed, "float32", skip=skip, **options)
-        narrow = {n: a.astype(dtype) for n, a in (m.params.arrays() | {"x": m.x}).items()}
-        wide = {n: a.astype(np.float64) for n, a in narrow.items()}
-        target = m.target.astype(dtype)
-        stages = Stages(wide, target.astype(np.float64), m.config, L1, PRECISIONS[dtype])
-        room = slack(stages.forward.pre, m.config.top_k, m.config.ties)
-        if np.any(room < stages.pre_error):
-            continue  # another selection may be right
-        loss, grads = reference_at(m.config, narrow, target)
-        assert loss.dtype == dtype
-        assert abs(float(loss) - stages.loss) <= stages.loss_error
-        _, want = reference_at(m.config, wide, target.astype(np.float64))
-        for name, bound in stages.gradient_errors().items():
-            error = np.abs(grads[f"d{name}"].astype(np.float64) - want[f"d{name}"])
-            assert np.all(error <= bound), name
-            worst = max(worst, np.max(error / bound))
-    assert worst > 0.01  # neither vacuous nor loose beyond use
-
-
-def test_the_bounds_are_not_larger_than_they_must_be():
-    """Half a unit in one input to the last sum of each: the smallest rounding there is, nearly."""
-    m = model()
-    arrays = m.params.arrays() | {"x": m.x}
-    stages = Stages(arrays, m.target, m.config, L1, FLOAT64)
-    assert stages.loss_error < 1e-13 * stages.loss  # 1000 roundings
 
 
 # What is refused.
