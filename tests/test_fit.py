@@ -36,6 +36,14 @@ def data(rng):
     return x, np.maximum(x @ rng.standard_normal((6, 4)), 0) + 1
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as Python handles it by default: a shell starts background jobs without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def arrays_of(fit):
     return fit.transcoder.params.arrays()
 
@@ -383,7 +391,7 @@ def test_the_bar_on_a_terminal(data, capsys, monkeypatch):
     assert f"FVU {fit.history[1].fvu:.3f}" in shown
 
 
-def test_ctrl_c_ends_after_the_step_with_a_usable_model(data):
+def test_ctrl_c_ends_after_the_step_with_a_usable_model(data, ctrl_c):
     def interrupt(progress):
         if progress.step == 7:
             signal.raise_signal(signal.SIGINT)
@@ -396,7 +404,7 @@ def test_ctrl_c_ends_after_the_step_with_a_usable_model(data):
     assert "7 steps, interrupted" in repr(fit)
 
 
-def test_ctrl_c_within_a_step_lets_it_finish(data, monkeypatch):
+def test_ctrl_c_within_a_step_lets_it_finish(data, ctrl_c, monkeypatch):
     """The parameters are those of a whole step, although the signal came in the middle of one."""
     whole = rt.fit(*data, **OPTIONS, progress=stop_at(4))
     seen = []
@@ -413,7 +421,7 @@ def test_ctrl_c_within_a_step_lets_it_finish(data, monkeypatch):
     assert_same_arrays(arrays_of(fit), arrays_of(whole))
 
 
-def test_a_second_ctrl_c_stops_at_once(data):
+def test_a_second_ctrl_c_stops_at_once(data, ctrl_c):
     def interrupt(progress):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -432,7 +440,7 @@ def test_other_threads_may_train(data):
     assert_same_arrays(arrays_of(results[0]), arrays_of(rt.fit(*data, **OPTIONS)))
 
 
-def test_a_failing_progress_function_is_not_swallowed(data):
+def test_a_failing_progress_function_is_not_swallowed(data, ctrl_c):
     with pytest.raises(ZeroDivisionError):
         rt.fit(*data, **OPTIONS, progress=lambda progress: 1 / 0)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
