@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import pickle
 import sys
-import tempfile
+import uuid
 import warnings
 from importlib import resources
 from pathlib import Path
@@ -134,14 +133,12 @@ class _DiskCache(NullCache):
         return self._folder / f"{self._stem}-{self._stamp}-{key}.nbc"
 
     def _replace(self, path, data):
-        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=path.stem)
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         try:
-            with open(handle, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _remove_stale(self):
         for path in self._folder.glob(f"{self._stem}-*.nbc"):
