@@ -10,7 +10,7 @@ and, with G = d_reconstruction (B, O)::
     dW_skip[o, i]  =  sum_b G[b, o] x[b, i]                                               (S3)
 
 Source: Paulo, Shabalin & Belrose (2025), "Transcoders Beat Sparse Autoencoders for
-Interpretability", section 3.
+Interpretability", arXiv:2501.18823.
 """
 
 from __future__ import annotations
