@@ -213,6 +213,10 @@ def _check_pair(x: Activations, target: Activations) -> None:
     if len(x) != len(target):
         want = (len(x), target.shape[1])
         hint = f"Its rows must pair up with the {len(x)} of {x.name}."
+        if target.shape[1] == len(x):
+            hint = "It looks transposed: np.save(path, target.T.copy())."
+        elif x.shape[1] == len(target):
+            hint = f"{x.name} {x.shape} looks transposed: np.save(path, x.T.copy())."
         raise ShapeError(target.name, want, target.shape, hint)
 
 

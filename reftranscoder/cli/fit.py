@@ -14,6 +14,7 @@ import inspect
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from .arguments import add_json, add_output, check_output
 from .progress import Progress
 from .report import plural, print_json
 
-_DEFAULTS = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
+DEFAULTS = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     """Train, and write the transcoder, also where Ctrl-C cut the training short."""
     check_output(options)
     _rehearse_saving(options.output)
-    arguments = {name: value for name, value in vars(options).items() if name in _DEFAULTS}
+    arguments = {name: value for name, value in vars(options).items() if name in DEFAULTS}
     arguments |= _data(options)
 
     began = time.monotonic()
@@ -103,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _add(group: Any, name: str, kind: type, what: str, **more: Any) -> None:
     flag = "--" + name.replace("_", "-")
-    default = _DEFAULTS[name]
+    default = DEFAULTS[name]
     metavar = {} if "choices" in more else {"metavar": {int: "N", float: "F"}[kind]}
     group.add_argument(
         flag, type=kind, default=default, help=f"{what} (default: {default})", **metavar, **more
@@ -142,7 +143,9 @@ def _rehearse_saving(path: str) -> None:
         save(smallest, Path(folder, f"rehearsal{format_of(path).suffix}"))
 
 
-def teller(progress: Progress):
+def teller(progress: Progress) -> Callable[[Told], None]:
+    """What `fit` is to call after every step, so that ``progress`` shows loss, FVU and speed."""
+
     def tell(told: Told) -> None:
         fvu = f"  FVU {told.latest.fvu:.3f}" if told.latest else ""
         progress.advance_to(

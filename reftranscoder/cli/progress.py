@@ -6,7 +6,7 @@ import sys
 import time
 from types import TracebackType
 
-_REFRESH = 0.2  # seconds
+REFRESH = 0.2  # seconds
 
 
 class Progress:
@@ -30,7 +30,7 @@ class Progress:
             self._plain = True
         else:
             self._bar = tqdm(
-                total=total, unit=f" {unit}", dynamic_ncols=True, leave=False, mininterval=_REFRESH
+                total=total, unit=f" {unit}", dynamic_ncols=True, leave=False, mininterval=REFRESH
             )
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -39,7 +39,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
-        elif self._plain and time.monotonic() - self._shown_at > _REFRESH:
+        elif self._plain and time.monotonic() - self._shown_at > REFRESH:
             self._shown_at = time.monotonic()
             line = f"{self._done}/{self.total} {self.unit}  {note}"
             print(f"\r\x1b[K{line[:78]}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,780 @@
+"""The command line: what each command does, and what each does with input it cannot use."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+import reftranscoder as rt
+from reftranscoder import cli, metrics
+from reftranscoder.cli import arguments, encode, fit, predict, progress, report, status
+from reftranscoder.twins import TWINS
+
+ROWS, I, D, O, K = 60, 6, 16, 5, 3
+SMALL = ["--dict-size", str(D), "--top-k", str(K), "--steps", "4", "--batch-size", "16"]
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line in this process; returns its status, standard output and error."""
+
+    def run(*argv):
+        capsys.readouterr()
+        code = cli.main([str(argument) for argument in argv])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(run):
+    """Run a command line that must be refused; returns its one line."""
+
+    def refused(*argv):
+        code, out, err = run(*argv)
+        assert code == status.UNUSABLE
+        assert out == ""
+        assert err.count("\n") == 1 and err.endswith("\n")
+        assert "Traceback" not in err
+        return err
+
+    return refused
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with x.npy, y.npy and model.npz."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, I)).astype(np.float32)
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", np.tanh(x @ rng.normal(size=(I, O))).astype(np.float16))
+    tc = rt.build(input_size=I, output_size=O, dict_size=D, top_k=K, seed=1)
+    tc.save(folder / "model.npz")
+    tc(x)  # what the first kernel says about being compiled is not what a test wants to read
+    return folder
+
+
+@pytest.fixture
+def tc(files):
+    return rt.load(files / "model.npz")
+
+
+@pytest.fixture
+def x(files):
+    return np.load(files / "x.npy")
+
+
+@pytest.fixture
+def y(files):
+    return np.load(files / "y.npy")
+
+
+def same_arrays(a, b):
+    a, b = a.params.arrays(), b.params.arrays()
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def process(*argv, **options):
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "reftranscoder", *map(str, argv)]
+    return subprocess.Popen(
+        command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    )
+
+
+# What holds for all commands.
+
+
+def test_help_lists_every_command(run):
+    code, out, err = run("--help")
+    assert code == 0 and err == ""
+    for name in cli.COMMANDS:
+        assert f"\n    {name} " in out
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help(run, name):
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert out.startswith(f"usage: reftranscoder {name}")
+
+
+def test_version(run):
+    assert run("--version") == (0, f"reftranscoder {rt.__version__}\n", "")
+
+
+def test_help_and_mistakes_load_nothing_heavy():
+    script = (
+        "import sys\n"
+        "from reftranscoder.cli import main\n"
+        "main(['--help']), main(['info', 'no such file'])\n"
+        "print({'numba', 'scipy', 'matplotlib', 'tqdm'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.endswith("\nset()\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["fit", "x.npy"], "Y, -o/--output"),
+        (["fit", "x.npy", "y.npy", "-o", "m.npz", "--top-k", "many"], "invalid int value: 'many'"),
+        (["encode", "m.npz", "x.npy", "-o", "h.npz", "--backend", "gpu"], "invalid choice: 'gpu'"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense(refused, argv, words):
+    assert words in refused(*argv)
+
+
+def test_ctrl_c_outside_training(run, monkeypatch, files):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reftranscoder.cli.info.load", interrupted)
+    code, out, err = run("info", files / "model.npz")
+    assert (code, out, err) == (130, "", "reftranscoder info: interrupted\n")
+
+
+def test_out_of_memory(refused, monkeypatch, files):
+    def too_much(path):
+        raise MemoryError
+
+    monkeypatch.setattr("reftranscoder.cli.info.load", too_much)
+    assert refused("info", files / "model.npz") == "reftranscoder info: out of memory\n"
+
+
+def test_a_system_error_without_a_word_of_ours(refused, monkeypatch, files):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", "model.npz")
+
+    monkeypatch.setattr("reftranscoder.cli.info.load", denied)
+    err = refused("info", files / "model.npz")
+    assert err == "reftranscoder info: model.npz: Permission denied\n"
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch, files):
+    monkeypatch.setattr("reftranscoder.cli.info.load", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["info", str(files / "model.npz")])
+
+
+def test_a_reader_that_goes_away():
+    with process("show") as running:
+        running.stdout.close()
+        err = running.stderr.read()
+    assert (running.returncode, err) == (status.READER_GONE, "")
+
+
+def test_standard_output_on_a_full_disk():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    with open("/dev/full", "w") as full, process("show", stdout=full) as running:
+        err = running.stderr.read()
+    assert running.returncode == status.UNUSABLE
+    assert err == "reftranscoder show: No space left on device\n"
+
+
+def test_characters_that_the_terminal_lacks(files, tmp_path):
+    model = tmp_path / "modèle.npz"
+    model.write_bytes((files / "model.npz").read_bytes())
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    with process("info", model, env=environment) as running:
+        out, err = running.communicate()
+    assert (running.returncode, err) == (0, "")
+    assert "mod?le.npz" in out
+
+
+# encode and predict.
+
+
+def test_encode_writes_what_the_library_computes(run, files, tmp_path, tc, x):
+    out = tmp_path / "hidden.npz"
+    code, text, err = run("encode", files / "model.npz", files / "x.npy", "-o", out)
+    assert (code, err) == (0, "")
+    assert text == f"{out}: 60 rows of 16 features, {tc.encode(x).nnz / ROWS:.1f} active in a row\n"
+    hidden, want = sparse.load_npz(out), tc.encode(x)
+    assert isinstance(hidden, sparse.csr_array)
+    assert hidden.shape == want.shape and hidden.dtype == want.dtype
+    for name in ("indptr", "indices", "data"):
+        assert np.array_equal(getattr(hidden, name), getattr(want, name))
+
+
+def test_predict_writes_what_the_library_computes(run, files, tmp_path, tc, x):
+    out = tmp_path / "predicted.npy"
+    code, text, err = run("predict", files / "model.npz", files / "x.npy", "-o", out)
+    assert (code, text, err) == (0, f"{out}: 60 rows of 5 numbers, float32\n", "")
+    got = np.load(out)
+    assert got.dtype == np.float32 and np.array_equal(got, tc(x))
+
+
+@pytest.mark.parametrize(
+    ("rows", "part"), [("7:31", slice(7, 31)), ("-9:", slice(-9, None)), (":1", slice(1))]
+)
+def test_blocks_and_ranges_of_rows(run, files, tmp_path, tc, x, monkeypatch, rows, part):
+    for module in (encode, predict):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+    hidden, predicted = tmp_path / "hidden.npz", tmp_path / "predicted.npy"
+    data = files / "model.npz", files / "x.npy", f"--rows={rows}"
+    code, out, _ = run("encode", *data, "-o", hidden, "--json")
+    assert code == 0
+    want = tc.encode(x[part])
+    assert json.loads(out) == {
+        "output": str(hidden),
+        "rows": want.shape[0],
+        "features": D,
+        "active": want.nnz,
+        "l0": want.nnz / want.shape[0],
+    }
+    assert (sparse.load_npz(hidden) != want).nnz == 0
+    code, out, _ = run("predict", *data, "-o", predicted, "--json")
+    assert code == 0
+    assert json.loads(out)["shape"] == [want.shape[0], O]
+    assert np.array_equal(np.load(predicted), tc(x[part]))
+
+
+def test_the_reference_backend(run, files, tmp_path, tc, x):
+    out = tmp_path / "predicted.npy"
+    data = files / "model.npz", files / "x.npy", "-o", out
+    assert run("predict", *data, "--backend", "reference")[0] == 0
+    assert np.array_equal(np.load(out), tc(x, backend="reference"))
+
+
+def test_longdouble_needs_the_reference(run, refused, files, tmp_path, tc):
+    model, out = tmp_path / "wide.npz", tmp_path / "predicted.npy"
+    tc.astype(np.longdouble).save(model)
+    assert "'reference'" in refused("predict", model, files / "x.npy", "-o", out)
+    assert not out.exists()
+    assert run("predict", model, files / "x.npy", "-o", out, "--backend", "reference")[0] == 0
+    assert np.load(out).dtype == np.longdouble
+
+
+@pytest.mark.parametrize(("command", "name"), [("encode", "old.npz"), ("predict", "old.npy")])
+def test_a_file_is_replaced_only_by_force(run, refused, files, tmp_path, command, name):
+    old = tmp_path / name
+    old.write_text("precious")
+    argv = command, files / "model.npz", files / "x.npy", "-o", old
+    assert "--force" in refused(*argv)
+    assert old.read_text() == "precious"
+    assert run(*argv, "--force")[0] == 0
+    assert old.read_bytes()[:8] != b"precious"
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "suffix"), [("encode", "h.npy", ".npz"), ("predict", "p.txt", ".npy")]
+)
+def test_the_suffix_of_an_output(refused, files, tmp_path, command, name, suffix):
+    out = tmp_path / name
+    err = refused(command, files / "model.npz", files / "x.npy", "-o", out)
+    assert f"must end in {suffix}" in err
+
+
+# fit.
+
+
+def test_fit_is_the_librarys(run, files, tmp_path):
+    out = tmp_path / "model.npz"
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL
+    code, text, err = run(*argv, "--seed", 3)
+    assert (code, err) == (0, "")
+    assert text.startswith(f"{out}: Transcoder(6 -> 16 -> 5, top_k=3")
+    assert "4 steps of 16 rows" in text
+    want = rt.fit(
+        files / "x.npy",
+        files / "y.npy",
+        dict_size=D,
+        top_k=K,
+        steps=4,
+        batch_size=16,
+        seed=3,
+    )
+    assert same_arrays(rt.load(out), want.transcoder)
+
+
+def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
+    given = {}
+
+    def recorded(**options):
+        given.update(options)
+        return original(**options)
+
+    original = fit.fit
+    monkeypatch.setattr(fit, "fit", recorded)
+    options = {
+        "dict_size": 8,
+        "top_k": 2,
+        "activation": "relu",
+        "ties": "keep_all",
+        "dtype": "float64",
+        "steps": 2,
+        "batch_size": 5,
+        "lr": 0.5e-3,
+        "warmup": 0.25,
+        "decay": 0.5,
+        "l1_coeff": 0.25,
+        "seed": 9,
+        "backend": "reference",
+        "log_every": 1,
+        "checkpoint": str(tmp_path / "run.ckpt"),
+        "checkpoint_every": 1,
+    }
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "m.npz"
+    assert run(*argv, *flags, "--skip", "--unit-norm-decoder")[0] == 0
+    expected = options | {"skip": True, "unit_norm_decoder": True, "validation": None}
+    assert {name: given[name] for name in expected} == expected
+    unreachable = set(fit.DEFAULTS) - set(expected) - {"x", "target", "progress"}
+    assert unreachable == {"beta1", "beta2", "eps"}
+
+
+def test_fit_holds_rows_out_and_drops_positions(run, files, tmp_path):
+    out = tmp_path / "model.safetensors"
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL, "--json"
+    data = "--rows", "0:40", "--validation", "40:60", "--sequence-length", 10, "--drop-position", 0
+    code, text, err = run(*argv, *data)
+    assert (code, err) == (0, "")
+    got = json.loads(text)
+    keep = np.arange(ROWS) % 10 > 0
+    pairs = [
+        [np.load(files / name)[part & keep] for name in ("x.npy", "y.npy")]
+        for part in (np.arange(ROWS) < 40, np.arange(ROWS) >= 40)
+    ]
+    want = rt.fit(*pairs[0], dict_size=D, top_k=K, steps=4, batch_size=16, validation=pairs[1])
+    assert same_arrays(rt.load(out), want.transcoder)
+    assert got["validation"]["rows"] == 18
+    assert got["validation"]["fvu"] == want.metrics.fvu
+    assert got["validation"]["dead"] == len(want.metrics.dead_features)
+    assert got["steps"] == 4 and not got["interrupted"]
+    assert got["config"]["dict_size"] == D
+    assert got["history"]["entries"][-1]["fvu"] == want.history.entries[-1].fvu
+
+
+def test_fit_holds_a_fraction_out(run, files, tmp_path):
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "m.npz", *SMALL
+    code, text, _ = run(*argv, "--validation", 0.25)
+    assert code == 0
+    assert "on 15 rows held out: FVU " in text
+
+
+def test_ctrl_c_leaves_a_usable_model(run, files, tmp_path, monkeypatch):
+    def impatient(bar):
+        def tell(told):
+            if told.step == 2:
+                raise KeyboardInterrupt
+
+        return tell
+
+    monkeypatch.setattr(fit, "teller", impatient)
+    out = tmp_path / "model.npz"
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL, "--log-every", 1
+    code, text, err = run(*argv)
+    assert code == 130
+    assert err == "reftranscoder fit: interrupted after step 2\n"
+    assert "2 steps" in text
+    assert rt.load(out)(np.load(files / "x.npy")).shape == (ROWS, O)
+
+
+def test_ctrl_c_from_a_terminal(files, tmp_path):
+    out, checkpoint = tmp_path / "model.npz", tmp_path / "run.ckpt"
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL, "--backend", "reference"
+    with process(
+        *argv, "--steps", 10**6, "--checkpoint", checkpoint, "--checkpoint-every", 1
+    ) as running:
+        give_up = time.monotonic() + 60
+        while not checkpoint.exists() and time.monotonic() < give_up and running.poll() is None:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert err.startswith("reftranscoder fit: interrupted after step ")
+    assert err.count("\n") == 1
+    assert rt.load(out).config.dict_size == D
+
+
+def test_a_format_that_cannot_be_written_is_found_out_before_training(
+    refused, files, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    monkeypatch.setattr(fit, "fit", None)
+    out = tmp_path / "model.safetensors"
+    assert "safetensors" in refused("fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--top-k", 0], "top_k must be a positive integer; got 0"),
+        (["--top-k", D + 1], "top_k must be"),
+        (["--dict-size", -1], "dict_size must be a positive integer; got -1"),
+        (["--batch-size", 0], "batch_size must be"),
+        (["--steps", 0], "steps must be"),
+        (["--lr", "nan"], "lr must be"),
+        (["--l1-coeff", -1], "l1_coeff must be"),
+        (["--rows", "0:61"], "rows must be 'A:B', a range within the 60 rows"),
+        (["--rows", "ten"], "rows must be 'A:B'"),
+        (["--rows", "0:40", "--validation", "39:60"], "apart from the training rows 0:40"),
+        (["--validation", "40:60"], "apart from the training rows 0:60; got '40:60'"),
+        (["--validation", "some"], "validation must be A:B or a fraction; got 'some'"),
+        (["--validation", 2], "validation must be a pair (x, target), or a fraction"),
+        (["--sequence-length", 10], "drop_position must be"),
+        (["--sequence-length", 10, "--drop-position", 10], "drop_position must be"),
+        (["--checkpoint", "no/such/folder/c"], "its folder does not exist"),
+    ],
+)
+def test_options_of_fit_that_make_no_sense(refused, files, tmp_path, options, words):
+    out = tmp_path / "model.npz"
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL
+    assert words in refused(*argv, *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model", "model.pt", "folder/model.npz"])
+def test_a_model_that_could_not_be_written(refused, files, tmp_path, name):
+    refused("fit", files / "x.npy", files / "y.npy", "-o", tmp_path / name, *SMALL)
+
+
+# Files that cannot be used.
+
+
+def with_nan(array):
+    array = array.copy()
+    array[41, 2] = np.nan
+    return array
+
+
+def with_infinity(array):
+    array = array.copy()
+    array[3, 4] = -np.inf
+    return array
+
+
+def pickled(path, array):
+    np.save(path, array.astype(object), allow_pickle=True)
+
+
+def truncated(path, array):
+    np.save(path, array)
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+BAD_DATA = {
+    "missing": (None, "there is no such file"),
+    "folder": (lambda path, a: path.mkdir(), "is a folder"),
+    "empty": (lambda path, a: path.write_bytes(b""), "is empty"),
+    "foreign": (lambda path, a: path.write_bytes(b"GIF89a" * 9), "a file of unknown format"),
+    "truncated": (truncated, "is truncated"),
+    "archive": (lambda path, a: np.savez(open(path, "wb"), a=a), "NumPy .npz archive"),
+    "pickled": (pickled, "pickled objects, which could run any code"),
+    "a pickle": (lambda path, a: path.write_bytes(pickle.dumps(a)), "this is a Python pickle"),
+    "complex": (lambda path, a: np.save(path, a + 1j), "got dtype complex64"),
+    "text": (lambda path, a: np.save(path, a.astype(str)), "got dtype <U"),
+    "NaN": (lambda path, a: np.save(path, with_nan(a)), "got nan at row 41, column 2"),
+    "infinity": (lambda path, a: np.save(path, with_infinity(a)), "got -inf at row 3, column 4"),
+    "one axis": (lambda path, a: np.save(path, a[0]), "x[None, :]"),
+    "three axes": (lambda path, a: np.save(path, a[None]), "x.reshape(-1, x.shape[-1])"),
+    "no rows": (lambda path, a: np.save(path, a[:0]), "(0, "),
+    "transposed": (lambda path, a: np.save(path, a.T.copy()), "looks transposed"),
+    "too few rows": (lambda path, a: np.save(path, a[:-1]), None),
+    "too narrow": (lambda path, a: np.save(path, a[:, :-1].copy()), None),
+}
+
+
+# A transcoder takes any number of rows, and training data of any width.
+NOT_BAD = {("fit", "too narrow")} | {(c, "too few rows") for c in ("encode", "predict", "info")}
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (command, kind)
+        for command in ("encode", "predict", "info", "fit")
+        for kind in BAD_DATA
+        if (command, kind) not in NOT_BAD
+    ],
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_data_that_cannot_be_used(refused, files, tmp_path, x, command, kind):
+    make, words = BAD_DATA[kind]
+    bad = tmp_path / "bad.npy"
+    if make:
+        make(bad, x)
+    if command == "fit":
+        words = words or "Its rows must pair up with"
+        argv = [bad, files / "y.npy", "-o", tmp_path / "m.npz", *SMALL]
+    else:
+        words = words or "(B, I) = (any, 6); got (60, 5)"
+        argv = [files / "model.npz", bad]
+        if command != "info":
+            argv += ["-o", tmp_path / {"encode": "h.npz", "predict": "p.npy"}[command]]
+    err = refused(command, *argv)
+    assert words in err and "bad.npy" in err
+    assert [path for path in tmp_path.iterdir() if path != bad] == []
+
+
+@pytest.mark.parametrize("kind", ["missing", "NaN", "transposed", "too few rows", "complex"])
+@pytest.mark.parametrize("command", ["fit", "info"])
+def test_a_target_that_cannot_be_used(refused, files, tmp_path, y, command, kind):
+    make, words = BAD_DATA[kind]
+    bad = tmp_path / "bad.npy"
+    if make:
+        make(bad, y.astype(np.float32))
+    if command == "fit":
+        err = refused("fit", files / "x.npy", bad, "-o", tmp_path / "m.npz", *SMALL)
+    else:
+        err = refused("info", files / "model.npz", files / "x.npy", bad)
+    assert (words or "must pair up") in err and "bad.npy" in err
+
+
+BAD_MODELS = {
+    "missing.npz": (None, "there is no such file"),
+    "empty.npz": (lambda path, good: path.write_bytes(b""), "is empty"),
+    "half.npz": (lambda path, good: path.write_bytes(good[: len(good) // 2]), "truncated"),
+    "foreign.npz": (lambda path, good: np.savez(path, a=np.zeros(3)), "foreign.npz"),
+    "array.npz": (lambda path, good: np.save(open(path, "wb"), np.zeros(3)), ".npy file"),
+    "model.pt": (lambda path, good: path.write_bytes(pickle.dumps({})), "can run any code"),
+    "model.bin": (lambda path, good: path.write_bytes(good), "'.bin'"),
+    "half.safetensors": (
+        lambda path, good: path.write_bytes(b"\x40\0\0\0\0\0\0\0{"),
+        "half.safetensors",
+    ),
+    "other.safetensors": (lambda path, good: path.write_bytes(good), "Name it .npz"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MODELS)
+@pytest.mark.parametrize("command", ["encode", "predict", "info"])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_model_that_cannot_be_used(refused, files, tmp_path, command, name):
+    make, words = BAD_MODELS[name]
+    bad = tmp_path / name
+    if make:
+        make(bad, (files / "model.npz").read_bytes())
+    outputs = {"encode": ["-o", tmp_path / "h.npz"], "predict": ["-o", tmp_path / "p.npy"]}
+    err = refused(command, bad, files / "x.npy", *outputs.get(command, []))
+    assert words in err and name in err
+
+
+@pytest.mark.parametrize("name", ["missing.npy", "nan.npy"])
+def test_bad_input_in_a_process_of_its_own(files, tmp_path, x, name):
+    bad = tmp_path / name
+    if name == "nan.npy":
+        np.save(bad, with_nan(x))
+    with process("encode", files / "model.npz", bad, "-o", tmp_path / "h.npz") as running:
+        out, err = running.communicate()
+    assert (running.returncode, out) == (2, "")
+    lines = [line for line in err.splitlines() if "compiling" not in line]
+    assert len(lines) == 1 and name in lines[0]
+
+
+@pytest.mark.parametrize("command", ["encode", "predict", "fit"])
+def test_a_full_disk_leaves_the_old_file(refused, files, tmp_path, command):
+    large = tmp_path / "large.npy"
+    np.save(large, np.ones((2000, I), np.float32))
+    target = tmp_path / "target.npy"
+    np.save(target, np.ones((2000, O), np.float32))
+    old = tmp_path / {"encode": "h.npz", "predict": "p.npy", "fit": "m.npz"}[command]
+    old.write_text("precious")
+    options = ["-o", old, "--force", "--backend", "reference"]
+    if command == "fit":
+        argv = [large, target, *SMALL, "--dict-size", 1000, *options]
+    else:
+        argv = [files / "model.npz", large, *options]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        err = refused(command, *argv)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(old) in err and "cannot be written" in err
+    assert old.read_text() == "precious"
+    assert sorted(tmp_path.iterdir()) == sorted([large, target, old])
+
+
+# info and show.
+
+
+def test_info_describes_the_transcoder(run, files, tc):
+    code, out, err = run("info", files / "model.npz")
+    assert (code, err) == (0, "")
+    assert repr(tc) in out
+    assert f"{D * I + D + D * O + O:,} parameters" in out
+    for name, shape in (("W_enc", "16 x 6"), ("b_enc", "16"), ("W_dec", "16 x 5"), ("b_dec", "5")):
+        assert any(line.split()[:1] == [name] and shape in line for line in out.splitlines())
+    assert f"{np.linalg.norm(tc.params.W_enc):.4g}" in out
+
+
+def test_info_on_data_measures(run, files, tc, x, y):
+    code, out, _ = run("info", files / "model.npz", files / "x.npy", files / "y.npy", "--json")
+    assert code == 0
+    got = json.loads(out)
+    hidden = tc.encode(x)
+    assert got["config"]["top_k"] == K
+    assert got["arrays"]["W_dec"]["shape"] == [D, O]
+    assert got["on"]["rows"] == ROWS
+    assert got["on"]["fvu"] == metrics.fvu(y, tc(x))
+    assert got["on"]["l0"] == metrics.l0(hidden)
+    assert got["on"]["dead_features"] == metrics.dead_features(hidden).tolist()
+    text = run("info", files / "model.npz", files / "x.npy", files / "y.npy")[1]
+    assert f"FVU {got['on']['fvu']:.4f}" in text
+    without = run("info", files / "model.npz", files / "x.npy")[1]
+    assert "FVU" not in without and f"{got['on']['l0']:.1f} features active" in without
+
+
+def test_info_in_blocks(run, files, monkeypatch):
+    argv = "info", files / "model.npz", files / "x.npy", files / "y.npy", "--json"
+    whole = json.loads(run(*argv)[1])["on"]
+    monkeypatch.setattr("reftranscoder.cli.info.BLOCK_ROWS", 7)
+    blocks = json.loads(run(*argv)[1])["on"]
+    # Sums in another order: a few float64 roundings apart.
+    assert blocks.pop("fvu") == pytest.approx(whole.pop("fvu"), rel=1e-14)
+    assert blocks.pop("mse") == pytest.approx(whole.pop("mse"), rel=1e-14)
+    assert blocks == whole
+
+
+def test_info_names_features_that_look_dead(run, tmp_path, rng):
+    W_enc, W_dec = rng.normal(size=(D, I)), rng.normal(size=(D, O))
+    b_enc = np.zeros(D)
+    W_enc[[2, 5, 7]] = 0
+    b_enc[5] = 1  # active on everything
+    W_dec[[1, 11]] *= 1e-4
+    tc = rt.Transcoder.from_arrays(
+        W_enc=W_enc, b_enc=b_enc, W_dec=W_dec, b_dec=np.zeros(O), top_k=K
+    )
+    tc.save(tmp_path / "m.npz")
+    got = json.loads(run("info", tmp_path / "m.npz", "--json")[1])["features"]
+    assert got["never_active"] == [2, 7]
+    assert got["faint"] == [1, 11]
+    assert "2 features (1, 11)" in run("info", tmp_path / "m.npz")[1]
+
+
+def test_show_lists_every_pair(run):
+    code, out, _ = run("show")
+    assert code == 0
+    for twin in TWINS:
+        assert f"  {twin.name}: " in out
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=[twin.name for twin in TWINS])
+def test_show_prints_derivation_reference_and_kernel_in_a_row(run, twin):
+    code, out, _ = run("show", twin.name)
+    assert code == 0
+    headings = ["the derivation\n", "the reference, reference/", "the kernel, kernels/"]
+    places = [out.find(heading) for heading in headings]
+    definition = f"\ndef {twin.name}("
+    assert 0 < places[0] < places[1] < out.index(definition)
+    if twin.kernel is None:
+        assert places[2] == -1 and "no kernel" in out
+    else:
+        assert places[1] < places[2] < out.rindex(definition)
+        assert "the bound" in out
+    assert twin.why in out
+
+
+def test_show_takes_an_operation(run):
+    code, out, _ = run("show", "topk", "--json")
+    got = json.loads(out)
+    assert set(got["functions"]) == {"topk_forward", "topk_backward"}
+    assert "def topk_backward" in got["reference"]
+    assert "(T1)" in got["derivation"]
+    assert "import" not in got["kernel"]
+
+
+def test_show_refuses_what_there_is_not(refused):
+    assert "topk" in refused("show", "topkek")
+
+
+# Reports and progress.
+
+
+def test_json_has_no_nan(capsys):
+    report.print_json({"a": np.float32("nan"), "b": [np.inf, np.int32(3)], "c": np.array([1.5])})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 3], "c": [1.5]}
+
+
+def test_table():
+    assert report.table([("", "one", "2"), ("rows", "1", "22")]) == "      one   2\nrows    1  22"
+
+
+class Terminal:
+    """A standard error that is a terminal."""
+
+    encoding = "utf-8"
+
+    def __init__(self):
+        self.text = ""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+@pytest.fixture
+def on_a_terminal(monkeypatch):
+    """Put a terminal in place of standard error; pytest puts its own back before each test."""
+
+    def on_a_terminal():
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        monkeypatch.setattr(progress, "REFRESH", 0)
+        return sys.stderr
+
+    return on_a_terminal
+
+
+def test_progress_on_a_terminal(on_a_terminal):
+    terminal = on_a_terminal()
+    with progress.Progress(4, "steps") as bar:
+        bar.advance_to(3, "loss 0.5")
+    assert "3/4" in terminal.text and "loss 0.5" in terminal.text
+
+
+def test_progress_without_tqdm(on_a_terminal, monkeypatch):
+    terminal = on_a_terminal()
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with progress.Progress(4, "steps") as bar:
+        bar.advance(1, "loss 0.5")
+        bar.advance_to(3, "loss 0.4")
+    assert "1/4 steps  loss 0.5" in terminal.text and "3/4 steps  loss 0.4" in terminal.text
+    assert terminal.text.endswith("\r\x1b[K")
+
+
+def test_no_progress_in_a_pipe(capsys):
+    with progress.Progress(4, "steps") as bar:
+        bar.advance(1, "loss 0.5")
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_of_fit_shows_loss_fvu_and_speed(on_a_terminal, files, tmp_path):
+    terminal = on_a_terminal()
+    argv = ["fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "m.npz", *SMALL]
+    assert cli.main([str(a) for a in [*argv, "--validation", 0.2, "--log-every", 1]]) == 0
+    for words in ("loss 0.", "FVU ", " rows/s"):
+        assert words in terminal.text
+
+
+def test_widths_are_named(tmp_path):
+    np.save(tmp_path / "t.npy", np.zeros((I, ROWS)))
+    rows = rt.Activations(tmp_path / "t.npy")
+    with pytest.raises(rt.errors.ShapeError, match="transposed") as caught:
+        arguments.check_width(rows, "I", I)
+    remedy = str(caught.value).split("It looks transposed: ")[1].rstrip(".")
+    exec(remedy.replace("path", "fixed"), {"np": np, "fixed": Path(tmp_path / "fixed.npy")})
+    assert rt.Activations(tmp_path / "fixed.npy").shape == (ROWS, I)
