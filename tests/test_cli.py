@@ -89,9 +89,10 @@ def same_arrays(a, b):
 def process(*argv, **options):
     """The command line in a process of its own."""
     command = [sys.executable, "-m", "reftranscoder", *map(str, argv)]
-    return subprocess.Popen(
-        command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Buffered, as it is unless asked otherwise: a flush then finds out what cannot be written.
+    environment = {"env": os.environ | {"PYTHONUNBUFFERED": ""}}
+    return subprocess.Popen(command, **pipes | environment | options)
 
 
 # What holds for all commands.
@@ -179,13 +180,15 @@ def test_a_reader_that_goes_away():
     assert (running.returncode, err) == (status.READER_GONE, "")
 
 
-def test_standard_output_on_a_full_disk():
-    if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
-    with open("/dev/full", "w") as full, process("show", stdout=full) as running:
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("option", "name"), [("show", "reftranscoder show"), ("--help", "reftranscoder")]
+)
+def test_standard_output_on_a_full_disk(option, name):
+    with open("/dev/full", "w") as full, process(option, stdout=full) as running:
         err = running.stderr.read()
     assert running.returncode == status.UNUSABLE
-    assert err == "reftranscoder show: No space left on device\n"
+    assert err == f"{name}: No space left on device\n"
 
 
 def test_characters_that_the_terminal_lacks(files, tmp_path):

@@ -30,14 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = "reftranscoder"
     try:
         _print_any_character()
-        options = _parser().parse_args(argv)
-        name = f"reftranscoder {options.command}"
-        result = options.run(options)
+        try:
+            options = _parser().parse_args(argv)
+            name = f"reftranscoder {options.command}"
+            result = options.run(options)
+        except SystemExit as finished:  # argparse, after --help and --version
+            result = finished.code
         if sys.stdout is not None:
             sys.stdout.flush()
         return status.OK if result is None else result
-    except SystemExit as finished:  # argparse, after --help and --version
-        return finished.code
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return status.INTERRUPTED
