@@ -124,7 +124,7 @@ def bounded_rung(twin, dtype, examples=20, phases=tuple(Phase)):
     @given(
         st.integers(0, 2**32 - 1),
         shapes(),
-        st.sampled_from(["normal", "real", "wild", "tiny"]),
+        st.sampled_from(["normal", "real", "wild", "tiny", "subnormal"]),
         st.sampled_from(options(twin)),
     )
     def run(seed, sizes, values, chosen):
@@ -368,6 +368,54 @@ def with_output(twin, result, name, change):
     if len(values) == 1:
         return values[0]
     return type(result)(*values) if hasattr(result, "_fields") else tuple(values)
+
+
+def summed_from(end):
+    """A correct encoder that adds one product after the other, from one end or the other."""
+
+    def encode(sound, x, W_enc, b_enc, top_k, activation="topk", ties="lowest_index"):
+        products = np.float64(x)[:, None] * np.float64(W_enc)  # (B, D, I)
+        p = np.cumsum(products[..., ::end], axis=2)[..., -1] + b_enc
+        return find("topk_forward").function("kernel")(p, top_k, ties).astype(x.dtype)
+
+    return encode
+
+
+def summed_and_decoded_from(end):
+    """A correct transcoder that does so."""
+
+    def forward(sound, x, W_enc, b_enc, W_dec, b_dec, W_skip, **options):
+        hidden = summed_from(end)(None, x, W_enc, b_enc, **options)
+        reconstruction = find("decode_forward").function("kernel")(hidden, W_dec, b_dec)
+        return reftranscoder.kernels.Forward(None, None, hidden, reconstruction)
+
+    return forward
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [("encode_forward", summed_from), ("transcoder_forward", summed_and_decoded_from)],
+)
+@each_dtype
+def test_where_rounding_decides_either_may_be_selected(monkeypatch, name, kernel, dtype):
+    """Features that hold the same numbers in other orders: equal sums, but for their rounding.
+    No fault: of two correct kernels, at least one does not select what the reference selects."""
+    twin = find(name)
+    probe = Probe(12, dtype=dtype, B=2, I=512, K=8, skip=False)
+    half = np.abs(probe.W_enc[0, :256]) * 2.0 ** -(np.arange(256) % 64)  # no float64 sum is exact
+    numbers = np.concatenate([half, (2.0**-10 - 1) * half])  # and most of it cancels
+    order = np.random.default_rng(12).permuted(np.tile(np.arange(512), (probe.D, 1)), axis=1)
+    arguments = probe.arguments(twin) | {
+        "x": np.ones_like(probe.x),
+        "W_enc": numbers[order].astype(dtype),
+        "b_enc": np.zeros_like(probe.b_enc),
+    }
+    supports = []
+    for end in (1, -1):
+        with monkeypatch.context() as patched:
+            plant(patched, twin, kernel(end))
+            supports.append(check(twin, arguments, seed=12)["hidden"].indices.tolist())
+    assert supports[0] != supports[1]
 
 
 OUTPUTS = [

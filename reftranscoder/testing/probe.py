@@ -18,6 +18,7 @@ VALUES = {
     "real": "as in language models: some columns far larger, and not centred",
     "wild": "many orders of magnitude beside each other",
     "tiny": "products that are subnormal in float32",
+    "subnormal": "numbers that are subnormal in float32",
     "integers": "small integers, of which every sum is exact",
     "ties": "nothing but ones: everything is equal",
     "zeros": "zeros of either sign, and a few ones",
@@ -210,6 +211,8 @@ class Probe:
             numbers *= 2.0 ** rng.integers(-12, 13, shape)
         elif self.values == "tiny":
             numbers *= 2.0**-70
+        elif self.values == "subnormal":
+            numbers *= 2.0**-145
         elif self.values == "integers":
             numbers = np.clip(np.rint(1.5 * numbers), -3, 3)
         elif self.values == "ties":
