@@ -212,8 +212,7 @@ def worst(got, want, bound=0.0) -> Worst:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         error = np.where(same, 0, np.abs(got - want))
         ratio = np.where(same, 0, error / bound)
-    judged = same | (np.isfinite(got) & np.isfinite(want))
-    ratio = np.where(judged & ~np.isnan(ratio), ratio, np.inf)
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)  # NaN, or infinity within an infinite bound
     index = np.unravel_index(np.argmax(ratio), ratio.shape)
     facts = (float(array[index]) for array in (want, got, error, bound, ratio))
     return Worst(tuple(int(i) for i in index), *facts)
