@@ -143,7 +143,8 @@ def test_one_policy_for_all():
         assert not options["fastmath"], name
         assert options["error_model"] == "numpy", name
         if "prange" in dispatcher.py_func.__code__.co_names:
-            assert options["parallel"]["prange"] and not options["parallel"]["reduction"], name
+            parallel = options["parallel"]  # a dictionary would not outlive a compilation
+            assert parallel.prange and not (parallel.reduction or parallel.fusion), name
             assert options["nogil"], name
 
 

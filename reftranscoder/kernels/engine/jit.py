@@ -24,6 +24,7 @@ import numba
 import numpy as np
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, NullCache
+from numba.core.cpu import ParallelOptions
 from numba.core.serialize import dumps
 
 
@@ -56,16 +57,19 @@ def routine(function):
     return numba.njit(fastmath=False, error_model="numpy")(function)
 
 
-_ONLY_PRANGE = {
-    "prange": True,
-    "comprehension": False,
-    "fusion": False,
-    "inplace_binop": False,
-    "numpy": False,
-    "reduction": False,
-    "setitem": False,
-    "stencil": False,
-}
+# An object, because Numba empties a dictionary of options at the first compilation that uses it.
+_ONLY_PRANGE = ParallelOptions(
+    {
+        "prange": True,
+        "comprehension": False,
+        "fusion": False,
+        "inplace_binop": False,
+        "numpy": False,
+        "reduction": False,
+        "setitem": False,
+        "stencil": False,
+    }
+)
 
 
 def _compiled(function, parallel):
