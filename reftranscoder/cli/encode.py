@@ -7,9 +7,10 @@ scipy.sparse.load_npz reads.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from ..activations import Activations
-from ..atomic import atomic_write
+from ..atomic import atomic_write, write_arrays
 from ..formats import load
 from ..transcoder import Transcoder
 from .arguments import (
@@ -40,11 +41,8 @@ def run(options: argparse.Namespace) -> None:
     tc = load(options.model)
     x = open_input(options, tc)
     hidden = _encode(tc, x, options.backend)
-
-    from scipy import sparse
-
     with atomic_write(options.output, force=options.force) as file:
-        sparse.save_npz(file, hidden, compressed=False)
+        write_arrays(file, _as_scipy_writes(hidden))
 
     rows, features = hidden.shape
     report = {"output": options.output, "rows": rows, "features": features, "active": hidden.nnz}
@@ -67,3 +65,15 @@ def _encode(tc: Transcoder, x: Activations, backend: str):
             blocks.append(tc.encode(block, backend=backend))
             progress.advance(len(block))
     return sparse.vstack(blocks, format="csr")
+
+
+def _as_scipy_writes(hidden) -> dict[str, Any]:
+    """What `scipy.sparse.save_npz` puts into its archive for a CSR array."""
+    return {
+        "indices": hidden.indices,
+        "indptr": hidden.indptr,
+        "format": b"csr",
+        "shape": hidden.shape,
+        "data": hidden.data,
+        "_is_array": True,
+    }

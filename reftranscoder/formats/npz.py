@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from ..atomic import atomic_write
+from ..atomic import atomic_write, write_arrays
 from ..errors import FileError
 from ..sniff import require
 from ..transcoder import Transcoder
@@ -27,11 +26,8 @@ _PICKLED = (
 def save(transcoder: Transcoder, path: Path, *, force: bool) -> None:
     """Write ``path``.  Equal transcoders give equal bytes: no date is stored."""
     entries = {**transcoder.params.arrays(), META: np.array(meta_of(transcoder))}
-    # np.savez of NumPy 2.0 leaves a full disk to be found out by the garbage collector.
-    with atomic_write(path, force=force) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in entries.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+    with atomic_write(path, force=force) as file:
+        write_arrays(file, entries)
 
 
 def load(path: Path) -> Transcoder:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import atomic_write
+from ..atomic import atomic_write, write_arrays
 from ..errors import FileError, OptionError
 from ..sniff import require
 from .adam import State
@@ -59,7 +59,7 @@ def save(path: str | os.PathLike[str], run: Checkpoint) -> None:
         for name, array in named.items()
     }
     with atomic_write(path) as file:
-        np.savez(file, **arrays, **{_META: np.array(_to_json(meta))})
+        write_arrays(file, {**arrays, _META: np.array(_to_json(meta))})
 
 
 def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State) -> Checkpoint:
