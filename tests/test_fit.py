@@ -16,7 +16,7 @@ from reftranscoder.activations import Activations
 from reftranscoder.errors import DTypeError, Error, NonFiniteError, OptionError, ShapeError
 from reftranscoder.reference import adam_step
 from reftranscoder.training.adam import Recipe, State, to_unit_rows, training_step
-from reftranscoder.training.batches import Batches, seed_sequence
+from reftranscoder.training.batches import Batches, seed_sequence, start_generator
 from reftranscoder.training.scaling import Moments, Scaling
 
 OPTIONS = {
@@ -183,6 +183,10 @@ def test_training_data_have_unit_mean_square(data):
     for array in batches(1):  # an epoch
         assert abs(np.square(array).mean() - 1) < 1e-14  # some roundings of numbers near 1
     np.testing.assert_allclose(moments.target, data[1].mean(axis=0), rtol=1e-14)
+    long = np.arange(5000.0)[:, None]  # more than is read at a time
+    moments = Moments.of(Activations(long), Activations(-long))
+    assert (moments.x, moments.target) == (2499.5, -2499.5)
+    assert moments.x_squares == moments.target_squares == 4999 * 9999 / 6
     zero = Activations(np.zeros((3, 2)))
     assert Scaling.of(Moments.of(zero, zero), "float32") == Scaling(1.0, 1.0)
 
@@ -290,6 +294,9 @@ def test_epochs_are_orders_of_all_rows_without_a_gap(data):
     np.testing.assert_array_equal(np.bincount(seen), np.full(80, 3))
     # After three batches and a third, the first epoch is over.
     assert len(np.unique(np.concatenate(rows[:3]))) == 72
+    assert (rows[0] != np.arange(24)).any()
+    halves = Batches(x, target, Scaling(1.0, 1.0), 40, seed_sequence(3), "float32")
+    assert (halves.rows(1) != halves.rows(3)).any()  # another order in each epoch
     np.testing.assert_array_equal(batches.rows(2), rows[1])  # whatever was asked for before
     assert (rows[0] != rows[5]).any()
     np.testing.assert_array_equal(batches(4)[0], data[0].astype(np.float32)[rows[3]])
@@ -319,6 +326,7 @@ def test_a_seed_sequence_is_not_changed_and_differs_from_its_children(data):
     assert child.spawn_key == (0,)
     other = rt.fit(*data, **OPTIONS, seed=child)
     assert (arrays_of(other)["W_enc"] != arrays_of(first)["W_enc"]).any()
+    assert start_generator(seed).random() != np.random.default_rng(child).random()
 
 
 def test_the_number_of_threads_changes_no_bit(data):
@@ -375,7 +383,10 @@ def test_progress_is_told_after_every_step(data, capsys):
         *[fit.history[1]] * 2,
         fit.history[2],
     ]
-    np.testing.assert_allclose(np.mean([p.loss for p in told[:5]]), fit.history[0].loss)
+    means = [
+        np.mean([p.loss for p in told[first:last]]) for first, last in [(0, 5), (5, 10), (10, 12)]
+    ]
+    np.testing.assert_allclose(fit.history.column("loss"), means, rtol=1e-15)
     assert all(p.rows_per_second > 0 for p in told)
     rt.fit(*data, **OPTIONS, progress=True)
     assert capsys.readouterr() == ("", "")  # no bar where there is no terminal
@@ -491,6 +502,7 @@ def stop_at(step):
         {"seed": "lucky"},
         {"backend": "gpu"},
         {"log_every": 0},
+        {"checkpoint": 1},
         {"checkpoint_every": 0},
         {"progress": "bar"},
     ],

@@ -136,6 +136,8 @@ def fit(
     log_every = positive_integer("log_every", log_every)
     checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)
     if checkpoint is not None:
+        if not isinstance(checkpoint, str | os.PathLike):
+            raise OptionError("checkpoint", "a path, or None", checkpoint)
         check_replaceable(checkpoint)
 
     moments = Moments.of(x, target)
