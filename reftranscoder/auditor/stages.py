@@ -153,6 +153,12 @@ class Stages:
         share = Interval(penalty, (entrywise(penalty, 4, arithmetic),) * len(TIERS))
         return Features(hidden.pattern, _sum_of_two(product, share, arithmetic))
 
+    def d_hidden_dense(self, d_reconstruction: Interval) -> Interval:
+        """(D2) everywhere, (B, D): what a dense backward pass finds outside the selection too."""
+        total = Sum(self.arithmetic["d_hidden"])
+        total.add(_by_rows, d_reconstruction, Interval(self.W_dec), self.O)
+        return stored(total.bounded(), self.arithmetic["d_hidden"], times=2)
+
     def penalty(self, hidden: Features) -> np.ndarray:
         """(P2): the L1 loss's share of d_hidden (nnz,)."""
         if not self.definition.l1_gradient:
