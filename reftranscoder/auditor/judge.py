@@ -52,17 +52,28 @@ class Problem(NamedTuple):
     x: np.ndarray  # (B, I) float64
     target: np.ndarray | None  # (B, O) float64
     l1_coeff: float
+    part_of: Problem | None = None  # what some rows or features of which these are
+
+    @property
+    def whole(self) -> Problem:
+        return self if self.part_of is None else self.part_of
 
 
 class Judge:
-    """Judges one candidate under one definition: ``Judge(problem, candidate).run()``."""
+    """Judges one candidate under one definition: ``Judge(problem, candidate).run()``.
 
-    def __init__(self, problem: Problem, candidate: Candidate) -> None:
-        self.problem, self.candidate = problem, candidate
+    Stages in ``trusted`` are read by the next ones, and not judged themselves.
+    """
+
+    def __init__(
+        self, problem: Problem, candidate: Candidate, trusted: frozenset[str] = frozenset()
+    ) -> None:
+        self.problem, self.candidate, self.trusted = problem, candidate, trusted
         definition = problem.definition
-        shape = (candidate.B, candidate.D, candidate.O)
+        whole = problem.whole
+        shape = (len(whole.x), *whole.params.W_dec.shape)
         self.stages = Stages(
-            problem.params, definition, problem.arithmetic, shape, problem.l1_coeff
+            problem.params, definition, problem.arithmetic, shape, problem.l1_coeff, whole.target
         )
         self.tallies = {name: Tally(name) for name in candidate.given}
         self.breaches: list[Breach] = []
@@ -97,7 +108,9 @@ class Judge:
         stages, problem = self.stages, self.problem
         kept = ~self.skipped[rows]
         x = Interval(np.where(kept[:, None], problem.x[rows], 0.0))
-        needs_pre = any(n in self.candidate for n in ("pre", "pre_acts", "hidden"))
+        judged = [n for n in self.candidate.given if n not in self.trusted]
+        needs_pre = any(n in judged for n in ("pre", "pre_acts", "hidden"))
+        needs_pre |= stages.definition.mask != "selected" or stages.definition.dW_dec != "hidden"
         exact_hidden = self._usable("hidden")
 
         pre = pre_acts = None
@@ -114,23 +127,48 @@ class Judge:
         )
         if not backward:
             return
-        target = np.where(kept[:, None], problem.target[rows], 0.0)
-        loss.add(target, reconstruction, hidden)
+        definition = stages.definition
+        target = problem.x if definition.target == "x" else problem.target
+        target = np.where(kept[:, None], target[rows], 0.0)
+        loss.add(target, reconstruction, hidden, x)
         d_reconstruction = self._compare(
             "d_reconstruction", stages.d_reconstruction(reconstruction, target), rows, kept
         )
         d_hidden = self._compare_features(
-            "d_hidden", stages.d_hidden(d_reconstruction, hidden), d_reconstruction, rows, kept
+            "d_hidden", stages.d_hidden(d_reconstruction, hidden, x), d_reconstruction, rows, kept
         )
-        d_pre = self._compare_features("d_pre", stages.d_pre(d_hidden, hidden), None, rows, kept)
-        self._compare("dx", stages.dx(d_pre, d_reconstruction), rows, kept)
-        gradients.add(x, hidden, d_reconstruction, d_pre)
+        d_pre = stages.d_pre(d_hidden, hidden)
+        unmasked = None
+        if definition.mask != "selected":
+            dense = self._d_hidden_dense(d_reconstruction, rows)
+            unmasked = stages.d_pre_unmasked(d_pre, dense, pre_acts)
+            if definition.mask_at == "d_pre":
+                d_pre = unmasked
+        d_pre = self._compare_features("d_pre", d_pre, None, rows, kept)
+        d_affine = stages.d_affine(d_pre)
+        other = {}
+        if unmasked is not None and definition.mask_at != "d_pre":
+            other[definition.mask_at] = stages.d_affine(unmasked)
+        if definition.dW_dec == "pre_acts":
+            other["dW_dec"] = _active(pre_acts)
+        self._compare("dx", stages.dx(other.get("dx", d_affine), d_reconstruction), rows, kept)
+        gradients.add(x, hidden, d_reconstruction, d_affine, other)
+
+    def _d_hidden_dense(self, d_reconstruction: Interval, rows: slice) -> Interval:
+        """d_hidden (B, D) outside the selection as well: the candidate's own where it has that."""
+        if self._usable("d_hidden") and not self.candidate.is_sparse("d_hidden"):
+            given = self.candidate.rows("d_hidden", rows)
+            if np.count_nonzero(given) > len(given) * self._most():
+                return Interval(given)
+        return self.stages.d_hidden_dense(d_reconstruction)
 
     def _compare(self, name: str, want: Interval, rows: slice, kept: np.ndarray) -> Interval:
         """Judge a dense stage; return what the next one read: the candidate's own, where given."""
         if name not in self.candidate:
             return want
         got = self.candidate.rows(name, rows)
+        if name in self.trusted:
+            return Interval(got)
         if name not in self.unjudged and name not in self.broken:
             places = np.flatnonzero(kept) + rows.start
             width = got.shape[1]
@@ -150,25 +188,27 @@ class Judge:
         """Judge the selection and its values; return ``hidden`` as the next stage read it."""
         definition = self.stages.definition
         own = pre_acts.errors is None
+        ranks, boxes = self.stages.ranks(pre_acts), self.stages.ranks(boxes)
+        pre_acts = self.stages.kept(pre_acts, ranks)
         error = boxes.error(0)
         lo, hi = boxes.value - error, boxes.value + error
         if not self._usable("hidden"):
             # The centre is the candidate's own activations, where these are known.
-            low, high = (pre_acts.value,) * 2 if own else (lo, hi)
+            low, high = (ranks.value,) * 2 if own else (lo, hi)
             certain, ambiguous = certainty(low, high, self._most())
             if own and definition.ties == "lowest_index":
-                ambiguous = self._ties_settled(pre_acts.value, certain, ambiguous)
+                ambiguous = self._ties_settled(ranks.value, certain, ambiguous)
             self.ambiguous += int(ambiguous.sum())
             return _features(pre_acts, certain, ambiguous)
 
         given = self._given_features("hidden", rows)
-        if "hidden" in self.unjudged:
+        if "hidden" in self.unjudged or "hidden" in self.trusted:
             return given
         members = Members(given.pattern.rows(), given.pattern.indices)
         live = kept[members.rows]
         members = Members(members.rows[live], members.columns[live])
         lo[~kept], hi[~kept] = 0.0, 0.0
-        values = pre_acts.value
+        values = ranks.value
         exactly = self._reference_selection(values)
         exactly[~kept] = False
         different = (members.mask(lo.shape) != exactly).any(axis=1)
@@ -381,6 +421,17 @@ def _features(pre_acts: Interval, certain: np.ndarray, ambiguous: np.ndarray) ->
         lambda e: np.broadcast_to(e, certain.shape)[rows, columns]
         + np.where(doubtful, np.abs(values), 0.0)
     )
+    return Features(pattern, Interval(values, errors))
+
+
+def _active(pre_acts: Interval) -> Features:
+    """Every active feature, selected or not."""
+    rows, columns = np.nonzero(pre_acts.value > 0)
+    counts = np.bincount(rows, minlength=len(pre_acts.value))
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    values = pre_acts.value[rows, columns]
+    pattern = Sparse(starts, columns.astype(np.int32), values, pre_acts.value.shape)
+    errors = pre_acts.each(lambda e: np.broadcast_to(e, pre_acts.value.shape)[rows, columns])
     return Features(pattern, Interval(values, errors))
 
 
