@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..sparse import Sparse
 from .arithmetic import STAGES
 
 _SPARSE = ("hidden", "d_hidden", "d_pre")
+_BY_ROW = ("pre", "pre_acts", "reconstruction", "d_reconstruction", "dx", *_SPARSE)
 
 
 class Candidate:
@@ -97,6 +99,34 @@ class Candidate:
                 return tuple(int(i) + (start if axis == 0 else 0) for axis, i in enumerate(index))
         return None
 
+    def part(
+        self,
+        rows: np.ndarray | None = None,
+        features: np.ndarray | None = None,
+        without: Iterable[str] = (),
+    ) -> Candidate:
+        """Some ``rows`` or some ``features`` of what was given, ``without`` these stages."""
+        part = copy.copy(self)
+        part._arrays = {}
+        if rows is not None:
+            part.B = len(rows)
+        if features is not None:
+            part.D = len(features)
+        for name, array in self._arrays.items():
+            if name in without:
+                continue
+            if isinstance(array, Sparse):
+                array = _selected(array, rows, features)
+            elif name in _BY_ROW and rows is not None:
+                array = array[rows]
+            if features is not None and not isinstance(array, Sparse):
+                if name in ("dW_dec", "dW_enc", "db_enc"):
+                    array = array[features]
+                elif name in _BY_ROW and name not in ("reconstruction", "d_reconstruction", "dx"):
+                    array = array[:, features]
+            part._arrays[name] = array
+        return part
+
     def _shapes(self, skip: bool) -> dict[str, tuple[int, ...]]:
         B, I, D, O = self.B, self.I, self.D, self.O
         rows = {"reconstruction": O, "d_reconstruction": O, "dx": I}
@@ -147,6 +177,20 @@ class Candidate:
         return Sparse(
             starts, indices[stored].astype(np.int32), values[stored], (self.B, self.D)
         )
+
+
+def _selected(
+    sparse: Sparse, rows: np.ndarray | None, features: np.ndarray | None
+) -> Sparse:
+    from scipy.sparse import csr_array
+
+    matrix = csr_array((sparse.values, sparse.indices, sparse.indptr), shape=sparse.shape)
+    matrix = matrix if rows is None else matrix[rows]
+    matrix = matrix if features is None else matrix[:, features]
+    matrix = csr_array(matrix)
+    matrix.sort_indices()
+    starts, indices = matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32)
+    return Sparse(starts, indices, matrix.data, matrix.shape)
 
 
 def _rows_of(sparse: Sparse, rows: slice) -> Sparse:

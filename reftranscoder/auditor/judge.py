@@ -85,6 +85,10 @@ class Judge:
             index = candidate.first_non_finite(name, self.skipped)
             if index is not None:
                 self.broken[name] = index
+        # What cannot be read cannot be trusted either.
+        if self.skipped.any():
+            self.trusted = frozenset()
+        self.trusted = self.trusted - set(self.broken)
         # A sum over rows is no number where one row is none; and nothing is said downstream of NaN.
         self.unjudged = {name for name in STAGES if self._reads_broken(name)}
         if self.skipped.any():
@@ -92,10 +96,12 @@ class Judge:
             self.unjudged |= set(sums)
             self.broken = {n: i for n, i in self.broken.items() if n not in sums}
 
+        self.needed = self._needed_stages()
+
     def run(self, progress: Callable[[int], None] | None = None) -> dict[str, StageResult]:
         """Every stage's result; ``progress`` is called with the number of rows of each block."""
         backward = self.problem.target is not None
-        gradients, loss = Gradients(self.stages), Loss(self.stages)
+        gradients, loss = Gradients(self.stages, self.needed), Loss(self.stages)
         for rows in self._blocks():
             self._block(rows, gradients, loss, backward)
             if progress is not None:
@@ -108,13 +114,9 @@ class Judge:
         stages, problem = self.stages, self.problem
         kept = ~self.skipped[rows]
         x = Interval(np.where(kept[:, None], problem.x[rows], 0.0))
-        judged = [n for n in self.candidate.given if n not in self.trusted]
-        needs_pre = any(n in judged for n in ("pre", "pre_acts", "hidden"))
-        needs_pre |= stages.definition.mask != "selected" or stages.definition.dW_dec != "hidden"
-        exact_hidden = self._usable("hidden")
-
-        pre = pre_acts = None
-        if needs_pre or not exact_hidden:
+        definition, needed = stages.definition, self.needed
+        pre_acts = None
+        if needed & {"pre", "pre_acts", "hidden"} or self.stages.reads_pre_acts():
             global_pre = stages.pre(x)
             pre = self._compare("pre", global_pre, rows, kept)
             want = stages.pre_acts(pre)
@@ -122,37 +124,98 @@ class Judge:
             hidden = self._select(pre_acts, stages.pre_acts(global_pre), rows, kept)
         else:
             hidden = self._given_features("hidden", rows)
-        reconstruction = self._compare(
-            "reconstruction", stages.reconstruction(hidden, x), rows, kept
+        reconstruction = self._stage(
+            "reconstruction", lambda: stages.reconstruction(hidden, x), rows, kept
         )
         if not backward:
             return
-        definition = stages.definition
         target = problem.x if definition.target == "x" else problem.target
         target = np.where(kept[:, None], target[rows], 0.0)
-        loss.add(target, reconstruction, hidden, x)
-        d_reconstruction = self._compare(
-            "d_reconstruction", stages.d_reconstruction(reconstruction, target), rows, kept
+        if "loss" in needed:
+            loss.add(target, reconstruction, hidden, x)
+        d_reconstruction = self._stage(
+            "d_reconstruction",
+            lambda: stages.d_reconstruction(reconstruction, target),
+            rows,
+            kept,
         )
-        d_hidden = self._compare_features(
-            "d_hidden", stages.d_hidden(d_reconstruction, hidden, x), d_reconstruction, rows, kept
-        )
-        d_pre = stages.d_pre(d_hidden, hidden)
+        d_affine, other = None, {}
+        if definition.dW_dec == "pre_acts":
+            other["dW_dec"] = _active(pre_acts)
+        if needed & {"d_hidden", "d_pre", "dW_enc", "db_enc", "dx"}:
+            d_affine, unmasked = self._d_affine(d_reconstruction, hidden, pre_acts, x, rows, kept)
+            if unmasked is not None:
+                other[definition.mask_at] = unmasked
+        if "dx" in needed:
+            d_dx = other.get("dx", d_affine)
+            self._compare("dx", stages.dx(d_dx, d_reconstruction), rows, kept)
+        gradients.add(x, hidden, d_reconstruction, d_affine, other)
+
+    def _d_affine(
+        self,
+        d_reconstruction: Interval,
+        hidden: Features,
+        pre_acts: Interval | None,
+        x: Interval,
+        rows: slice,
+        kept: np.ndarray,
+    ) -> tuple[Features, Features | None]:
+        """What the encoder's gradients read, and what one of them reads under a mistaken mask."""
+        stages, definition = self.stages, self.stages.definition
+        if "d_pre" in self.trusted:
+            d_pre = self._trusted_features("d_pre", hidden, rows)
+        elif "d_hidden" in self.trusted:
+            d_pre = stages.d_pre(self._trusted_features("d_hidden", hidden, rows), hidden)
+        else:
+            want = stages.d_hidden(d_reconstruction, hidden, x)
+            d_hidden = self._compare_features("d_hidden", want, d_reconstruction, rows, kept)
+            d_pre = stages.d_pre(d_hidden, hidden)
         unmasked = None
         if definition.mask != "selected":
             dense = self._d_hidden_dense(d_reconstruction, rows)
             unmasked = stages.d_pre_unmasked(d_pre, dense, pre_acts)
             if definition.mask_at == "d_pre":
-                d_pre = unmasked
-        d_pre = self._compare_features("d_pre", d_pre, None, rows, kept)
-        d_affine = stages.d_affine(d_pre)
-        other = {}
-        if unmasked is not None and definition.mask_at != "d_pre":
-            other[definition.mask_at] = stages.d_affine(unmasked)
-        if definition.dW_dec == "pre_acts":
-            other["dW_dec"] = _active(pre_acts)
-        self._compare("dx", stages.dx(other.get("dx", d_affine), d_reconstruction), rows, kept)
-        gradients.add(x, hidden, d_reconstruction, d_affine, other)
+                d_pre, unmasked = unmasked, None
+        if "d_pre" not in self.trusted:
+            d_pre = self._compare_features("d_pre", d_pre, None, rows, kept)
+        return stages.d_affine(d_pre), unmasked and stages.d_affine(unmasked)
+
+    def _trusted_features(self, name: str, hidden: Features, rows: slice) -> Features:
+        """d_pre as given, or d_hidden at the entries of hidden."""
+        if name == "d_pre":
+            return self._given_features(name, rows)
+        pattern = hidden.pattern
+        row, column = pattern.rows(), pattern.indices
+        if self.candidate.is_sparse(name):
+            got = _at(self.candidate.features(name, rows), row, column)
+        else:
+            got = self.candidate.rows(name, rows)[row, column]
+        return Features(pattern, Interval(got))
+
+    def _needed_stages(self) -> set[str]:
+        """The stages that are judged, and those upstream as far as nothing can be trusted."""
+        definition = self.stages.definition
+        needed, waiting = set(), [n for n in self.candidate.given if n not in self.trusted]
+        if self.stages.reads_pre_acts():
+            waiting += ["pre_acts", "d_reconstruction"]
+        if "hidden" not in self.trusted:
+            waiting.append("hidden")
+        if definition.input != "x" and "db_dec" in waiting:
+            waiting += ["dx", "d_pre"]
+        while waiting:
+            name = waiting.pop()
+            if name not in needed and name not in self.trusted:
+                needed.add(name)
+                waiting += PARENTS[name]
+        return needed
+
+    def _stage(
+        self, name: str, compute: Callable[[], Interval], rows: slice, kept: np.ndarray
+    ) -> Interval | None:
+        """A dense stage: trusted, or computed and compared; None where nobody reads it."""
+        if name in self.trusted:
+            return Interval(self.candidate.rows(name, rows))
+        return self._compare(name, compute(), rows, kept) if name in self.needed else None
 
     def _d_hidden_dense(self, d_reconstruction: Interval, rows: slice) -> Interval:
         """d_hidden (B, D) outside the selection as well: the candidate's own where it has that."""
@@ -188,7 +251,8 @@ class Judge:
         """Judge the selection and its values; return ``hidden`` as the next stage read it."""
         definition = self.stages.definition
         own = pre_acts.errors is None
-        ranks, boxes = self.stages.ranks(pre_acts), self.stages.ranks(boxes)
+        pure, ranks, boxes = boxes, self.stages.ranks(pre_acts), self.stages.ranks(boxes)
+        centre = self.stages.kept(pure, boxes)
         pre_acts = self.stages.kept(pre_acts, ranks)
         error = boxes.error(0)
         lo, hi = boxes.value - error, boxes.value + error
@@ -228,7 +292,7 @@ class Judge:
                 found = [b for b in found if b.row not in tied]
             self.near_ties += len(picked) - len(found)
             self.breaches += [b._replace(row=int(picked[b.row]) + rows.start) for b in found]
-        self._compare_values(given, pre_acts, boxes, rows, live)
+        self._compare_values(given, pre_acts, centre, rows, live)
         return given
 
     def _compare_values(
@@ -273,6 +337,9 @@ class Judge:
             got, want.entries, lambda k: (int(row[k]) + rows.start, int(column[k]))
         )
         self._compare_elsewhere(name, dense, d_reconstruction, pattern, rows)
+        if name == "d_pre":
+            # Right or wrong, what stands outside hidden's entries is read by what follows.
+            return self._given_features(name, rows)
         return Features(pattern, Interval(got))
 
     def _compare_elsewhere(
@@ -310,9 +377,13 @@ class Judge:
             )
 
     def _totals(self, gradients: Gradients, loss: Loss) -> None:
-        totals = gradients.bounded() | {"loss": loss.bounded()}
+        settled = self.unjudged | set(self.broken) | self.trusted
+        judged = [name for name in self.candidate.given if name not in settled]
+        totals = {"loss": loss.bounded()} if "loss" in judged else {}
+        if set(judged) & {"dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc"}:
+            totals |= gradients.bounded()
         for name, want in totals.items():
-            if name in self.candidate and name not in self.unjudged | set(self.broken):
+            if name in judged and want.value.shape == self.candidate.whole(name).shape:
                 shape = want.value.shape
                 self.tallies[name].add(
                     self.candidate.whole(name),

@@ -4,13 +4,14 @@ Each function takes what is upstream of its stage, as intervals over a block of 
 the stage.  Upstream is the candidate's own result wherever it gave one (an exact interval: whatever
 it is, the next stage read it), so that a fault is found at the stage that made it and nowhere else.
 
-The formulas are those of `reftranscoder.reference`; its equations are cited by their tags.  "Store"
-is one rounding to what results are kept in.  Where implementations differ in the number of stores (a
-bias added in the accumulator or to the stored product), the bound allows the most.
+The formulas are those of `reftranscoder.reference`; its equations are cited by their tags.  A
+"store" is one rounding to what results are kept in.  Where implementations differ in the number of
+stores (a bias added in the accumulator or to the stored product), the bound allows the most.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,10 @@ class Stages:
         # A feature that writes nothing is neither scaled nor ever unscaled.
         self.inverse_norms = 1 / np.where(self.norms > 0, self.norms, np.inf)
         self.variance = _variance(target, arithmetic["loss"]) if definition.mse == "fvu" else None
+
+    def reads_pre_acts(self) -> bool:
+        """Whether a gradient reads pre_acts where it should read hidden."""
+        return self.definition.mask != "selected" or self.definition.dW_dec != "hidden"
 
     # Forward
 
@@ -339,11 +344,12 @@ class Stages:
 class Gradients:
     """The gradients of the parameters, which sum over rows: added to block by block."""
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: Stages, names: Container[str]) -> None:
         self.stages = stages
         self._sums = {
             name: Sum(stages.arithmetic[name])
             for name in ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
+            if name in names and (name != "dW_skip" or stages.W_skip is not None)
         }
         self._through_norms = np.zeros(stages.D)
         self._through_norms_error = np.zeros((len(TIERS), stages.D))
@@ -365,27 +371,31 @@ class Gradients:
         rows = len(x.value)
         ones = Interval(np.ones((rows, 1)))
 
-        written = other.get("dW_dec") or Features(hidden.pattern, stages.written(hidden, "dW_dec"))
-        _add_transposed(sums["dW_dec"], written, d_reconstruction)
-        for name, right in (("dW_enc", stages.encoder_input(x)), ("db_enc", ones)):
-            _add_transposed(sums[name], other.get(name) or d_affine, right)
-        sums["db_dec"].add(_columns, d_reconstruction, ones, rows)
-        if definition.input != "x":
-            sums["db_dec"].add(_columns, _negative(stages.dx_encoder(d_affine)), ones, rows)
-        if stages.W_skip is not None:
+        if "dW_dec" in sums:
+            written = Features(hidden.pattern, stages.written(hidden, "dW_dec"))
+            _add_transposed(sums["dW_dec"], other.get("dW_dec", written), d_reconstruction)
+            if self._reaches_norms():
+                self._add_through_norms(x, hidden, d_reconstruction)
+        if "dW_enc" in sums:
+            features = other.get("dW_enc", d_affine)
+            _add_transposed(sums["dW_enc"], features, stages.encoder_input(x))
+        if "db_enc" in sums:
+            _add_transposed(sums["db_enc"], other.get("db_enc", d_affine), ones)
+        if "dW_skip" in sums:
             sums["dW_skip"].add(_by_columns, d_reconstruction, stages.skip_input(x), rows)
-            if definition.skip_input != "x":
-                through_skip = _negative(stages.dx_skip(d_reconstruction))
-                sums["db_dec"].add(_columns, through_skip, ones, rows)
-        if self._reaches_norms():
-            self._add_through_norms(x, hidden, d_reconstruction)
+        if "db_dec" in sums:
+            parts = [d_reconstruction]
+            if definition.input != "x":
+                parts.append(_negative(stages.dx_encoder(d_affine)))
+            if definition.skip_input != "x" and stages.W_skip is not None:
+                parts.append(_negative(stages.dx_skip(d_reconstruction)))
+            for part in parts:
+                sums["db_dec"].add(_columns, part, ones, rows)
 
     def bounded(self) -> dict[str, Interval]:
         """Every gradient, stored once, or more often where it is put together from parts."""
         found, stages = {}, self.stages
         for name, total in self._sums.items():
-            if name == "dW_skip" and stages.W_skip is None:
-                continue
             arithmetic = stages.arithmetic[name]
             interval = stored(total.bounded(), arithmetic)
             if name in ("db_dec", "db_enc"):
