@@ -6,15 +6,16 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from ..arrays import to_matrix
 from ..errors import OptionError, ShapeError
 from ..params import finite_number
 from ..transcoder import Transcoder
 from .arithmetic import STAGES, Arithmetic, by_stage
 from .candidate import Candidate
+from .conventions import explain
 from .definition import Definition
+from .faults import name_fault
+from .fingerprint import fingerprint, judge_arithmetic
 from .judge import PARENTS, Judge, Problem
 from .report import Report
 from .verdict import StageResult
@@ -100,8 +101,20 @@ def conclude(
     accepted: tuple[str, ...],
 ) -> Report:
     """The report, with a name for what is wrong where it has one."""
+    named = explain(problem, candidate, stages)
+    marks = fingerprint(named.problem, candidate)
+    stages = name_fault(named.problem, candidate, named.results)
+    stages = judge_arithmetic(marks, declared, stages)
+    convention = named.convention if stages["pre"].verdict != "fault" else None
     return Report(
-        stages=stages, declared=declared, accepted=accepted, suspects=suspects(stages)
+        stages=stages,
+        declared=declared,
+        arithmetic=None if marks is None else marks.sentence(declared),
+        convention=convention,
+        explaining=named.names if convention else (),
+        accepted=accepted,
+        explanations=named.explanations,
+        suspects=suspects(stages),
     )
 
 
