@@ -227,7 +227,7 @@ def simulate(case: Case, machine: Machine, given: dict | None = None, **how) -> 
         "sum": 1.0,
         "over_norm": 1 / (B * O * np.linalg.norm(target, axis=1, keepdims=True)),
         "over_square": 1 / (B * np.sum(target**2, axis=1, keepdims=True)),
-        "fvu": 1 / np.sum((target - target.mean(axis=0)) ** 2),
+        "fvu": 1 / (np.sum((target - target.mean(axis=0)) ** 2) or 1.0),
     }[how.get("mse", "mean")] * (0.5 if has("half") else 1)
     l1_weight = c.l1_coeff * {
         "mean": 1 / (B * D),
@@ -288,8 +288,8 @@ def simulate(case: Case, machine: Machine, given: dict | None = None, **how) -> 
     dW_dec = m.matmul((pre_acts if has("dW_dec_pre_acts") else written).T, G)
     if has("norms") in ("pre", "hidden") or has("l1_weighted"):
         if not has("detached"):
-            share = np.sum(np.abs(penalty) * hidden / norms, axis=0)[:, None] * W_dec / norms[:, None]
-            dW_dec = m.store(dW_dec + m.store(share))
+            share = np.sum(np.abs(penalty) * hidden / norms, axis=0) / norms
+            dW_dec = m.store(dW_dec + m.store(share[:, None] * W_dec))
     out["dW_dec"] = dW_dec
     db_dec = m.sum(G)
     if has("x_minus_b_dec") and not has("b_dec_detached"):

@@ -65,7 +65,9 @@ def documented(problem: Problem) -> list[Hypothesis]:
             changes = {"norms": norms} | ({"detached": True} if detached else {})
             found.append(Hypothesis("rescale_acts_by_decoder_norm", meaning, stage, changes))
     for name, (stage, changes) in _LOSSES.items():
-        (field, value), = changes.items()
+        if name == "fvu_batch" and not _varies(problem):
+            continue
+        ((field, value),) = changes.items()
         meaning = f"the loss is {MSE[value]}" if field == "mse" else f"the penalty is {L1[value]}"
         found.append(Hypothesis(name, meaning, stage, changes))
     found.append(Hypothesis("half", "the squared error is halved", "loss", {"half": True}))
@@ -77,6 +79,12 @@ def documented(problem: Problem) -> list[Hypothesis]:
             meaning = f"the penalty is {kind}, |f| times |W_dec[j]|"
             found.append(Hypothesis(name, meaning, "loss", changes))
     return found
+
+
+def _varies(problem: Problem) -> bool:
+    """Whether the rows of the target differ: the variance of equal rows divides nothing."""
+    target = problem.whole.target
+    return target is not None and bool((target != target[0]).any())
 
 
 def _ties(ties: str) -> Hypothesis:

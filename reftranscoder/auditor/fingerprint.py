@@ -153,7 +153,11 @@ def _sample(problem: Problem, candidate: Candidate) -> tuple:
     got = part.rows("pre", slice(0, len(rows)))[:, features]
     shape = (len(problem.x), *problem.params.W_dec.shape)
     stages = Stages(
-        problem.params, problem.definition, problem.arithmetic, shape, problem.l1_coeff
+        problem.params,
+        dataclasses.replace(problem.definition, mse="mean"),
+        problem.arithmetic,
+        shape,
+        problem.l1_coeff,
     )
     read = stages.encoder_input(Interval(problem.x[rows].astype(np.float64))).value
     if problem.definition.norms == "pre":

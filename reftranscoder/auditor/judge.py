@@ -113,7 +113,7 @@ class Judge:
     def _block(self, rows: slice, gradients: Gradients, loss: Loss, backward: bool) -> None:
         stages, problem = self.stages, self.problem
         kept = ~self.skipped[rows]
-        x = Interval(np.where(kept[:, None], problem.x[rows], 0.0))
+        x = Interval(np.where(kept[:, None], problem.x[rows], 0.0).astype(np.float64))
         definition, needed = stages.definition, self.needed
         pre_acts = None
         if needed & {"pre", "pre_acts", "hidden"} or self.stages.reads_pre_acts():
@@ -130,7 +130,7 @@ class Judge:
         if not backward:
             return
         target = problem.x if definition.target == "x" else problem.target
-        target = np.where(kept[:, None], target[rows], 0.0)
+        target = np.where(kept[:, None], target[rows], 0.0).astype(np.float64)
         if "loss" in needed:
             loss.add(target, reconstruction, hidden, x)
         d_reconstruction = self._stage(

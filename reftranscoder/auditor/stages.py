@@ -351,8 +351,8 @@ class Gradients:
             for name in ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
             if name in names and (name != "dW_skip" or stages.W_skip is not None)
         }
-        self._through_norms = np.zeros(stages.D)
-        self._through_norms_error = np.zeros((len(TIERS), stages.D))
+        self._through_norms = np.zeros(len(stages.W_dec))
+        self._through_norms_error = np.zeros((len(TIERS), len(stages.W_dec)))
 
     def add(
         self,
@@ -429,7 +429,7 @@ class Gradients:
         times = scaled + stages.definition.l1_weighted
         penalty = stages.penalty(hidden, x)
         value = times * penalty.value * hidden.entries.value * inverse
-        self._through_norms += np.bincount(indices, value, stages.D)
+        self._through_norms += np.bincount(indices, value, len(stages.W_dec))
         cancelled = 0.0
         if scaled:
             G, W = np.abs(d_reconstruction.value), np.abs(stages.W_dec)
@@ -441,10 +441,10 @@ class Gradients:
             error = 4 * relative[tier] * sizes
             error = error + penalty.error(tier) * times * np.abs(hidden.entries.value) * inverse
             error = error + np.abs(penalty.value) * times * hidden.entries.error(tier) * inverse
-            own = np.bincount(indices, error, stages.D)
-            count = np.bincount(indices, minlength=stages.D)
-            size = np.bincount(indices, sizes, stages.D)
-            factor = growth(count, stages.D, stages.arithmetic["dW_dec"])[tier]
+            own = np.bincount(indices, error, len(stages.W_dec))
+            count = np.bincount(indices, minlength=len(stages.W_dec))
+            size = np.bincount(indices, sizes, len(stages.W_dec))
+            factor = growth(count, count.size, stages.arithmetic["dW_dec"])[tier]
             self._through_norms_error[tier] += own + 2 * factor * size
 
     def _norms_share(self) -> Interval:
@@ -549,8 +549,8 @@ def _negative(interval: Interval) -> Interval:
 
 
 def _variance(target: np.ndarray, arithmetic: Arithmetic) -> tuple:
-    """The sum of the squared deviations from the columns' means, and its relative error by tier."""
-    B = len(target)
+    """The sum of squared deviations from the columns' means, and its relative error by tier."""
+    B, target = len(target), target.astype(np.float64)
     deviation = target - target.mean(axis=0)
     total = float(np.sum(deviation**2))
     sizes, unit = np.mean(np.abs(target), axis=0), arithmetic.store.unit
