@@ -10,8 +10,8 @@ data (random, and real activations of a language model)::
     below        below the floor: nowhere does its effect exceed twice the bound
 
 Whether a fault can be seen is computed apart from the audit: the stage it is in is computed in
-float64, with and without the fault, from the candidate's own upstream.  Where the two differ by more
-than twice the bound, no correct result is near what the candidate gave.
+float64, with and without the fault, from the candidate's own upstream.  Where the two differ by
+more than twice the bound, no correct result is near what the candidate gave.
 """
 
 from __future__ import annotations
@@ -73,7 +73,11 @@ FAULTS = (
     Fault("b_dec is not added", "reconstruction", {"no_b_dec": 1}, "b_dec is not added"),
     Fault("b_dec is added twice", "reconstruction", {"b_dec_times": 2}),
     Fault(
-        "W_dec is transposed", "reconstruction", {"transposed_W_dec": 1}, "W_dec is transposed", True
+        "W_dec is transposed",
+        "reconstruction",
+        {"transposed_W_dec": 1},
+        "W_dec is transposed",
+        True,
     ),
     Fault("the skip is missing", "reconstruction", {"no_skip": 1}, "skip connection is missing"),
     Fault(
