@@ -129,6 +129,10 @@ class Case:
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
 
 
+def _nonzero(a):
+    return np.where(a == 0, 1.0, a)
+
+
 def select(ranks, top_k: int, ties: str = "lowest_index"):
     """Mask (B, D) of the ``top_k`` largest of each row."""
     D = ranks.shape[1]
@@ -225,16 +229,16 @@ def simulate(case: Case, machine: Machine, given: dict | None = None, **how) -> 
         "mean": 1 / (B * O),
         "row_sum": 1 / B,
         "sum": 1.0,
-        "over_norm": 1 / (B * O * np.linalg.norm(target, axis=1, keepdims=True)),
-        "over_square": 1 / (B * np.sum(target**2, axis=1, keepdims=True)),
-        "fvu": 1 / (np.sum((target - target.mean(axis=0)) ** 2) or 1.0),
+        "over_norm": 1 / (B * O * _nonzero(np.linalg.norm(target, axis=1, keepdims=True))),
+        "over_square": 1 / (B * _nonzero(np.sum(target**2, axis=1, keepdims=True))),
+        "fvu": 1 / _nonzero(np.sum((target - target.mean(axis=0)) ** 2)),
     }[how.get("mse", "mean")] * (0.5 if has("half") else 1)
     l1_weight = c.l1_coeff * {
         "mean": 1 / (B * D),
         "row_sum": 1 / B,
         "sum": 1.0,
         "kept": 1 / (B * c.top_k),
-        "over_input_norm": 1 / (B * np.linalg.norm(c.x, axis=1, keepdims=True)),
+        "over_input_norm": 1 / (B * _nonzero(np.linalg.norm(c.x, axis=1, keepdims=True))),
     }[how.get("l1", "mean")]
     l1_weight = l1_weight * (norms if has("l1_weighted") else 1.0)
     squares = m.store(e * e)

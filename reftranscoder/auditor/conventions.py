@@ -103,6 +103,12 @@ class Named(NamedTuple):
     convention: str | None  # what explains everything
     names: tuple[str, ...]  # of all conventions in ``convention``
     explanations: tuple[str, ...]  # what explains some of it
+    found: Explained | None = None
+
+    def completed(self) -> Named:
+        """The same, where what was left has been explained otherwise."""
+        names = tuple(dict.fromkeys(n for names in self.found.alternatives for n in names))
+        return self._replace(convention=self.found.name, names=names, explanations=())
 
 
 def explain(
@@ -119,10 +125,9 @@ def explain(
     for hypothesis in found.hypotheses:
         problem = hypothesis.applied(problem)
     marked = found.results | {found.first: _as_convention(found)}
-    names = tuple(dict.fromkeys(name for names in found.alternatives for name in names))
-    if found.complete:
-        return Named(marked, problem, found.name, names, ())
-    return Named(marked, problem, None, (), (f"{found.name} explains {found.first}",))
+    partly = (f"{found.name} explains {found.first}",)
+    named = Named(marked, problem, None, (), partly, found)
+    return named.completed() if found.complete else named
 
 
 def _as_convention(found: Explained) -> StageResult:

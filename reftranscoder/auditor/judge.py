@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..bounds import precision
+from ..bounds import precision, store_bound
 from ..params import Params
 from ..sparse import Sparse
 from .arithmetic import STAGES, Arithmetic
@@ -62,13 +62,20 @@ class Problem(NamedTuple):
 class Judge:
     """Judges one candidate under one definition: ``Judge(problem, candidate).run()``.
 
-    Stages in ``trusted`` are read by the next ones, and not judged themselves.
+    Stages in ``trusted`` are read by the next ones, and not judged themselves.  With ``copies``,
+    what was given may be a rounded copy of what the next stage read, as when something is computed
+    in float64 and handed over in float32.
     """
 
     def __init__(
-        self, problem: Problem, candidate: Candidate, trusted: frozenset[str] = frozenset()
+        self,
+        problem: Problem,
+        candidate: Candidate,
+        trusted: frozenset[str] = frozenset(),
+        copies: bool = False,
     ) -> None:
         self.problem, self.candidate, self.trusted = problem, candidate, trusted
+        self.copies = copies
         definition = problem.definition
         whole = problem.whole
         shape = (len(whole.x), *whole.params.W_dec.shape)
@@ -217,6 +224,15 @@ class Judge:
             return Interval(self.candidate.rows(name, rows))
         return self._compare(name, compute(), rows, kept) if name in self.needed else None
 
+    def _read(self, name: str, got: np.ndarray) -> Interval:
+        """What the next stage read: this, or what this is a rounded copy of."""
+        if not self.copies or name in ("pre", "pre_acts"):
+            return Interval(got)
+        store = precision(self.candidate.dtype(name))
+        declared = self.problem.arithmetic[name].store
+        coarser = store if store.unit > declared.unit else declared
+        return Interval(got, (store_bound(got, 0.0, coarser),) * len(TIERS))
+
     def _d_hidden_dense(self, d_reconstruction: Interval, rows: slice) -> Interval:
         """d_hidden (B, D) outside the selection as well: the candidate's own where it has that."""
         if self._usable("d_hidden") and not self.candidate.is_sparse("d_hidden"):
@@ -243,7 +259,7 @@ class Judge:
             )
         if name in self.broken or name in self.unjudged or not kept.all():
             return want
-        return Interval(got)
+        return self._read(name, got)
 
     def _select(
         self, pre_acts: Interval, boxes: Interval, rows: slice, kept: np.ndarray
@@ -260,8 +276,6 @@ class Judge:
             # The centre is the candidate's own activations, where these are known.
             low, high = (ranks.value,) * 2 if own else (lo, hi)
             certain, ambiguous = certainty(low, high, self._most())
-            if own and definition.ties == "lowest_index":
-                ambiguous = self._ties_settled(ranks.value, certain, ambiguous)
             self.ambiguous += int(ambiguous.sum())
             return _features(pre_acts, certain, ambiguous)
 
@@ -340,7 +354,7 @@ class Judge:
         if name == "d_pre":
             # Right or wrong, what stands outside hidden's entries is read by what follows.
             return self._given_features(name, rows)
-        return Features(pattern, Interval(got))
+        return Features(pattern, self._read(name, got))
 
     def _compare_elsewhere(
         self, name: str, dense, d_reconstruction: Interval | None, pattern: Sparse, rows: slice
@@ -420,7 +434,7 @@ class Judge:
 
     def _given_features(self, name: str, rows: slice) -> Features:
         pattern = self.candidate.features(name, rows)
-        return Features(pattern, Interval(pattern.values))
+        return Features(pattern, self._read(name, pattern.values))
 
     def _most(self) -> int:
         definition = self.stages.definition
@@ -431,10 +445,6 @@ class Judge:
         from ..reference import topk_forward
 
         return topk_forward(values, self._most(), self.stages.definition.ties) != 0
-
-    def _ties_settled(self, values, certain, ambiguous) -> np.ndarray:
-        certain |= ambiguous & self._reference_selection(values)
-        return np.zeros_like(ambiguous)
 
     def _kept_as(self, name: str, source: str, want: Interval) -> Interval:
         """A copy of a stage that was kept in a narrower format was rounded once more."""
