@@ -1,0 +1,112 @@
+"""In what numbers a candidate computes: which roundings a correct implementation may make, and where.
+
+A product of matrices is modelled as every accelerator makes it: the operands are rounded to ``inputs``,
+their products are added in ``accumulator`` in some order, and the sum is stored in ``store``.  What is
+computed entry by entry, a loss for instance, is computed and stored in ``store``, or in the accumulator
+and stored once; the bounds allow both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from ..bounds import PRECISIONS, Precision
+from ..errors import OptionError
+
+STAGES = (
+    "pre",
+    "pre_acts",
+    "hidden",
+    "reconstruction",
+    "loss",
+    "d_reconstruction",
+    "d_hidden",
+    "d_pre",
+    "dW_dec",
+    "db_dec",
+    "dW_skip",
+    "dW_enc",
+    "db_enc",
+    "dx",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """The roundings that are allowed.
+
+    Attributes:
+        inputs: what the operands of a product are rounded to first.
+        accumulator: what the products are added up in.
+        store: what every result is stored in.
+        truncating: whether the accumulator truncates instead of rounding: twice the error a step.
+        depth: the height of the tree in which every sum is added up, where it is known: a bound that
+            grows with it instead of with the number of terms.  None allows any order.
+        flushing: whether subnormal numbers count as zero.
+    """
+
+    name: str
+    inputs: Precision
+    accumulator: Precision
+    store: Precision
+    truncating: bool = False
+    depth: int | None = None
+    flushing: bool = False
+
+    @property
+    def unit(self) -> float:
+        """What one addition may be off by, relative to its result."""
+        return self.accumulator.unit * (2 if self.truncating else 1)
+
+
+def _named(name: str, inputs: str, accumulator: str, store: str) -> Arithmetic:
+    return Arithmetic(name, PRECISIONS[inputs], PRECISIONS[accumulator], PRECISIONS[store])
+
+
+#: By name.  ``bfloat16-inputs`` is what a GPU does with float32 arrays under "medium" precision.
+ARITHMETICS = {
+    a.name: a
+    for a in (
+        _named("float64", "float64", "float64", "float64"),
+        _named("float32", "float32", "float32", "float32"),
+        _named("tf32", "tf32", "float32", "float32"),
+        _named("bfloat16-inputs", "bfloat16", "float32", "float32"),
+        _named("bfloat16", "bfloat16", "float32", "bfloat16"),
+        _named("float16", "float16", "float32", "float16"),
+    )
+}
+
+#: Arithmetics that differ from stage to stage.  Autocast casts products and leaves losses alone.
+MIXED = {
+    "bfloat16-autocast": {
+        stage: ARITHMETICS["float32" if stage in ("loss", "d_reconstruction") else "bfloat16"]
+        for stage in STAGES
+    }
+}
+
+
+def by_stage(arithmetic: str | Arithmetic | Mapping[str, str | Arithmetic]) -> dict[str, Arithmetic]:
+    """Every stage's `Arithmetic`, from one for all, a name, or a mapping with ``float32`` elsewhere.
+
+    Raises:
+        OptionError: an unknown name or stage.
+    """
+    if isinstance(arithmetic, str) and arithmetic in MIXED:
+        return dict(MIXED[arithmetic])
+    if isinstance(arithmetic, Mapping):
+        unknown = sorted(set(arithmetic) - set(STAGES))
+        if unknown:
+            raise OptionError("arithmetic", f"for stages among {', '.join(STAGES)}", unknown[0])
+        given = {stage: _one(value) for stage, value in arithmetic.items()}
+        return {stage: given.get(stage, ARITHMETICS["float32"]) for stage in STAGES}
+    return dict.fromkeys(STAGES, _one(arithmetic))
+
+
+def _one(arithmetic: str | Arithmetic) -> Arithmetic:
+    if isinstance(arithmetic, Arithmetic):
+        return arithmetic
+    if arithmetic not in ARITHMETICS:
+        known = ", ".join([*ARITHMETICS, *MIXED])
+        raise OptionError("arithmetic", f"an Arithmetic or one of {known}", arithmetic)
+    return ARITHMETICS[arithmetic]

@@ -1,0 +1,139 @@
+"""Definitions that libraries document: under one of these a candidate is right, by another name.
+
+A convention never makes a candidate pass unless whoever asks has declared it.  The loss names are
+those of the sources:
+
+- ``x - b_dec``: Bricken et al. (2023), "Towards Monosemanticity"; SAELens, where
+  ``apply_b_dec_to_input`` is set; sparsify without ``transcode``.  The skip connection reads x
+  itself there; elsewhere, what the encoder reads.  As b_dec is then in the encoder too, db_dec also
+  has ``- sum_b d_pre[b] @ W_enc``.
+- ``keep_all``: Edifice ``top_k_sparsify``.
+- ``rescale_acts_by_decoder_norm``: SAELens, TopK.
+- ``mse_sum``, ``l1_sum``: dictionary_learning, Dunefsky et al.; ``l1_decoder_weighted``: SAELens,
+  after Conerly et al. (2024); ``mse_over_norm``: Dunefsky et al.; ``nmse_uncentred`` and
+  ``l1_over_input_norm``: Gao et al. (2024); ``fvu_batch``: sparsify.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .candidate import Candidate
+from .definition import L1, MSE
+from .hypotheses import Explained, Hypothesis, first_fault, search
+from .judge import Problem
+from .verdict import StageResult
+
+_LOSSES = {
+    "mse_sum": ("loss", {"mse": "row_sum"}),
+    "mse_total": ("loss", {"mse": "sum"}),
+    "mse_over_norm": ("loss", {"mse": "over_norm"}),
+    "nmse_uncentred": ("loss", {"mse": "over_square"}),
+    "fvu_batch": ("loss", {"mse": "fvu"}),
+    "l1_sum": ("loss", {"l1": "row_sum"}),
+    "l1_total": ("loss", {"l1": "sum"}),
+    "l1_over_k": ("loss", {"l1": "kept"}),
+    "l1_over_input_norm": ("loss", {"l1": "over_input_norm"}),
+}
+
+
+def documented(problem: Problem) -> list[Hypothesis]:
+    """The conventions that make sense for a transcoder with these options and sizes."""
+    definition, params = problem.definition, problem.params
+    O, I = len(params.b_dec), params.W_enc.shape[1]
+    found = []
+    if I == O:
+        found.append(
+            Hypothesis("x - b_dec", "the encoder reads x - b_dec", "pre", {"input": "x - b_dec"})
+        )
+        if params.W_skip is not None:
+            meaning = "the skip connection reads x - b_dec"
+            found.append(
+                Hypothesis(
+                    "skip of x - b_dec", meaning, "reconstruction", {"skip_input": "x - b_dec"}
+                )
+            )
+    if definition.activation == "topk":
+        found.append(_ties(definition.ties))
+        meaning = "features are ranked by their activation times |W_dec[j]|"
+        found.append(Hypothesis("rank_by_decoder_norm", meaning, "hidden", {"norms": "ranks"}))
+    meaning = "activations are multiplied by |W_dec[j]|, and divided by it before decoding"
+    for stage, norms in (("pre", "pre"), ("hidden", "hidden")):
+        for detached in (False, True):
+            changes = {"norms": norms} | ({"detached": True} if detached else {})
+            found.append(Hypothesis("rescale_acts_by_decoder_norm", meaning, stage, changes))
+    for name, (stage, changes) in _LOSSES.items():
+        if name == "fvu_batch" and not _varies(problem):
+            continue
+        ((field, value),) = changes.items()
+        meaning = f"the loss is {MSE[value]}" if field == "mse" else f"the penalty is {L1[value]}"
+        found.append(Hypothesis(name, meaning, stage, changes))
+    found.append(Hypothesis("half", "the squared error is halved", "loss", {"half": True}))
+    for reduction, name in (("row_sum", "l1_decoder_weighted"), (None, "l1_weighted_mean")):
+        for detached in (False, True):
+            changes = {"l1_weighted": True} | ({"detached": True} if detached else {})
+            changes |= {"l1": reduction} if reduction else {}
+            kind = L1[reduction or "mean"]
+            meaning = f"the penalty is {kind}, |f| times |W_dec[j]|"
+            found.append(Hypothesis(name, meaning, "loss", changes))
+    return found
+
+
+def _varies(problem: Problem) -> bool:
+    """Whether the rows of the target differ: the variance of equal rows divides nothing."""
+    target = problem.whole.target
+    return target is not None and bool((target != target[0]).any())
+
+
+def _ties(ties: str) -> Hypothesis:
+    if ties == "keep_all":
+        meaning = "exactly K are kept where values are equal"
+        return Hypothesis("lowest_index", meaning, "hidden", {"ties": "lowest_index"})
+    meaning = "everything that equals the K-th largest is kept"
+    return Hypothesis("keep_all", meaning, "hidden", {"ties": "keep_all"})
+
+
+class Named(NamedTuple):
+    """What conventions make of a candidate."""
+
+    results: dict[str, StageResult]  # judged under what explains most
+    problem: Problem  # with that definition
+    convention: str | None  # what explains everything
+    names: tuple[str, ...]  # of all conventions in ``convention``
+    explanations: tuple[str, ...]  # what explains some of it
+    found: Explained | None = None
+
+    def completed(self) -> Named:
+        """The same, where what was left has been explained otherwise."""
+        names = tuple(dict.fromkeys(n for names in self.found.alternatives for n in names))
+        return self._replace(convention=self.found.name, names=names, explanations=())
+
+
+def explain(
+    problem: Problem, candidate: Candidate, results: Mapping[str, StageResult]
+) -> Named:
+    """Name the conventions under which a candidate with these ``results`` is right, or nearly."""
+    results = dict(results)
+    nothing = Named(results, problem, None, (), ())
+    if first_fault(results) is None:
+        return nothing
+    found = search(problem, candidate, results, documented(problem))
+    if found is None:
+        return nothing
+    for hypothesis in found.hypotheses:
+        problem = hypothesis.applied(problem)
+    marked = found.results | {found.first: _as_convention(found)}
+    partly = (f"{found.name} explains {found.first}",)
+    named = Named(marked, problem, None, (), partly, found)
+    return named.completed() if found.complete else named
+
+
+def _as_convention(found: Explained) -> StageResult:
+    meanings = ", and ".join(dict.fromkeys(h.meaning for h in found.hypotheses))
+    return dataclasses.replace(
+        found.results[found.first],
+        verdict="convention",
+        explanation=f"{found.name}: {meanings}",
+    )

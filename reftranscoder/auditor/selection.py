@@ -1,0 +1,101 @@
+"""Which features were selected, judged apart from their values.
+
+A correct implementation knows each activation only to within its error: somewhere in the box
+[lo, hi].  It may select a set T of features if some point of the boxes has T as its selection.
+Putting every member of T at its hi, and everything else at its lo, is the best case, so that this is
+decided exactly (with K kept, ReLU, and zeros that are never members)::
+
+    |T| <= K                                                                              (Q1)
+    hi[j] > 0                             for every j in T                                (Q2)
+    max over i outside T of lo[i]  <=  min over j in T of hi[j],  where |T| = K           (Q3)
+    lo[i] <= 0                            for every i outside T, where |T| < K            (Q4)
+
+Under ``keep_all`` T may be larger: there is a threshold t with hi >= t on T and lo < t outside, of
+which fewer than K have lo > t.
+
+Where T is not known, the features that every correct implementation selects have lo > 0 and lo above
+the (K + 1)-th largest hi of the row; those that none does have hi <= 0 or hi below the K-th largest
+lo; what is left is ambiguous.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Members(NamedTuple):
+    """Selected features of a block of rows, as (row, feature) pairs with ascending rows."""
+
+    rows: np.ndarray  # (nnz,)
+    columns: np.ndarray  # (nnz,)
+
+    def mask(self, shape: tuple[int, int]) -> np.ndarray:
+        mask = np.zeros(shape, bool)
+        mask[self.rows, self.columns] = True
+        return mask
+
+
+class Breach(NamedTuple):
+    """Why the selection of a row is not one that the boxes allow."""
+
+    row: int
+    reason: str
+    inside: int | None  # the weakest selected feature, where there is one
+    outside: int | None  # the strongest feature left out, where that is the reason
+    gap: float  # by how much the boxes are apart
+
+
+def breaches(lo: np.ndarray, hi: np.ndarray, members: Members, top_k: int, ties: str) -> list[Breach]:
+    """The rows of a block whose ``members`` the boxes ``lo``, ``hi`` (B, D) exclude, and why."""
+    B, D = lo.shape
+    mask = members.mask(lo.shape)
+    counts = mask.sum(axis=1)
+    weakest = np.where(mask, hi, np.inf)
+    strongest = np.where(mask, -np.inf, lo)
+    inside, outside = weakest.argmin(axis=1), strongest.argmax(axis=1)
+    least, most = weakest.min(axis=1), strongest.max(axis=1)
+    # Where fewer than K are kept, everything that is surely positive must be.
+    bar = np.where(counts < top_k, 0.0, least)
+    if ties == "keep_all":
+        surely_above = (np.where(mask, lo, -np.inf) > least[:, None]).sum(axis=1)
+        too_many = surely_above >= top_k
+    else:
+        too_many = counts > top_k
+
+    found = []
+    for b in np.flatnonzero(too_many | (least <= 0) | (most > bar)):
+        weak = int(inside[b]) if counts[b] else None
+        strong = int(outside[b]) if counts[b] < D else None
+        if too_many[b]:
+            reason = f"{counts[b]} features are selected, and top_k is {top_k}"
+            found.append(Breach(int(b), reason, weak, None, float(counts[b] - top_k)))
+        elif least[b] <= 0:
+            reason = f"feature {weak} is selected, and its activation is not positive"
+            found.append(Breach(int(b), reason, weak, None, float(-least[b])))
+        elif counts[b] < top_k:
+            reason = (
+                f"feature {strong} is positive and left out, though only {counts[b]} of "
+                f"{top_k} are selected"
+            )
+            found.append(Breach(int(b), reason, weak, strong, float(most[b])))
+        else:
+            reason = f"feature {strong} is left out, and feature {weak}, which is smaller, is selected"
+            found.append(Breach(int(b), reason, weak, strong, float(most[b] - least[b])))
+    return found
+
+
+def certainty(lo: np.ndarray, hi: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Masks (B, D): the features that every correct implementation selects, and the ambiguous ones."""
+    certain_in = (lo > 0) & (lo > _largest(hi, top_k + 1))
+    certain_out = (hi <= 0) | (hi < _largest(lo, top_k))
+    return certain_in, ~certain_in & ~certain_out
+
+
+def _largest(a: np.ndarray, place: int) -> np.ndarray:
+    """The ``place``-th largest of each row (B, 1); minus infinity where there are fewer."""
+    D = a.shape[1]
+    if place > D:
+        return np.full((len(a), 1), -np.inf)
+    return np.partition(a, D - place, axis=1)[:, D - place, None]

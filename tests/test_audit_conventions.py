@@ -1,0 +1,184 @@
+"""A candidate that is right under a documented convention is told which, and nothing else is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from simulated_transcoder import Machine, random_case, simulate
+
+import reftranscoder as rt
+from reftranscoder.auditor import hypotheses
+from reftranscoder.auditor.arithmetic import STAGES, by_stage
+from reftranscoder.auditor.auditing import audit
+from reftranscoder.auditor.conventions import documented
+from reftranscoder.auditor.definition import Definition
+from reftranscoder.auditor.judge import Problem
+
+CONVENTIONS = {
+    "x - b_dec": {"x_minus_b_dec": True},
+    "skip of x - b_dec": {"skip_x_minus_b_dec": True},
+    "rank_by_decoder_norm": {"norms": "ranks"},
+    "rescale_acts_by_decoder_norm": {"norms": "pre"},
+    "rescale_acts_by_decoder_norm, hidden alone": {"norms": "hidden"},
+    "rescale_acts_by_decoder_norm, detached": {"norms": "hidden", "detached": True},
+    "mse_sum": {"mse": "row_sum"},
+    "mse_total": {"mse": "sum"},
+    "mse_over_norm": {"mse": "over_norm"},
+    "nmse_uncentred": {"mse": "over_square"},
+    "fvu_batch": {"mse": "fvu"},
+    "half": {"half": True},
+    "l1_sum": {"l1": "row_sum"},
+    "l1_total": {"l1": "sum"},
+    "l1_over_k": {"l1": "kept"},
+    "l1_over_input_norm": {"l1": "over_input_norm"},
+    "l1_decoder_weighted": {"l1": "row_sum", "l1_weighted": True},
+    "l1_decoder_weighted, detached": {"l1": "row_sum", "l1_weighted": True, "detached": True},
+    "l1_weighted_mean": {"l1_weighted": True},
+}
+PAIRS = {
+    "x - b_dec and skip of x - b_dec": {"x_minus_b_dec": True, "skip_x_minus_b_dec": True},
+    "x - b_dec and mse_sum": {"x_minus_b_dec": True, "mse": "row_sum"},
+    "l1_sum and mse_sum": {"mse": "row_sum", "l1": "row_sum"},
+    "half and mse_sum": {"half": True, "mse": "row_sum"},
+}
+
+
+def transcoder(case):
+    return rt.Transcoder.from_arrays(
+        **case.params(), top_k=case.top_k, activation=case.activation, ties=case.ties
+    )
+
+
+def audited(case, results, **options):
+    tc = transcoder(case)
+    return audit(results, tc, case.x, case.target, l1_coeff=case.l1_coeff, **options)
+
+
+def tied(case):
+    """Features in equal pairs, so that K odd cuts through one."""
+    return dataclasses.replace(
+        case,
+        W_enc=np.repeat(case.W_enc[::2], 2, axis=0),
+        b_enc=np.repeat(case.b_enc[::2], 2),
+        top_k=5,
+    )
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_every_convention_is_named(name, arithmetic):
+    machine = Machine(arithmetic)
+    case = random_case(5, machine)
+    report = audited(case, simulate(case, machine, **CONVENTIONS[name]), arithmetic=arithmetic)
+    assert report.convention == name.split(",")[0], str(report)
+    assert report.blame is None and not report.passed
+    first = next(s for s in STAGES if report.stages[s].verdict == "convention")
+    assert [s for s in STAGES if report.stages[s].verdict == "convention"] == [first]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_two_conventions_at_once_are_named(name):
+    machine = Machine("float32")
+    case = random_case(6, machine)
+    report = audited(case, simulate(case, machine, **PAIRS[name]))
+    assert report.convention == name, str(report)
+
+
+def test_ties_kept_and_ties_settled():
+    machine = Machine("float32")
+    case = tied(random_case(7, machine))
+    report = audited(case, simulate(case, machine, ties="keep_all"))
+    assert report.convention == "keep_all"
+    keeping = dataclasses.replace(case, ties="keep_all")
+    assert audited(keeping, simulate(keeping, machine)).passed
+    report = audited(keeping, simulate(keeping, machine, ties="lowest_index"))
+    assert report.convention == "lowest_index" or report.passed, str(report)
+
+
+def test_a_declared_convention_passes_and_an_undeclared_one_does_not():
+    machine = Machine("float32")
+    case = random_case(8, machine)
+    results = simulate(case, machine, x_minus_b_dec=True)
+    assert not audited(case, results).passed
+    assert not audited(case, results, conventions=["keep_all"]).passed
+    assert audited(case, results, conventions=["x - b_dec"]).passed
+    both = simulate(case, machine, **PAIRS["x - b_dec and mse_sum"])
+    assert not audited(case, both, conventions=["x - b_dec"]).passed
+    assert audited(case, both, conventions=["mse_sum", "x - b_dec"]).passed
+
+
+def test_a_fault_beside_a_convention_is_blamed_where_it_is():
+    machine = Machine("float32")
+    case = random_case(9, machine)
+    report = audited(case, simulate(case, machine, x_minus_b_dec=True, more=1))
+    assert report.stages["pre"].verdict == "convention"
+    assert report.blame == "hidden" and report.convention is None
+    assert "7 features are kept, not 6" in report.stages["hidden"].explanation
+    assert report.explanations == ("x - b_dec explains pre",)
+    assert not report.passed
+
+
+def test_conventions_that_cannot_be_told_apart_are_all_named():
+    machine = Machine("float32")
+    case = random_case(10, machine, B=1)
+    report = audited(case, simulate(case, machine, mse="row_sum"))
+    assert report.convention == "mse_sum or mse_total"
+    names = ["mse_sum", "mse_total"]
+    assert not audited(case, simulate(case, machine, mse="row_sum"), conventions=names[:1]).passed
+    assert audited(case, simulate(case, machine, mse="row_sum"), conventions=names).passed
+    case = random_case(10, machine)
+    results = simulate(case, machine, norms="ranks")
+    report = audited(case, {"reconstruction": results["reconstruction"]})
+    assert report.convention == "rank_by_decoder_norm or rescale_acts_by_decoder_norm"
+
+
+@pytest.mark.parametrize(
+    "given", [("reconstruction",), ("reconstruction", "dW_enc", "dx"), ("hidden", "dW_dec")]
+)
+def test_a_subset_of_stages_is_enough(given):
+    machine = Machine("float32")
+    case = random_case(11, machine)
+    results = simulate(case, machine, x_minus_b_dec=True)
+    report = audited(case, {name: results[name] for name in given})
+    assert report.convention == "x - b_dec", str(report)
+
+
+def test_b_dec_that_is_zero_changes_nothing():
+    machine = Machine("float32")
+    case = random_case(12, machine)
+    case = dataclasses.replace(case, b_dec=0 * case.b_dec)
+    results = simulate(case, machine, x_minus_b_dec=True)
+    # Its gradient is another all the same.
+    report = audited(case, results)
+    assert report.convention == "x - b_dec" and report.stages["db_dec"].verdict == "convention"
+    del results["db_dec"]
+    assert audited(case, results).passed
+
+
+@pytest.mark.parametrize("name", ["x - b_dec", "mse_sum", "l1_over_k", "rank_by_decoder_norm"])
+def test_the_search_on_parts_finds_the_same(name, monkeypatch):
+    machine = Machine("float32")
+    case = random_case(13, machine, B=40, D=64)
+    results = simulate(case, machine, **CONVENTIONS[name])
+    monkeypatch.setattr(hypotheses, "_SMALL", 0)
+    monkeypatch.setattr(hypotheses, "_ROWS", 8)
+    monkeypatch.setattr(hypotheses, "_FEATURES", 16)
+    assert audited(case, results).convention == name
+    late = ("hidden", "reconstruction", "dW_dec", "dW_enc", "db_dec")
+    if name == "mse_sum":
+        assert audited(case, {n: results[n] for n in late}).convention == name
+
+
+def test_no_hypothesis_repeats_the_default():
+    """Each changes a field of the definition, to something else than the default."""
+    machine = Machine("float32")
+    case = random_case(14, machine)
+    definition = Definition(case.top_k)
+    problem = Problem(
+        transcoder(case).params, definition, by_stage("float32"), case.x, case.target, 1.0
+    )
+    for hypothesis in documented(problem):
+        assert hypothesis.applied(problem).definition != definition
+        assert hypothesis.stage in STAGES and hypothesis.meaning
