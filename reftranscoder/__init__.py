@@ -18,6 +18,7 @@ _HOMES = {
     "Sparse": "sparse",
     "Transcoder": "transcoder",
     "TranscoderConfig": "params",
+    "audit": "auditor",
     "build": "edifice",
     "check_gradient": "gradcheck",
     "fit": "training",

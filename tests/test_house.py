@@ -35,7 +35,7 @@ FLOORS = (
     {"twins", "twin_bounds", "backends"},
     {"transcoder", "metrics", "activations"},
     {"edifice", "formats", "gradcheck", "testing"},
-    {"training"},
+    {"training", "auditor"},
     {"cli"},
     {"", "__main__"},  # "" is the package's own __init__
 )
@@ -48,6 +48,7 @@ AT_THE_TOP = {
     "reference": {"numpy"},
     "kernels": {"numpy", "numba"},
     "kernels.engine": {"numpy", "numba", "llvmlite"},
+    "auditor": {"numpy", "scipy"},
 }
 INSIDE = {"reference": {"numpy"}, "kernels": {"numpy", "numba"}}
 

@@ -5,4 +5,4 @@ from .auditing import audit
 from .report import AuditFailure, Report
 from .verdict import StageResult
 
-__all__ = ["ARITHMETICS", "STAGES", "Arithmetic", "AuditFailure", "Report", "StageResult", "audit"]
+__all__ = ["ARITHMETICS", "Arithmetic", "AuditFailure", "Report", "STAGES", "StageResult", "audit"]

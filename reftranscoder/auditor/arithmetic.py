@@ -1,9 +1,9 @@
-"""In what numbers a candidate computes: which roundings a correct implementation may make, and where.
+"""In what numbers a candidate computes: which roundings may be made, and where.
 
-A product of matrices is modelled as every accelerator makes it: the operands are rounded to ``inputs``,
-their products are added in ``accumulator`` in some order, and the sum is stored in ``store``.  What is
-computed entry by entry, a loss for instance, is computed and stored in ``store``, or in the accumulator
-and stored once; the bounds allow both.
+A product of matrices is modelled as every accelerator makes it: the operands are rounded to
+``inputs``, their products are added in ``accumulator`` in some order, and the sum is stored in
+``store``.  What is computed entry by entry, a loss for instance, is computed and stored in
+``store``, or in the accumulator and stored once; the bounds allow both.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Arithmetic:
         accumulator: what the products are added up in.
         store: what every result is stored in.
         truncating: whether the accumulator truncates instead of rounding: twice the error a step.
-        depth: the height of the tree in which every sum is added up, where it is known: a bound that
-            grows with it instead of with the number of terms.  None allows any order.
+        depth: the height of the tree in which every sum is added up, where it is known: the
+            bound grows with it instead of with the number of terms.  None allows any order.
         flushing: whether subnormal numbers count as zero.
     """
 
@@ -86,8 +86,10 @@ MIXED = {
 }
 
 
-def by_stage(arithmetic: str | Arithmetic | Mapping[str, str | Arithmetic]) -> dict[str, Arithmetic]:
-    """Every stage's `Arithmetic`, from one for all, a name, or a mapping with ``float32`` elsewhere.
+def by_stage(
+    arithmetic: str | Arithmetic | Mapping[str, str | Arithmetic],
+) -> dict[str, Arithmetic]:
+    """Every stage's `Arithmetic`, from one for all, a name, or a mapping (``float32`` elsewhere).
 
     Raises:
         OptionError: an unknown name or stage.

@@ -1,11 +1,12 @@
-"""The audit: what is given is read, judged and, where it is wrong, compared with what has a name."""
+"""The audit: results are read, judged and, where wrong, compared with what has a name."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from ..arrays import to_matrix
 from ..errors import OptionError, ShapeError
@@ -24,9 +25,9 @@ from .verdict import StageResult
 
 
 def audit(
-    candidate: Mapping[str, Any] | Callable | str | os.PathLike,
-    tc: Transcoder | None = None,
-    x: Any = None,
+    candidate: Mapping[str, Any] | Callable,
+    tc: Transcoder,
+    x: Any,
     target: Any = None,
     *,
     l1_coeff: float = 1e-3,
@@ -38,11 +39,12 @@ def audit(
 
     Args:
         candidate: a mapping from stage names to arrays, whatever subset exists (``indices`` and
-            ``values`` may stand for ``hidden``); or a function ``f(params, x, target)`` that returns
-            one; or the path of a case file, which holds everything.
+            ``values`` may stand for ``hidden``); or a function ``f(params, x, target)`` that
+            returns one.
         tc: the transcoder whose results these ought to be.
-        x: (B, I) what it was given; without it, a function runs on the probe set.
+        x: (B, I) what it was given.
         target: (B, O); without it, only the forward stages are judged.
+        l1_coeff: of the loss.
         arithmetic: the one declared: a name in ``ARITHMETICS``, an `Arithmetic`, or a mapping from
             stages to either.
         conventions: the names of documented conventions under which the candidate may differ.
@@ -52,22 +54,14 @@ def audit(
         A `Report`.
 
     Raises:
-        ShapeError, OptionError, DTypeError, FileError: malformed input, which gets no verdict.
+        ShapeError, OptionError, DTypeError: malformed input, which gets no verdict.
     """
-    if isinstance(candidate, (str, os.PathLike)):
-        from .cases import audit_file
-
-        return audit_file(candidate, conventions=conventions, progress=progress)
-    if tc is None:
-        raise OptionError("tc", "the Transcoder to compare with", tc)
-    if callable(candidate) and x is None:
-        from .probes import audit_callable
-
-        return audit_callable(candidate, tc, l1_coeff, arithmetic, conventions, progress)
+    if not isinstance(tc, Transcoder):
+        raise OptionError("tc", "the Transcoder to compare with", type(tc).__name__)
     config = tc.config
-    x = to_matrix(x, "x", "(B, I)", config.input_size)
+    x = to_matrix(x, "x", "(B, I)", config.input_size, np.float64)
     if target is not None:
-        target = to_matrix(target, "target", "(B, O)", config.output_size)
+        target = to_matrix(target, "target", "(B, O)", config.output_size, np.float64)
         if len(target) != len(x):
             want = (len(x), config.output_size)
             raise ShapeError("target", want, target.shape, "Rows must pair up.")

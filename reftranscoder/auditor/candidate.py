@@ -41,8 +41,12 @@ class Candidate:
         if "indices" in results or "values" in results:
             if "hidden" in results or not {"indices", "values"} <= set(results):
                 want = "given as indices and values, or as hidden"
-                raise OptionError("hidden", want, sorted({"hidden", "indices", "values"} & set(results)))
-            self._arrays["hidden"] = self._from_indices(results.pop("indices"), results.pop("values"))
+                raise OptionError(
+                    "hidden", want, sorted({"hidden", "indices", "values"} & set(results))
+                )
+            self._arrays["hidden"] = self._from_indices(
+                results.pop("indices"), results.pop("values")
+            )
         shapes = self._shapes(skip)
         for name, value in results.items():
             if name not in shapes:
@@ -73,7 +77,8 @@ class Candidate:
         return isinstance(self._arrays[name], Sparse)
 
     def features(self, name: str, rows: slice) -> Sparse:
-        """A block of rows of ``hidden`` or its gradients at the entries that were given, in float64."""
+        """A block of rows of ``hidden`` or its gradients at the entries that were given, in
+        float64."""
         array = self._arrays[name]
         if not isinstance(array, Sparse):
             return Sparse.from_dense(self.rows(name, rows))
@@ -174,14 +179,10 @@ class Candidate:
             raise OptionError("indices", "different within a row", got)
         stored = (indices >= 0) & (values != 0)
         starts = np.concatenate([[0], np.cumsum(stored.sum(axis=1))]).astype(np.int32)
-        return Sparse(
-            starts, indices[stored].astype(np.int32), values[stored], (self.B, self.D)
-        )
+        return Sparse(starts, indices[stored].astype(np.int32), values[stored], (self.B, self.D))
 
 
-def _selected(
-    sparse: Sparse, rows: np.ndarray | None, features: np.ndarray | None
-) -> Sparse:
+def _selected(sparse: Sparse, rows: np.ndarray | None, features: np.ndarray | None) -> Sparse:
     from scipy.sparse import csr_array
 
     matrix = csr_array((sparse.values, sparse.indices, sparse.indptr), shape=sparse.shape)

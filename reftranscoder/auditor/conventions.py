@@ -111,9 +111,7 @@ class Named(NamedTuple):
         return self._replace(convention=self.found.name, names=names, explanations=())
 
 
-def explain(
-    problem: Problem, candidate: Candidate, results: Mapping[str, StageResult]
-) -> Named:
+def explain(problem: Problem, candidate: Candidate, results: Mapping[str, StageResult]) -> Named:
     """Name the conventions under which a candidate with these ``results`` is right, or nearly."""
     results = dict(results)
     nothing = Named(results, problem, None, (), ())

@@ -222,9 +222,7 @@ def _some_features(problem: Problem, candidate: Candidate, results) -> _Part | N
     features = np.union1d(features, blamed).astype(int)
     params = problem.params
     rows = (params.W_enc[features], params.b_enc[features], params.W_dec[features])
-    smaller = problem._replace(
-        params=Params(*rows, params.b_dec, params.W_skip), part_of=problem
-    )
+    smaller = problem._replace(params=Params(*rows, params.b_dec, params.W_skip), part_of=problem)
     part = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
     # Whatever needs all features at once.
     blind = ("input", "skip_input", "W_enc", "W_dec", "mask", "ties", "top_k", "rectified")

@@ -4,9 +4,9 @@ The tiers differ only in how much they grant to a sum of n terms whose absolute 
 
 - **R**, rigorous: n u S, whatever the order (`reftranscoder.bounds`, E5), or (h + 1) u S where the
   height h of the tree of additions is declared.  An error above it is a proved fault.
-- **P**, probabilistic: lam sqrt(n) u S with lam = sqrt(2 ln(2 n N / 1e-9)), for N sums at once.  For
-  independent roundings with mean zero, all N stay below it but for a probability of 1e-9 (Higham &
-  Mary 2019, theorem 2.4).  Truncation does not round with mean zero: there P is R.
+- **P**, probabilistic: lam sqrt(n) u S with lam = sqrt(2 ln(2 n N / 1e-9)), for N sums at once.
+  For independent roundings with mean zero, all N stay below it but for a probability of 1e-9
+  (Higham & Mary 2019, theorem 2.4).  Truncation does not round with mean zero: there P is R.
 - **C**, calibrated: 8 u S.  What good libraries stay below in practice.
 
 Everything else (operands that are uncertain themselves, casts, stores) counts alike in all three.
@@ -59,7 +59,8 @@ def underflow(n, arithmetic: Arithmetic):
 
 
 def cast(interval: Interval, arithmetic: Arithmetic) -> Interval:
-    """Operands as a product sees them: rounded to ``inputs``, unless they are such numbers already."""
+    """Operands as a product sees them: rounded to ``inputs``, unless they are such numbers
+    already."""
     to = arithmetic.inputs
     value = interval.value
     if interval.errors is None:

@@ -1,7 +1,7 @@
 """Stage after stage: the candidate's result beside the reference's, which read the same upstream.
 
-Rows are taken in blocks, so that no (B, D) array of float64 is ever made.  A stage that was not given
-is replaced by the reference of the nearest stages that were, with its interval.
+Rows are taken in blocks, so that no (B, D) array of float64 is ever made.  A stage that was not
+given is replaced by the reference of the nearest stages that were, with its interval.
 """
 
 from __future__ import annotations
@@ -299,9 +299,7 @@ class Judge:
             part = Members(rank[members.rows[inside]], members.columns[inside])
             found = breaches(lo[picked], hi[picked], part, self._most(), definition.ties)
             if own and found:
-                same = breaches(
-                    values[picked], values[picked], part, self._most(), definition.ties
-                )
+                same = breaches(values[picked], values[picked], part, self._most(), definition.ties)
                 tied = set(range(len(picked))) - {b.row for b in same}
                 found = [b for b in found if b.row not in tied]
             self.near_ties += len(picked) - len(found)
@@ -312,7 +310,7 @@ class Judge:
     def _compare_values(
         self, given: Features, pre_acts: Interval, boxes: Interval, rows: slice, live: np.ndarray
     ) -> None:
-        """A kept value is the candidate's own activation, or as near the true one as that may be."""
+        """A kept value is the candidate's own activation, or as near the true one as it may be."""
         row, column = given.pattern.rows()[live], given.pattern.indices[live]
         got = given.entries.value[live]
         own = pre_acts.value[row, column]
@@ -386,9 +384,7 @@ class Judge:
             got = dense[row, column]
         if len(got):
             zeros = Interval(np.zeros(len(got)))
-            self.tallies[name].add(
-                got, zeros, lambda k: (int(row[k]) + rows.start, int(column[k]))
-            )
+            self.tallies[name].add(got, zeros, lambda k: (int(row[k]) + rows.start, int(column[k])))
 
     def _totals(self, gradients: Gradients, loss: Loss) -> None:
         settled = self.unjudged | set(self.broken) | self.trusted
@@ -450,7 +446,10 @@ class Judge:
         """A copy of a stage that was kept in a narrower format was rounded once more."""
         if name not in self.candidate or source not in self.candidate or want.errors is not None:
             return want
-        narrow, wide = precision(self.candidate.dtype(name)), precision(self.candidate.dtype(source))
+        narrow, wide = (
+            precision(self.candidate.dtype(name)),
+            precision(self.candidate.dtype(source)),
+        )
         if narrow.unit <= wide.unit:
             return want
         arithmetic = self.problem.arithmetic[name]
@@ -464,9 +463,7 @@ class Judge:
             yield slice(start, min(start + step, B))
 
 
-def _with_selection(
-    result: StageResult, found: list[Breach], near_ties: int
-) -> StageResult:
+def _with_selection(result: StageResult, found: list[Breach], near_ties: int) -> StageResult:
     import dataclasses
 
     if found:
@@ -499,8 +496,10 @@ def _features(pre_acts: Interval, certain: np.ndarray, ambiguous: np.ndarray) ->
     if pre_acts.errors is None and not doubtful.any():
         return Features(pattern, Interval(values))
     errors = pre_acts.each(
-        lambda e: np.broadcast_to(e, certain.shape)[rows, columns]
-        + np.where(doubtful, np.abs(values), 0.0)
+        lambda e: (
+            np.broadcast_to(e, certain.shape)[rows, columns]
+            + np.where(doubtful, np.abs(values), 0.0)
+        )
     )
     return Features(pattern, Interval(values, errors))
 

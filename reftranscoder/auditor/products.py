@@ -5,8 +5,8 @@ order, is off by at most::
 
     c(n) sum (|a| + A)(|b| + B)  +  sum (|a| B + A (|b| + B))  +  underflow               (I1)
 
-where c(n) is the tier's factor (`interval.growth`), plus what the float64 reference itself is off by,
-(n + 2) 2^-53 of the sum of absolute values.
+where c(n) is the tier's factor (`interval.growth`), plus what the float64 reference itself is off
+by, (n + 2) 2^-53 of the sum of absolute values.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Sum:
     """A sum of products that is put together part by part, and bounded once it is complete.
 
-    Parts are blocks of rows of a parameter's gradient; elsewhere there is one part.  What is kept is
-    the value, the absolute values S and the spread of the operands: the last two once for all tiers
-    as long as they agree.
+    Parts are blocks of rows of a parameter's gradient; elsewhere there is one part.  What is kept
+    is the value, the absolute values S and the spread of the operands: the last two once for all
+    tiers as long as they agree.
     """
 
     def __init__(self, arithmetic: Arithmetic) -> None:
@@ -40,7 +40,8 @@ class Sum:
         self._spread: list = [0.0]
 
     def add(self, product: Product, a: Interval, b: Interval, n: np.ndarray | int) -> None:
-        """Add ``product(a, b)``, each entry of which sums up to ``n`` (broadcast) nonzero products."""
+        """Add ``product(a, b)``, each entry of which sums up to ``n`` (broadcast) nonzero
+        products."""
         self.value = self.value + product(a.value, b.value)
         self.n = self.n + n
         a, b = cast(a, self.arithmetic), cast(b, self.arithmetic)
@@ -89,6 +90,7 @@ class Sum:
 
 
 def dense_product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """``A @ B``, as a `Product`."""
     return A @ B
 
 
@@ -131,5 +133,7 @@ def _like(error, size: np.ndarray) -> np.ndarray:
 
 
 def _up(S: np.ndarray, n) -> np.ndarray:
-    """A float64 product of nonnegative matrices, rounded upwards: (E5) of `reftranscoder.bounds`."""
-    return add_up(multiply_up(S, 1 + 4 * FLOAT64.unit * (np.max(n, initial=0) + 2)), FLOAT64.spacing)
+    """A float64 product of nonnegative matrices, rounded upwards: (E5) of ``bounds``."""
+    return add_up(
+        multiply_up(S, 1 + 4 * FLOAT64.unit * (np.max(n, initial=0) + 2)), FLOAT64.spacing
+    )

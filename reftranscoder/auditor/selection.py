@@ -2,8 +2,8 @@
 
 A correct implementation knows each activation only to within its error: somewhere in the box
 [lo, hi].  It may select a set T of features if some point of the boxes has T as its selection.
-Putting every member of T at its hi, and everything else at its lo, is the best case, so that this is
-decided exactly (with K kept, ReLU, and zeros that are never members)::
+Putting every member of T at its hi, and everything else at its lo, is the best case, so that this
+is decided exactly (with K kept, ReLU, and zeros that are never members)::
 
     |T| <= K                                                                              (Q1)
     hi[j] > 0                             for every j in T                                (Q2)
@@ -13,9 +13,9 @@ decided exactly (with K kept, ReLU, and zeros that are never members)::
 Under ``keep_all`` T may be larger: there is a threshold t with hi >= t on T and lo < t outside, of
 which fewer than K have lo > t.
 
-Where T is not known, the features that every correct implementation selects have lo > 0 and lo above
-the (K + 1)-th largest hi of the row; those that none does have hi <= 0 or hi below the K-th largest
-lo; what is left is ambiguous.
+Where T is not known, the features that every correct implementation selects have lo > 0 and lo
+above the (K + 1)-th largest hi of the row; those that none does have hi <= 0 or hi below the K-th
+largest lo; what is left is ambiguous.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Breach(NamedTuple):
     gap: float  # by how much the boxes are apart
 
 
-def breaches(lo: np.ndarray, hi: np.ndarray, members: Members, top_k: int, ties: str) -> list[Breach]:
+def breaches(
+    lo: np.ndarray, hi: np.ndarray, members: Members, top_k: int, ties: str
+) -> list[Breach]:
     """The rows of a block whose ``members`` the boxes ``lo``, ``hi`` (B, D) exclude, and why."""
     B, D = lo.shape
     mask = members.mask(lo.shape)
@@ -81,13 +83,16 @@ def breaches(lo: np.ndarray, hi: np.ndarray, members: Members, top_k: int, ties:
             )
             found.append(Breach(int(b), reason, weak, strong, float(most[b])))
         else:
-            reason = f"feature {strong} is left out, and feature {weak}, which is smaller, is selected"
+            reason = (
+                f"feature {strong} is left out, and feature {weak}, which is smaller, is selected"
+            )
             found.append(Breach(int(b), reason, weak, strong, float(most[b] - least[b])))
     return found
 
 
 def certainty(lo: np.ndarray, hi: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (B, D): the features that every correct implementation selects, and the ambiguous ones."""
+    """Masks (B, D): the features that every correct implementation selects, and the ambiguous
+    ones."""
     certain_in = (lo > 0) & (lo > _largest(hi, top_k + 1))
     certain_out = (hi <= 0) | (hi < _largest(lo, top_k))
     return certain_in, ~certain_in & ~certain_out

@@ -125,9 +125,7 @@ class Stages:
         arithmetic = self.arithmetic["reconstruction"]
         total = Sum(arithmetic)
         written = self.written(hidden, "reconstruction")
-        total.add(
-            sparse_product(hidden.pattern), written, Interval(self.W_dec), hidden.counts()
-        )
+        total.add(sparse_product(hidden.pattern), written, Interval(self.W_dec), hidden.counts())
         total.plus(self.b_dec)
         result = _stored_twice(total.bounded(), self.b_dec, arithmetic)
         if self.W_skip is None:
@@ -184,9 +182,7 @@ class Stages:
         """(C2) at the entries of hidden.  Stores: the product, the penalty, and their sum."""
         arithmetic = self.arithmetic["d_hidden"]
         total = Sum(arithmetic)
-        total.add(
-            entry_product(hidden.pattern), d_reconstruction, Interval(self.W_back), self.O
-        )
+        total.add(entry_product(hidden.pattern), d_reconstruction, Interval(self.W_back), self.O)
         product = stored(total.bounded(), arithmetic)
         if self.definition.norms in ("hidden", "pre"):
             product = self._normed(product, self.inverse_norms[hidden.pattern.indices], "d_hidden")
@@ -244,9 +240,7 @@ class Stages:
                 entries = Interval(entries.value, whole)
         return Features(hidden.pattern, self._mistaken("d_pre", entries))
 
-    def d_pre_unmasked(
-        self, d_pre: Features, dense: Interval, pre_acts: Interval
-    ) -> Features:
+    def d_pre_unmasked(self, d_pre: Features, dense: Interval, pre_acts: Interval) -> Features:
         """d_pre with another mask than hidden's: ``dense`` (B, D) passes wherever that lets it."""
         kind = self.definition.mask
         through = np.ones(dense.value.shape, bool)
@@ -414,9 +408,7 @@ class Gradients:
         scaled = definition.norms in ("hidden", "pre")
         return (scaled or definition.l1_weighted) and not definition.detached
 
-    def _add_through_norms(
-        self, x: Interval, hidden: Features, d_reconstruction: Interval
-    ) -> None:
+    def _add_through_norms(self, x: Interval, hidden: Features, d_reconstruction: Interval) -> None:
         """The derivative of the loss by |W_dec[j]|.
 
         Each penalty that |W_dec[j]| scales adds ``penalty * hidden / |W_dec[j]|``.  What reaches it
@@ -488,9 +480,7 @@ class Loss:
         self._entries += len(entries.value)
         rounding = entrywise(difference**2, 1, arithmetic)
         for tier in range(len(TIERS)):
-            error = add_up(
-                reconstruction.error(tier), entrywise(difference, 1, arithmetic)
-            )
+            error = add_up(reconstruction.error(tier), entrywise(difference, 1, arithmetic))
             spread = multiply_up(error, add_up(2 * np.abs(difference), error))
             spread = multiply_up(weight, add_up(spread, rounding))
             self._mse_errors[tier] += float(np.sum(spread) + relative[tier] * np.sum(square))

@@ -30,9 +30,9 @@ class StageResult:
     """The judgement of one stage.
 
     ``verdict`` is one of ``"exact"``, ``"rounding"``, ``"ambiguous"`` (a selection that a correct
-    implementation could have made), ``"convention"``, ``"fault"``, ``"cannot tell"``, ``"not given"``
-    and ``"not judged"`` (what is upstream is not finite).  The numbers are those of the entry with
-    the largest error over its rigorous bound.
+    implementation could have made), ``"convention"``, ``"fault"``, ``"cannot tell"``, ``"not
+    given"`` and ``"not judged"`` (what is upstream is not finite).  The numbers are those of the
+    entry with the largest error over its rigorous bound.
     """
 
     stage: str
@@ -63,7 +63,8 @@ class Tally:
         self._all_hidden = True  # every bound so far is at least the reference
 
     def add(self, got: np.ndarray, want: Interval, index) -> None:
-        """Compare ``got`` with ``want``; ``index(k)`` names the k-th entry of the flattened block."""
+        """Compare ``got`` with ``want``; ``index(k)`` names the k-th entry of the flattened
+        block."""
         got = np.asarray(got, np.float64).ravel()
         if not got.size:
             return

@@ -1,0 +1,115 @@
+"""rt.audit from outside: real results, subsets, forms, functions and malformed input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import reftranscoder as rt
+from reftranscoder.auditor import AuditFailure
+from reftranscoder.errors import OptionError, ShapeError
+
+GOLDEN = Path(__file__).parent / "golden"
+WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
+
+
+@pytest.fixture(params=["topk_transcoder_f32", "relu_skip_transcoder_f32"])
+def case(request):
+    with np.load(GOLDEN / f"{request.param}.npz") as archive:
+        held = dict(archive)
+    activation = json.loads(str(held.pop("about")))["activation"]
+    tc = rt.Transcoder.from_arrays(
+        **{name: held.pop(name) for name in WEIGHTS if name in held},
+        top_k=int(held.pop("top_k")),
+        activation=activation,
+    )
+    options = {"l1_coeff": float(held.pop("l1_coeff"))}
+    return held, (tc, held.pop("x"), held.pop("target")), options
+
+
+def test_what_other_libraries_computed_is_rounding(case):
+    results, problem, options = case
+    report = rt.audit(results, *problem, **options)
+    assert report.passed and report.conclusive and report.blame is None
+    assert set(report.judged) == set(results)
+    assert "rounding" in report.sentence() and "\n" not in report.sentence()
+    assert json.loads(json.dumps(report.to_dict()))["passed"] is True
+    report.raise_if_failed()
+
+
+@pytest.mark.parametrize("stage", ["pre", "reconstruction", "d_reconstruction", "dW_dec", "dx"])
+def test_a_fault_is_blamed_where_it_was_made_and_nowhere_else(case, stage):
+    results, problem, options = case
+    results[stage] = results[stage].copy()
+    results[stage][2, 3] += np.abs(results[stage]).max()
+    report = rt.audit(results, *problem, **options)
+    assert report.blame == stage and not report.passed
+    assert report.stages[stage].index == (2, 3) and stage in report.sentence()
+    with pytest.raises(AuditFailure, match=f"Fault at {stage}"):
+        report.raise_if_failed()
+
+
+def test_what_lies_between_and_was_not_given_is_suspected(case):
+    results, problem, options = case
+    report = rt.audit({"dW_enc": results["dW_enc"] * 1.5}, *problem, **options)
+    assert report.blame == "dW_enc"
+    assert {"pre", "hidden", "d_pre", "dW_enc"} <= set(report.suspects)
+
+
+def test_hidden_may_be_dense_sparse_or_indices_with_values(case):
+    results, problem, options = case
+    hidden = results["hidden"]
+    width = (hidden != 0).sum(axis=1).max()
+    indices = np.argsort(hidden == 0, axis=1, kind="stable")[:, :width]
+    forms = (
+        {"hidden": hidden},
+        {"hidden": scipy.sparse.csr_array(hidden)},
+        {"indices": indices, "values": np.take_along_axis(hidden, indices, axis=1)},
+    )
+    for form in forms:
+        assert rt.audit(form, *problem, **options).stages["hidden"].verdict == "rounding"
+
+
+def test_a_function_is_called_with_the_parameters(case):
+    _, (tc, x, target), options = case
+
+    def candidate(params, x, target):
+        return {"pre": (x @ params.W_enc.T + params.b_enc).astype(np.float32)}
+
+    assert rt.audit(candidate, tc, x, target, **options).stages["pre"].verdict == "rounding"
+
+
+def test_nan_is_a_fault_where_it_appears_and_what_reads_it_is_not_judged(case):
+    results, problem, options = case
+    results["reconstruction"] = results["reconstruction"].copy()
+    results["reconstruction"][4, 1] = np.nan
+    report = rt.audit(results, *problem, **options)
+    assert report.blame == "reconstruction" and report.faults == ("reconstruction",)
+    assert report.stages["reconstruction"].index == (4, 1)
+    assert report.stages["dx"].verdict == "not judged"
+
+
+@pytest.mark.parametrize(
+    ("results", "error", "text"),
+    [
+        ({"pre": np.ones((3, 2))}, ShapeError, "^pre must have shape"),
+        ({"prae": np.ones((3, 2))}, OptionError, "prae"),
+        ({"indices": [[0]] * 16}, OptionError, "indices and values"),
+        ({"indices": [[999]] * 16, "values": [[1.0]] * 16}, OptionError, "999 at row 0, column 0"),
+        ({"indices": [[1, 1]] * 16, "values": [[1.0] * 2] * 16}, OptionError, "1 twice in row 0"),
+        ([1.0], OptionError, "^candidate must be"),
+    ],
+)
+def test_malformed_results_get_one_line_and_no_verdict(case, results, error, text):
+    _, problem, options = case
+    with pytest.raises(error, match=text) as caught:
+        rt.audit(results, *problem, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_given_is_nothing_judged(case):
+    _, problem, options = case
+    report = rt.audit({}, *problem, **options)
+    assert not report.passed and report.sentence().startswith("Nothing was judged")
