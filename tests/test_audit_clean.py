@@ -95,6 +95,19 @@ def test_our_own_kernels_and_reference_are_never_at_fault(part):
         assert_clean(case, dict(results), "float32", (part, number))
 
 
+def test_results_rounded_to_be_handed_over_hide_no_fault_and_make_none():
+    """Computed in float64, handed over in float32: each stage read what was not yet rounded."""
+    case = random_case(4, Machine("float32"))
+    exact = simulate(case, Machine("float64"))
+    handed = {name: np.asarray(a, np.float32) for name, a in exact.items()}
+    assert_clean(case, handed, "float32", "handed over")
+    tc = rt.Transcoder.from_arrays(**case.params(), top_k=case.top_k)
+    for name in ("d_reconstruction", "dW_enc"):
+        wrong = handed | {name: handed[name] * np.float32(1.01)}
+        report = audit(wrong, tc, case.x, case.target, l1_coeff=case.l1_coeff)
+        assert report.faults[:1] == (name,), str(report)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_torch_is_never_at_fault(dtype):
     torch = pytest.importorskip("torch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from .conventions import explain
 from .definition import Definition
 from .faults import name_fault
 from .fingerprint import fingerprint, judge_arithmetic
-from .hypotheses import first_fault
+from .hypotheses import if_copies
 from .judge import PARENTS, Judge, Problem
 from .report import Report
 from .verdict import StageResult
@@ -97,11 +96,8 @@ def conclude(
     accepted: tuple[str, ...],
 ) -> Report:
     """The report, with a name for what is wrong where it has one."""
-    stages = _if_copies(problem, candidate, stages)
+    problem, stages = if_copies(problem, candidate, stages)
     named = explain(problem, candidate, stages)
-    named = named._replace(results=_if_copies(named.problem, candidate, named.results))
-    if named.explanations and first_fault(named.results) is None:
-        named = named.completed()
     marks = fingerprint(named.problem, candidate)
     stages = name_fault(named.problem, candidate, named.results)
     stages = judge_arithmetic(marks, declared, stages)
@@ -116,27 +112,6 @@ def conclude(
         explanations=named.explanations,
         suspects=suspects(stages),
     )
-
-
-def _if_copies(
-    problem: Problem, candidate: Candidate, stages: dict[str, StageResult]
-) -> dict[str, StageResult]:
-    """The verdicts where stages were handed over in a narrower format than they were computed in.
-
-    A stage may have read what was not yet rounded.  That is granted if it explains every fault.
-    """
-    if first_fault(stages) in (None, "pre", "pre_acts", "hidden"):
-        return stages
-    relaxed = Judge(problem, candidate, copies=True).run()
-    if first_fault(relaxed) is not None:
-        return stages
-    for name, before in stages.items():
-        if before.verdict == "fault":
-            text = "read from results that were rounded only to be handed over"
-            relaxed[name] = dataclasses.replace(relaxed[name], explanation=text)
-        if before.verdict == "convention":
-            relaxed[name] = before
-    return relaxed
 
 
 def suspects(stages: dict[str, StageResult]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from .candidate import Candidate
 from .definition import L1, MSE
-from .hypotheses import Explained, Hypothesis, first_fault, search
+from .hypotheses import Explained, Hypothesis, first_fault, if_copies, search
 from .judge import Problem
 from .verdict import StageResult
 
@@ -103,12 +103,6 @@ class Named(NamedTuple):
     convention: str | None  # what explains everything
     names: tuple[str, ...]  # of all conventions in ``convention``
     explanations: tuple[str, ...]  # what explains some of it
-    found: Explained | None = None
-
-    def completed(self) -> Named:
-        """The same, where what was left has been explained otherwise."""
-        names = tuple(dict.fromkeys(n for names in self.found.alternatives for n in names))
-        return self._replace(convention=self.found.name, names=names, explanations=())
 
 
 def explain(problem: Problem, candidate: Candidate, results: Mapping[str, StageResult]) -> Named:
@@ -117,15 +111,27 @@ def explain(problem: Problem, candidate: Candidate, results: Mapping[str, StageR
     nothing = Named(results, problem, None, (), ())
     if first_fault(results) is None:
         return nothing
-    found = search(problem, candidate, results, documented(problem))
+    found = None
+    for pairs in (False, True):
+        found = search(problem, candidate, results, documented(problem), pairs)
+        if found is not None:
+            applied = problem
+            for hypothesis in found.hypotheses:
+                applied = hypothesis.applied(applied)
+            relaxed, judged = if_copies(applied, candidate, found.results)
+            if first_fault(judged) is None:
+                problem = problem._replace(copies=relaxed.copies)
+                found = found._replace(results=judged, complete=True)
+                break
     if found is None:
         return nothing
     for hypothesis in found.hypotheses:
         problem = hypothesis.applied(problem)
     marked = found.results | {found.first: _as_convention(found)}
-    partly = (f"{found.name} explains {found.first}",)
-    named = Named(marked, problem, None, (), partly, found)
-    return named.completed() if found.complete else named
+    names = tuple(dict.fromkeys(name for names in found.alternatives for name in names))
+    if found.complete:
+        return Named(marked, problem, found.name, names, ())
+    return Named(marked, problem, None, (), (f"{found.name} explains {found.first}",))
 
 
 def _as_convention(found: Explained) -> StageResult:

@@ -22,8 +22,8 @@ from .candidate import Candidate
 from .judge import Judge, Problem
 from .verdict import StageResult
 
-_ROWS = 256
-_FEATURES = 256
+_ROWS = 64
+_FEATURES = 64
 _SMALL = 1 << 27  # B I D up to which everything is tried on everything
 _CONFIRMED = 6  # full runs that a large audit may take
 
@@ -102,6 +102,33 @@ def _joined(some, others) -> list[tuple[Hypothesis, ...]]:
     return pairs
 
 
+def if_copies(
+    problem: Problem, candidate: Candidate, results: dict[str, StageResult]
+) -> tuple[Problem, dict[str, StageResult]]:
+    """The same, or where that explains more, with stages that were rounded to be handed over.
+
+    Something computed in float64 and handed over in float32 is not computed from what it handed
+    over.  Each stage may then have read what rounds to the one before it.
+    """
+    if problem.copies or first_fault(results) in (None, "pre", "pre_acts", "hidden"):
+        return problem, results
+    relaxed = problem._replace(copies=True)
+    found = Judge(relaxed, candidate).run()
+    if _progress(found) < _progress(results) or len(_faults(found)) >= len(_faults(results)):
+        return problem, results
+    for name, before in results.items():
+        if before.verdict == "convention":
+            found[name] = before
+        elif before.verdict == "fault" and found[name].verdict != "fault":
+            text = "if the stages before were rounded only to be handed over"
+            found[name] = dataclasses.replace(found[name], explanation=text)
+    return relaxed, found
+
+
+def _faults(results: Mapping[str, StageResult]) -> list[str]:
+    return [name for name, result in results.items() if result.verdict == "fault"]
+
+
 def _better(a: Explained | None, b: Explained | None) -> Explained | None:
     if a is None or b is None:
         return a or b
@@ -157,10 +184,9 @@ class _Trial:
         return Explained(tuple(names), combination, results, self.first, most == len(STAGES))
 
     def _screened(self, combinations: list, part: _Part) -> list:
-        """Those that come furthest on a part; all of them if the part shows no fault at all."""
+        """Those that come further than the default on a part, or if it is clean spoil nothing."""
         first = first_fault(part.results)
-        if first is None:
-            return combinations
+        least = STAGES.index(first) + 1 if first else len(STAGES)
         scored = []
         for combination in combinations:
             if any(part.blind & set(h.changes) for h in combination):
@@ -169,7 +195,7 @@ class _Trial:
             progress = _progress(self._judged(combination, *part[:3]))
             if progress < STAGES.index(self.first) and len(combination) == 1:
                 self.harmful += combination
-            if progress > STAGES.index(first):
+            if progress >= least:
                 scored.append((progress, combination))
         scored.sort(key=lambda pair: -pair[0])
         return [combination for _, combination in scored]

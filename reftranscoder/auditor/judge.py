@@ -53,6 +53,7 @@ class Problem(NamedTuple):
     target: np.ndarray | None  # (B, O) float64
     l1_coeff: float
     part_of: Problem | None = None  # what some rows or features of which these are
+    copies: bool = False  # whether stages may be rounded copies of what the next ones read
 
     @property
     def whole(self) -> Problem:
@@ -62,20 +63,13 @@ class Problem(NamedTuple):
 class Judge:
     """Judges one candidate under one definition: ``Judge(problem, candidate).run()``.
 
-    Stages in ``trusted`` are read by the next ones, and not judged themselves.  With ``copies``,
-    what was given may be a rounded copy of what the next stage read, as when something is computed
-    in float64 and handed over in float32.
+    Stages in ``trusted`` are read by the next ones, and not judged themselves.
     """
 
     def __init__(
-        self,
-        problem: Problem,
-        candidate: Candidate,
-        trusted: frozenset[str] = frozenset(),
-        copies: bool = False,
+        self, problem: Problem, candidate: Candidate, trusted: frozenset[str] = frozenset()
     ) -> None:
         self.problem, self.candidate, self.trusted = problem, candidate, trusted
-        self.copies = copies
         definition = problem.definition
         whole = problem.whole
         shape = (len(whole.x), *whole.params.W_dec.shape)
@@ -226,7 +220,7 @@ class Judge:
 
     def _read(self, name: str, got: np.ndarray) -> Interval:
         """What the next stage read: this, or what this is a rounded copy of."""
-        if not self.copies or name in ("pre", "pre_acts"):
+        if not self.problem.copies or name in ("pre", "pre_acts"):
             return Interval(got)
         store = precision(self.candidate.dtype(name))
         declared = self.problem.arithmetic[name].store
