@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -201,6 +202,20 @@ def test_a_damaged_checkpoint_is_refused(data, path, damage, message):
     with pytest.raises(FileError, match=message) as caught:
         rt.fit(*data, **OPTIONS, checkpoint=path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_older_checkpoint_survives_a_write_that_fails(data, path, monkeypatch):
+    rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(10))
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(FileError, match="No space left on device"):
+            rt.fit(*data, **OPTIONS, checkpoint=path, checkpoint_every=5)
+    assert meta_of(path)["t"] == 10
+    assert_same_run(rt.fit(*data, **OPTIONS, checkpoint=path), rt.fit(*data, **OPTIONS))
 
 
 def test_a_truncated_checkpoint_is_refused(data, path):

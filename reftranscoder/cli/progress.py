@@ -29,8 +29,17 @@ class Progress:
         except ImportError:
             self._plain = True
         else:
+            # In training, rows per second stand in the note: steps per second say less.
+            rate = ", {rate_fmt}" if unit == "rows" else ""
             self._bar = tqdm(
-                total=total, unit=f" {unit}", dynamic_ncols=True, leave=False, mininterval=REFRESH
+                total=total,
+                unit=f" {unit}",
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}"
+                + rate
+                + "{postfix}]",
+                dynamic_ncols=True,
+                leave=False,
+                mininterval=REFRESH,
             )
 
     def advance(self, count: int = 1, note: str = "") -> None:

@@ -9,7 +9,6 @@ import dataclasses
 
 import numpy as np
 
-from ..backends import check_backend
 from ..errors import OptionError
 from ..params import Params, TranscoderConfig, finite_number
 from ..transcoder import Transcoder
@@ -21,8 +20,7 @@ class Recipe:
     """What every step is made with.
 
     Raises:
-        OptionError: a negative ``l1_coeff``, a beta outside 0 to below 1, an ``eps`` of 0, or an
-            unknown backend.
+        OptionError: a negative ``l1_coeff``, a beta outside 0 to below 1, or an ``eps`` of 0.
     """
 
     l1_coeff: float
@@ -43,7 +41,6 @@ class Recipe:
         if self.unit_norm_decoder not in (True, False):
             raise OptionError("unit_norm_decoder", "True or False", self.unit_norm_decoder)
         object.__setattr__(self, "unit_norm_decoder", bool(self.unit_norm_decoder))
-        check_backend(self.backend, np.float64)
 
 
 @dataclasses.dataclass
