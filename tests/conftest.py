@@ -13,12 +13,12 @@ import reftranscoder
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(reftranscoder.__file__).parent
-IN_CI = bool(os.environ.get("CI"))
 
-# The first call of a kernel compiles it: a deadline would fail on that.
-hypothesis.settings.register_profile("here", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-hypothesis.settings.load_profile("ci" if IN_CI else "here")
+# The first call of a kernel compiles it: a deadline would fail on that.  Examples are the same in
+# every run; `pytest --hypothesis-profile=search` looks for new ones.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 
 def pytest_report_header():
@@ -26,7 +26,7 @@ def pytest_report_header():
 
 
 def pytest_configure():
-    if IN_CI and PACKAGE.is_relative_to(ROOT / "reftranscoder"):
+    if os.environ.get("CI") and PACKAGE.is_relative_to(ROOT / "reftranscoder"):
         raise pytest.UsageError(
             f"reftranscoder must be the installed one; got the source tree, {PACKAGE}. "
             "Run `pytest`, not `python -m pytest`, and unset PYTHONPATH."

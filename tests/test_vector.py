@@ -111,6 +111,11 @@ def test_vectors_compiled_are_their_bodies(dtype, tail, rng):
     assert np.isfinite(want).any() and not np.isfinite(want).all()
 
 
+def test_a_sum_beyond_every_number_is_infinite():
+    assert fma(1e200, 1e200, 1.0) == np.inf
+    assert fma(1e200, -1e200, 1.0) == -np.inf
+
+
 @both_types
 def test_lanes_are_added_as_written(dtype, rng):
     # Of magnitudes far apart, so that another order gives another sum.
