@@ -196,6 +196,21 @@ def test_coming_from(title):
     assert abs(got - want) <= 6 * 2**-53 * want
 
 
+def test_auditing(capsys):
+    (code,) = blocks("Auditing another implementation")
+    tc = rt.build(input_size=8, output_size=4, dict_size=64, top_k=4)
+    rng = np.random.default_rng(0)
+    x, target = rng.standard_normal((2, 16, 8))
+    names = {"rt": rt, "tc": tc, "x": x, "target": target[:, :4]}
+    results = tc.stages(x, target[:, :4], backend="kernels")
+    exec(code, names | {"results": results})
+    assert "reconstruction" in capsys.readouterr().out
+
+    results["reconstruction"] = results["reconstruction"] * 1.01
+    with pytest.raises(AssertionError, match="reconstruction"):
+        exec(code, names | {"results": results})
+
+
 def test_the_map_is_the_package():
     (block,) = blocks("The map")
     listed = re.findall(r"^(\S+)  ", block, re.M)
