@@ -187,10 +187,7 @@ class Transcoder:
         check_finite: bool = True,
     ) -> dict[str, Any]:
         """The gradients among `stages`, by name.  The selected features are held fixed."""
-        run = self._backend(backend)
-        x = self._input(x, check_finite)
-        target = self._target(target, x, check_finite)
-        stages = run.backward(x, target, finite_number("l1_coeff", l1_coeff))
+        stages = self._backward(x, target, l1_coeff, backend, check_finite)
         del stages["loss"]
         return _for_users(stages)
 
@@ -204,10 +201,7 @@ class Transcoder:
         check_finite: bool = True,
     ) -> tuple[np.floating, Params]:
         """The loss, and its gradient by every parameter: ``grads.W_enc`` is dW_enc."""
-        run = self._backend(backend)
-        x = self._input(x, check_finite)
-        target = self._target(target, x, check_finite)
-        stages = run.backward(x, target, finite_number("l1_coeff", l1_coeff))
+        stages = self._backward(x, target, l1_coeff, backend, check_finite)
         grads = {name: stages[f"d{name}"] for name in self.params.arrays()}
         return stages["loss"], Params.adopt(**grads)
 
@@ -243,6 +237,15 @@ class Transcoder:
 
     def _backend(self, name: str) -> Backend:
         return backend_for(name, self.config, self.params)
+
+    def _backward(
+        self, x: Any, target: Any, l1_coeff: float, backend: str, check_finite: bool
+    ) -> dict[str, Any]:
+        """The loss and every gradient by name, through the door."""
+        run = self._backend(backend)
+        x = self._input(x, check_finite)
+        target = self._target(target, x, check_finite)
+        return run.backward(x, target, finite_number("l1_coeff", l1_coeff))
 
     def _input(self, x: Any, check: bool) -> np.ndarray:
         x = to_matrix(x, "x", "(B, I)", self.config.input_size, self.params.dtype)

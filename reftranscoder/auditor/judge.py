@@ -6,6 +6,7 @@ given is replaced by the reference of the nearest stages that were, with its int
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..bounds import precision, store_bound
 from ..params import Params
+from ..reference import topk_forward
 from ..sparse import Sparse
 from .arithmetic import STAGES, Arithmetic
 from .candidate import Candidate
@@ -432,8 +434,6 @@ class Judge:
 
     def _reference_selection(self, values: np.ndarray) -> np.ndarray:
         """The entries (B, D) that the rule picks from these very values."""
-        from ..reference import topk_forward
-
         return topk_forward(values, self._most(), self.stages.definition.ties) != 0
 
     def _kept_as(self, name: str, source: str, want: Interval) -> Interval:
@@ -458,8 +458,6 @@ class Judge:
 
 
 def _with_selection(result: StageResult, found: list[Breach], near_ties: int) -> StageResult:
-    import dataclasses
-
     if found:
         worst = max(found, key=lambda b: b.gap)
         index = (worst.row,) if worst.inside is None else (worst.row, worst.inside)
