@@ -31,6 +31,9 @@ class Backend(Protocol):
     def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
         """loss, then every gradient."""
 
+    def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+        """`forward` and `backward`, encoding once."""
+
 
 def check_backend(name: str, dtype: np.typing.DTypeLike) -> None:
     """Raise `OptionError` for an unknown name, or for numbers that only the reference can do."""
@@ -91,8 +94,18 @@ class ReferenceBackend:
 
     @_quiet
     def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+        return self._backward(self._forward(x.astype(self.wide)), x, target, l1_coeff)
+
+    @_quiet
+    def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+        forward = self._forward(x.astype(self.wide))
+        made = self._rounded(forward._asdict())
+        return made | self._backward(forward, x, target, l1_coeff)
+
+    def _backward(
+        self, forward: reference.Forward, x: np.ndarray, target: np.ndarray, l1_coeff: float
+    ) -> dict[str, Any]:
         x, target = x.astype(self.wide), target.astype(self.wide)
-        forward = self._forward(x)
         loss = reference.transcoder_loss(target, forward.reconstruction, forward.hidden, l1_coeff)
         gradients = reference.transcoder_backward(
             x,
@@ -121,15 +134,16 @@ class KernelsBackend:
 
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
         from . import kernels
+        from .kernels.encoder import encoder_of
 
         self.kernels = kernels
+        self.encoder = encoder_of(params)
         self.config = config
         self.dtype = params.dtype
         self.arrays = params.arrays()
 
     def encode(self, x: np.ndarray) -> Sparse:
-        W_enc, b_enc = self.arrays["W_enc"], self.arrays["b_enc"]
-        return self.kernels.encode_forward(x, W_enc, b_enc, **_selection(self.config))
+        return self.encoder.encode(x, **_selection(self.config))
 
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
         W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
@@ -157,7 +171,21 @@ class KernelsBackend:
 
     def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
         hidden = self.encode(x)
-        reconstruction = self.decode(hidden, x)
+        return self._backward(hidden, self.decode(hidden, x), x, target, l1_coeff)
+
+    def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+        made = self.forward(x)
+        hidden, reconstruction = made["hidden"], made["reconstruction"]
+        return made | self._backward(hidden, reconstruction, x, target, l1_coeff)
+
+    def _backward(
+        self,
+        hidden: Sparse,
+        reconstruction: np.ndarray,
+        x: np.ndarray,
+        target: np.ndarray,
+        l1_coeff: float,
+    ) -> dict[str, Any]:
         loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
         gradients = self.kernels.transcoder_backward(
             x,

@@ -174,8 +174,7 @@ class Transcoder:
         if target is None:
             return _for_users(run.forward(x))
         target = self._target(target, x, check_finite)
-        gradients = run.backward(x, target, finite_number("l1_coeff", l1_coeff))
-        return _for_users(run.forward(x) | gradients)
+        return _for_users(run.stages(x, target, finite_number("l1_coeff", l1_coeff)))
 
     def backward(
         self,

@@ -262,27 +262,45 @@ def test_the_history_is_plain_data(data):
 
 
 @pytest.mark.parametrize("backend", ["kernels", "reference"])
-@pytest.mark.parametrize("skip", [False, True])
-def test_a_step_is_value_and_grad_followed_by_adam(data, rng, backend, skip):
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"skip": True}, {"activation": "relu"}, {"ties": "keep_all"}, {"dtype": "float64"}],
+    ids=str,
+)
+def test_a_step_is_value_and_grad_followed_by_adam(data, rng, backend, change):
     """Bit for bit, and by the reference's Adam, three times in a row."""
-    tc = rt.build(input_size=6, output_size=4, dict_size=24, top_k=3, skip=skip)
-    x, target = (a.astype(np.float32) for a in data)
+    tc = rt.build(**({"input_size": 6, "output_size": 4, "dict_size": 24, "top_k": 3} | change))
+    config = tc.config
+    x, target = (a.astype(config.dtype) for a in data)
     recipe = Recipe(0.5, 0.9, 0.99, 1e-8, False, backend)
-    state = State.start(tc.config, {n: a.copy() for n, a in tc.params.arrays().items()})
+    state = State.start(config, {n: a.copy() for n, a in tc.params.arrays().items()})
     p = dict(tc.params.arrays())
     m, v = ({name: np.zeros_like(a) for name, a in p.items()} for _ in range(2))
     for t, lr in enumerate([1e-2, 2e-2, 1e-2], start=1):
-        tc = rt.Transcoder.from_arrays(**p, top_k=3)
+        tc = rt.Transcoder(config, rt.Params(**p))
         loss, grads = tc.value_and_grad(x, target, 0.5, backend=backend)
         for name, g in grads.arrays().items():
             p[name], m[name], v[name] = adam_step(
                 p[name], g, m[name], v[name], t, lr, 0.9, 0.99, 1e-8
             )
-        assert training_step(state, recipe, lr, x, target) == loss
+        assert training_step(state, recipe, lr, x, target) == float(loss)
     assert state.t == 3
     assert_same_arrays(state.arrays, p)
     assert_same_arrays(state.m, m)
     assert_same_arrays(state.v, v)
+
+
+@pytest.mark.parametrize("backend", ["kernels", "reference"])
+def test_a_step_on_an_infinite_input_is_seen_in_the_loss(data, backend):
+    # Of features that minus infinity switches off nothing would be seen.
+    ones = np.ones((3, 6), np.float32)
+    tc = rt.Transcoder.from_arrays(
+        W_enc=ones, b_enc=ones[:, 0], W_dec=ones[:, :4], b_dec=ones[0, :4], top_k=3
+    )
+    x, target = (a.astype(np.float32) for a in data)
+    x[7, 1] = -np.inf
+    state = State.start(tc.config, {n: a.copy() for n, a in tc.params.arrays().items()})
+    assert np.isnan(training_step(state, Recipe(0, 0.9, 0.99, 1e-8, False, backend), 1, x, target))
 
 
 def test_epochs_are_orders_of_all_rows_without_a_gap(data):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import pkgutil
 import shutil
 import subprocess
@@ -16,12 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numba.core import config
+from numba.core import config, types
 from numba.core.dispatcher import Dispatcher
 
 import reftranscoder
 from reftranscoder import kernels
 from reftranscoder.kernels.engine.door import as_kernel_array
+from reftranscoder.kernels.engine.guest import ParallelKernel
+from reftranscoder.kernels.fused_step import step_in_place
 
 pytestmark = [
     pytest.mark.kernels,
@@ -131,7 +134,12 @@ def dispatchers():
     found = {}
     for module in pkgutil.walk_packages(kernels.__path__, kernels.__name__ + "."):
         for name, value in vars(importlib.import_module(module.name)).items():
-            if isinstance(value, Dispatcher) and value.__module__ == module.name:
+            if getattr(value, "__module__", "") != module.name:
+                continue
+            if isinstance(value, ParallelKernel):
+                found[f"{module.name}.{name}"] = value.parallel
+                found[f"{module.name}.{name} serial"] = value.serial
+            elif isinstance(value, Dispatcher):
                 found[f"{module.name}.{name}"] = value
     return found
 
@@ -144,8 +152,18 @@ def test_one_policy_for_all():
         assert options["error_model"] == "numpy", name
         if "prange" in dispatcher.py_func.__code__.co_names:
             parallel = options["parallel"]  # a dictionary would not outlive a compilation
-            assert parallel.prange and not (parallel.reduction or parallel.fusion), name
+            if name.endswith("serial"):
+                assert parallel is False, name
+            else:
+                assert parallel.prange and not (parallel.reduction or parallel.fusion), name
             assert options["nogil"], name
+
+
+def test_a_kernel_is_pickled_by_its_name():
+    module = importlib.import_module("reftranscoder.kernels.engine.sparse_loops")
+    for kernel in vars(module).values():
+        if isinstance(kernel, ParallelKernel):
+            assert pickle.loads(pickle.dumps(kernel)) is kernel
 
 
 def in_every_form(array):
@@ -180,10 +198,22 @@ def test_nothing_compiles_twice_for_one_dtype(rng):
             out = kernels.transcoder_forward(x, W_enc, b_enc, W_dec, b_dec, W_skip, top_k=top_k)
             kernels.transcoder_loss(target, out.reconstruction, out.hidden, 0.5)
             kernels.transcoder_backward(x, target, out, W_enc, W_dec, W_skip, l1_coeff=0.5)
-        kernels.adam_step(*(np.ones(3, dtype) for _ in range(4)), 1, 1e-3, 0.9, 0.999, 1e-8)
+        adam = 1, 1e-3, 0.9, 0.999, 1e-8
+        kernels.adam_step(*(np.ones(3, dtype) for _ in range(4)), *adam)
+        names = "W_enc", "b_enc", "W_dec", "b_dec", "W_skip"
+        state = [{name: np.ones_like(a) for name, a in zip(names, arrays[2:])} for _ in range(3)]
+        for x, target, unit in zip(*map(in_every_form, arrays[:2]), [True, np.bool_(False)] * 3):
+            step_in_place(*state, x, target, *adam, l1_coeff=0.5, top_k=2, unit_norm_decoder=unit)
     for name, dispatcher in dispatchers().items():
+        if "nogil" not in dispatcher.targetoptions:
+            continue  # a routine: compiled into each kernel that calls it, and loaded with it
         dtypes = [
-            tuple(argument.dtype for argument in signature if hasattr(argument, "ndim"))
+            tuple(
+                getattr(argument, "dtype", argument)
+                for argument in signature
+                if hasattr(argument, "ndim") or isinstance(argument, types.Float)
+            )
             for signature in dispatcher.signatures
         ]
         assert len(dtypes) == len(set(dtypes)) <= 2, name
+        assert not (name.endswith("serial") and dtypes), name  # compiled only where it is needed

@@ -18,6 +18,7 @@ from numba.core import config
 
 from reftranscoder import kernels
 from reftranscoder.kernels.engine.shares import row_blocks, shares
+from reftranscoder.kernels.fused_step import step_in_place
 from reftranscoder.sparse import Sparse
 
 pytestmark = pytest.mark.kernels
@@ -62,6 +63,22 @@ def everything(dtype, B, I, D, O, K):
             back["loss"] = np.asarray(loss)
         for name, array in (out._asdict() | back).items():
             made[f"{activation} {ties} {name}"] = array
+        if B:
+            state = [{name: a.copy() for name, a in P.items()} for _ in range(3)]
+            options = {"top_k": K, "activation": activation, "ties": ties}
+            step_in_place(
+                state[0],
+                state[1],
+                {name: np.square(a) for name, a in state[2].items()},
+                x,
+                target,
+                *(2, 1e-3, 0.9, 0.999, 1e-8),
+                l1_coeff=0.1,
+                unit_norm_decoder=activation == "relu",
+                **options,
+            )
+            for group, arrays in zip(("p", "m"), state):
+                made |= {f"{activation} {ties} {group}.{n}": a for n, a in arrays.items()}
     p, g, m = (P["W_enc"].copy() for _ in range(3))
     kernels.adam_step(p, g, m, np.zeros_like(p), 2, 1e-3, 0.9, 0.999, 1e-8)
     made |= {"p": p, "m": m}

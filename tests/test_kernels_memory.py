@@ -32,10 +32,33 @@ print(peak() - before)
 """
 
 
+ENCODER = """
+import resource, sys
+import numpy as np
+from reftranscoder.kernels.encoder import Encoder
+
+def encode(B, D, I=8):
+    rng = np.random.default_rng(0)
+    W, x = rng.standard_normal((D, I), np.float32), rng.standard_normal((B, I), np.float32)
+    encoder = Encoder(W, np.zeros(D, np.float32))
+    assert len(encoder.encode(x, top_k=4).values) == 4 * B
+
+def peak():
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+encode(80, 640)  # compiles
+before = peak()
+encode(B=4096, D=65536)
+print(peak() - before)
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="resource is not there")
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too large for plain Python")
-def test_no_dense_array_is_made(tmp_path):
-    command = [sys.executable, "-c", WIDE]
+@pytest.mark.parametrize("code", [WIDE, ENCODER], ids=["plain", "screened"])
+def test_no_dense_array_is_made(code, tmp_path):
+    command = [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     # In float32 that array is 1 GiB.  What is needed is 32 MiB of pre-activations at a time, twice
     # D * I and D * O in float32 (8 MiB), and as much again for what NumPy and the threads hold.

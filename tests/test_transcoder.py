@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import importlib
 import multiprocessing
 import pickle
 
@@ -78,6 +79,33 @@ def test_every_stage_by_every_method(backend, skip, activation, data):
     same("loss", rt.loss(target, out.reconstruction, hidden, 0.5, backend=backend))
     same("loss", rt.loss(target, out.reconstruction, hidden.toarray(), 0.5, backend=backend))
     assert list(tc.stages(x, backend=backend)) == NAMES[:4]
+
+
+@both_backends
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_stages_are_those_of_forward_and_backward_and_encode_once(
+    backend, dtype, data, monkeypatch
+):
+    x, target = data
+    tc = build(dtype=dtype, skip=True)
+    out = tc.forward(x, backend=backend)._asdict()
+    want = out | tc.backward(x, target, 0.5, backend=backend)
+    room = importlib.import_module(f"reftranscoder.{backend}")
+    calls = []
+    for name in ("affine_forward", "encode_forward", "transcoder_forward"):
+        monkeypatch.setattr(room, name, counted(getattr(room, name), calls))
+    stages = tc.stages(x, target, 0.5, backend=backend)
+    assert len(calls) == 1
+    for name, array in want.items():
+        assert np.array_equal(dense(stages[name]), dense(array)), name
+
+
+def counted(function, calls):
+    def counting(*arguments, **options):
+        calls.append(function.__name__)
+        return function(*arguments, **options)
+
+    return counting
 
 
 @both_backends

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import prange
 
 from .engine.door import as_kernel_array
-from .engine.jit import kernel
+from .engine.jit import kernel, routine
 
 
 def adam_step(p, g, m, v, t, lr, beta1, beta2, eps):
@@ -16,31 +17,40 @@ def adam_step(p, g, m, v, t, lr, beta1, beta2, eps):
     Every operation is made in their dtype, in the order in which the reference writes it, without
     fusing any: bit for bit what NumPy computes from arrays of that dtype.
     """
-    kind = p.dtype.type
     _step(
         p.reshape(-1),
         as_kernel_array(g, p.dtype).reshape(-1),
         m.reshape(-1),
         v.reshape(-1),
-        kind(beta1),
-        kind(1 - beta1),
-        kind(1 - beta1**t),
-        kind(beta2),
-        kind(1 - beta2),
-        kind(1 - beta2**t),
-        kind(lr),
-        kind(eps),
+        adam_factors(p.dtype, t, lr, beta1, beta2, eps),
     )
     return p, m, v
+
+
+def adam_factors(dtype, t, lr, beta1, beta2, eps):
+    """What `adam_entry` multiplies with and divides by at step ``t``, each rounded to ``dtype``."""
+    factors = (beta1, 1 - beta1, 1 - beta1**t, beta2, 1 - beta2, 1 - beta2**t, lr, eps)
+    return tuple(map(np.dtype(dtype).type, factors))
+
+
+@routine
+def adam_entry(p, g, m, v, factors):
+    """The new ``p``, ``m`` and ``v`` of one entry."""
+    beta1, rest1, correction1, beta2, rest2, correction2, lr, eps = factors
+    m = beta1 * m + rest1 * g
+    v = beta2 * v + rest2 * (g * g)
+    return p - lr * (m / correction1) / (math.sqrt(v / correction2) + eps), m, v
 
 
 _CHUNK = 4096
 
 
 @kernel
-def _step(p, g, m, v, beta1, rest1, correction1, beta2, rest2, correction2, lr, eps):
+def _step(p, g, m, v, factors):
     for chunk in prange((len(p) + _CHUNK - 1) // _CHUNK):
-        for n in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, len(p))):
-            m[n] = beta1 * m[n] + rest1 * g[n]
-            v[n] = beta2 * v[n] + rest2 * (g[n] * g[n])
-            p[n] -= lr * (m[n] / correction1) / (math.sqrt(v[n] / correction2) + eps)
+        # Parts of their own, whose indices the compiler sees are not negative: else it would look
+        # at each, and not take several entries at once.
+        part = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
+        p_, g_, m_, v_ = p[part], g[part], m[part], v[part]
+        for n in range(len(p_)):
+            p_[n], m_[n], v_[n] = adam_entry(p_[n], g_[n], m_[n], v_[n], factors)

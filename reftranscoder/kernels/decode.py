@@ -30,9 +30,14 @@ def decode_backward(d_reconstruction, hidden, W_dec):
     d_reconstruction = as_kernel_array(d_reconstruction, W_dec.dtype)
     d_hidden = hidden.with_values(entry_dots(hidden, d_reconstruction, W_dec))
     dW_dec, _ = outer_rows(by_feature(hidden), hidden.values, d_reconstruction)
-    db_dec = np.zeros(W_dec.shape[1], W_dec.dtype)
-    _sum_rows(d_reconstruction, db_dec)
-    return d_hidden, dW_dec, db_dec
+    return d_hidden, dW_dec, sum_rows(d_reconstruction)
+
+
+def sum_rows(rows):
+    """The sum (O,) of ``rows`` (B, O), in ascending order, in their dtype."""
+    out = np.zeros(rows.shape[1], rows.dtype)
+    _sum_rows(as_kernel_array(rows, rows.dtype), out)
+    return out
 
 
 @serial_kernel

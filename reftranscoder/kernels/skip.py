@@ -26,14 +26,20 @@ def skip_backward(d_reconstruction, x, W_skip):
     The sums of `affine_backward` with every entry stored: ``dx`` ascends in o, ``dW_skip`` in b,
     one fused multiply-add a term, in the dtype of ``W_skip``.
     """
-    G = _every_entry(as_kernel_array(d_reconstruction, W_skip.dtype))
-    dx = combine_rows(G, W_skip)
+    dx = combine_rows(_every_entry(d_reconstruction, W_skip.dtype), W_skip)
+    return dx, skip_weights_backward(d_reconstruction, x, W_skip)
+
+
+def skip_weights_backward(d_reconstruction, x, W_skip):
+    """Return the ``dW_skip`` of `skip_backward` alone."""
+    G = _every_entry(d_reconstruction, W_skip.dtype)
     dW_skip, _ = outer_rows(by_feature(G), G.values, as_kernel_array(x, W_skip.dtype))
-    return dx, dW_skip
+    return dW_skip
 
 
-def _every_entry(dense):
+def _every_entry(dense, dtype):
     """A `Sparse` that stores all of ``dense`` (B, O), zeros too: they matter beside inf and NaN."""
+    dense = as_kernel_array(dense, dtype)
     B, O = dense.shape
     indptr = np.arange(B + 1, dtype=np.int32) * np.int32(O)
     indices = np.tile(np.arange(O, dtype=np.int32), B)

@@ -10,6 +10,7 @@ from numba import prange
 from ..sparse import Sparse, row_starts
 from .engine.door import as_kernel_array
 from .engine.jit import kernel, routine
+from .engine.ranking import kth_largest
 from .engine.shares import row_blocks
 
 
@@ -49,18 +50,23 @@ def joined(blocks, D):
 
 @routine
 def _kth_largest(scores, k):
+    numbers = 0
+    for n in range(len(scores)):
+        scores[numbers] = scores[n]
+        numbers += scores[n] == scores[n]
+    k -= len(scores) - numbers
+    if k <= 0:
+        return np.nan  # above all numbers
     # First of a sample: the k-th largest of some entries is at most that of all, so that what is
     # below it need not be partitioned.  A sample of sqrt(n k) leaves about as many of the rest.
-    # (In a loop, because argpartition takes seconds to compile at every place that calls it.)
     bound = -np.inf
-    for size in (int(math.sqrt(len(scores) * k)), len(scores)):
-        if size >= 2 * k or size == len(scores):
-            left = 0
+    for size in (int(math.sqrt(numbers * k)), numbers):
+        if size >= 2 * k or size == numbers:
+            left = np.int64(0)
             for n in range(size):
                 scores[left] = scores[n]
                 left += not scores[left] < bound
-            place = left - k
-            bound = scores[np.argpartition(scores[:left], place)[place]]
+            bound = kth_largest(scores, left, k)
     return bound
 
 

@@ -74,6 +74,4 @@ def transcoder_backward(
     if W_skip is not None:
         dx_skip, dW_skip = skip_backward(d_reconstruction, x, W_skip)
         dx += dx_skip
-    return Backward(
-        d_reconstruction, d_hidden, d_pre, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx
-    )
+    return Backward(d_reconstruction, d_hidden, d_pre, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx)

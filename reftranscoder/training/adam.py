@@ -9,6 +9,8 @@ import dataclasses
 
 import numpy as np
 
+from .. import reference
+from ..arrays import spread_non_finite
 from ..errors import OptionError
 from ..params import Params, TranscoderConfig, finite_number
 from ..transcoder import Transcoder
@@ -67,31 +69,47 @@ def training_step(
     state: State, recipe: Recipe, lr: float, x: np.ndarray, target: np.ndarray
 ) -> float:
     """Make the next step on ``x`` (B, I) and ``target`` (B, O); return the loss before it."""
+    step = _by_kernels if recipe.backend == "kernels" else _by_reference
+    options = state.t + 1, lr, recipe.beta1, recipe.beta2, recipe.eps
+    loss = step(state, recipe, options, x, target)
+    state.t += 1
+    return float(loss)
+
+
+def _by_kernels(state, recipe, options, x, target) -> np.floating:
+    from ..kernels.fused_step import step_in_place
+
+    loss = step_in_place(
+        state.arrays,
+        state.m,
+        state.v,
+        spread_non_finite(x),
+        target,
+        *options,
+        l1_coeff=recipe.l1_coeff,
+        top_k=state.config.top_k,
+        activation=state.config.activation,
+        ties=state.config.ties,
+        unit_norm_decoder=recipe.unit_norm_decoder,
+    )
+    return x.dtype.type(loss)  # as `Transcoder.value_and_grad` returns it
+
+
+def _by_reference(state, recipe, options, x, target) -> np.floating:
     # A new `Transcoder` for each step: no other may be used once its arrays have been written to.
     transcoder = Transcoder(state.config, Params.adopt(**state.arrays))
     loss, grads = transcoder.value_and_grad(
-        x, target, recipe.l1_coeff, backend=recipe.backend, check_finite=False
+        x, target, recipe.l1_coeff, backend="reference", check_finite=False
     )
-    adam_step = _adam_step(recipe.backend)
-    state.t += 1
     for name, g in grads.arrays().items():
         p, m, v = state.arrays[name], state.m[name], state.v[name]
-        p, m, v = adam_step(p, g, m, v, state.t, lr, recipe.beta1, recipe.beta2, recipe.eps)
-        state.arrays[name], state.m[name], state.v[name] = p, m, v
+        p[...], m[...], v[...] = reference.adam_step(p, g, m, v, *options)
     if recipe.unit_norm_decoder:
         to_unit_rows(state.arrays["W_dec"])
-    return float(loss)
+    return loss
 
 
 def to_unit_rows(W: np.ndarray) -> None:
     """Divide each row of ``W`` by its Euclidean norm, in place; a row of zeros stays."""
     norms = np.sqrt(np.square(W, dtype=np.result_type(W, np.float64)).sum(axis=1, keepdims=True))
     W /= np.where(norms > 0, norms, 1).astype(W.dtype)
-
-
-def _adam_step(backend: str):
-    if backend == "kernels":
-        from ..kernels import adam_step
-    else:
-        from ..reference import adam_step
-    return adam_step

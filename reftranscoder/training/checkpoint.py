@@ -78,7 +78,7 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
             array = arrays.pop(f"{group}.{name}", None)
             if array is None or (array.shape, array.dtype) != (like.shape, like.dtype):
                 raise FileError(path, f"is damaged: its {group}.{name} does not fit", _REMEDY)
-            getattr(state, group)[name] = array
+            getattr(state, group)[name] = np.ascontiguousarray(array)
     if arrays:
         raise FileError(path, f"is damaged: it also holds {', '.join(sorted(arrays))}", _REMEDY)
     try:

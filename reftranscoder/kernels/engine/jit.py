@@ -11,6 +11,7 @@ cache folder.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import pickle
 import sys
@@ -27,6 +28,8 @@ from numba.core.caching import CompileResultCacheImpl, NullCache
 from numba.core.cpu import ParallelOptions
 from numba.core.serialize import dumps
 
+from .guest import ParallelKernel
+
 
 def kernel(function):
     """Compile ``function`` for all threads: its ``prange`` loops run in parallel.
@@ -38,15 +41,23 @@ def kernel(function):
       never raises, because an exception in a parallel region leaves its outputs half written.
     - ``nogil``: the host's other Python threads run meanwhile.
     - ``boundscheck`` is left to ``NUMBA_BOUNDSCHECK``, for debugging: the door has checked shapes.
+    - Any Python thread may call it, and a forked child: see `ParallelKernel`.
 
     With ``NUMBA_DISABLE_JIT=1`` the function runs as plain Python, as silently about non-finite
     numbers as if it were compiled.
     """
-    return _compiled(function, parallel=_ONLY_PRANGE)
+    if config.DISABLE_JIT:
+        return _plain(function)
+    return ParallelKernel(
+        _compiled(function, parallel=_ONLY_PRANGE),
+        functools.partial(_compiled, function, parallel=False, variant=".serial"),
+    )
 
 
 def serial_kernel(function):
     """Compile ``function`` for one thread, under the policy of `kernel`."""
+    if config.DISABLE_JIT:
+        return _plain(function)
     return _compiled(function, parallel=False)
 
 
@@ -72,14 +83,16 @@ _ONLY_PRANGE = ParallelOptions(
 )
 
 
-def _compiled(function, parallel):
-    if config.DISABLE_JIT:
-        return np.errstate(all="ignore")(function)
+def _plain(function):
+    return np.errstate(all="ignore")(function)
+
+
+def _compiled(function, parallel, variant=""):
     dispatcher = numba.njit(parallel=parallel, fastmath=False, error_model="numpy", nogil=True)(
         function
     )
     try:
-        dispatcher._cache = _DiskCache(function)
+        dispatcher._cache = _DiskCache(function, variant)
     except RuntimeError:  # Numba found no folder that it may write to.
         dispatcher._cache = _NoCache()
     return dispatcher
@@ -97,14 +110,17 @@ class _NoCache(NullCache):
 
 
 class _DiskCache(NullCache):
-    """One file for each function, signature and processor, stamped by all of ``kernels/``."""
+    """One file for each function, signature and processor, stamped by all of ``kernels/``.
 
-    def __init__(self, function):
+    ``variant`` tells apart what is compiled from one function in two ways.
+    """
+
+    def __init__(self, function, variant):
         self._numba = CompileResultCacheImpl(function)
         self._folder = Path(self._numba.locator.get_cache_path())
         # Environments that share a source tree keep their files side by side.
         compiler = f"{sys.implementation.cache_tag}-numba-{numba.__version__}"
-        self._stem = f"{function.__module__}.{function.__qualname__}.{compiler}"
+        self._stem = f"{function.__module__}.{function.__qualname__}{variant}.{compiler}"
         # Numba's own stamp stands for the sources where these cannot be read: a frozen program.
         own = self._numba.locator.get_source_stamp()
         self._stamp = _digest(repr(own).encode() + _SOURCES)

@@ -5,8 +5,12 @@ Neither is seen in a result: every row of an output is made by one thread, whole
 
 from __future__ import annotations
 
+import contextlib
+
 import numba
 import numpy as np
+
+from .guest import threads
 
 #: More than one share a thread, so that a thread that was interrupted delays the others less.
 _SHARES_PER_THREAD = 4
@@ -14,6 +18,19 @@ _SHARES_PER_THREAD = 4
 _BLOCK_BYTES = 1 << 25  # of float64 pre-activations: D = 131072 gives 32 rows
 _INPUT_BYTES = 1 << 19  # of float64 inputs: half of a usual second-level cache
 _FEWEST_ROWS, _MOST_ROWS = 16, 256
+
+
+@contextlib.contextmanager
+def few_threads(tasks):
+    """Inside, kernels run on at most ``tasks`` threads: waking more costs more than they save."""
+    tasks, available = max(tasks, 1), threads()
+    if tasks < available:
+        numba.set_num_threads(tasks)
+    try:
+        yield
+    finally:
+        if tasks < available:
+            numba.set_num_threads(available)
 
 
 def row_blocks(B, D, I=1):
@@ -24,12 +41,12 @@ def row_blocks(B, D, I=1):
         yield slice(start, min(start + rows, B))
 
 
-def shares(starts):
+def shares(starts, row_work=1):
     """Divide rows among threads by their entries, where row r holds ``starts[r]:starts[r + 1]``.
 
-    Returns the first row of each share and, at the end, the number of rows.  An empty row counts as
-    one entry, so that a stretch of them is divided too.
+    Returns the first row of each share and, at the end, the number of rows.  A row counts as
+    ``row_work`` entries besides its own, so that a stretch of empty ones is divided too.
     """
-    work = starts + np.arange(len(starts))
-    parts = _SHARES_PER_THREAD * numba.get_num_threads()
+    work = starts + row_work * np.arange(len(starts))
+    parts = _SHARES_PER_THREAD * threads()
     return np.searchsorted(work, np.linspace(0, work[-1], parts + 1))

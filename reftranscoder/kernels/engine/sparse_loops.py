@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from .door import as_kernel_array, as_kernel_sparse
-from .jit import kernel, serial_kernel
+from .jit import kernel, routine, serial_kernel
 from .shares import shares
 from .vector import LANES, fma, lane_sum, load, load_tail, zeros
 
@@ -133,29 +133,36 @@ def entry_dots(matrix, G, W):
 
 @kernel
 def _dots(firsts, indptr, indices, G, W, out):
-    O = G.shape[1]
-    whole = O - O % LANES
     for share in prange(len(firsts) - 1):
         for b in range(firsts[share], firsts[share + 1]):
             last = indptr[b + 1] - 1
-            # Four at a time, to hide the latency of an addition; past the end, the last again.
+            # Four at a time; past the end, the last again.
             for n in range(indptr[b], indptr[b + 1], 4):
                 n1, n2, n3 = min(n + 1, last), min(n + 2, last), min(n + 3, last)
-                j0, j1, j2, j3 = indices[n], indices[n1], indices[n2], indices[n3]
-                a0, a1, a2, a3 = zeros(), zeros(), zeros(), zeros()
-                for o in range(0, whole, LANES):
-                    g = load(G, b, o)
-                    a0 = fma(g, load(W, j0, o), a0)
-                    a1 = fma(g, load(W, j1, o), a1)
-                    a2 = fma(g, load(W, j2, o), a2)
-                    a3 = fma(g, load(W, j3, o), a3)
-                if whole < O:
-                    g = load_tail(G, b, whole)
-                    a0 = fma(g, load_tail(W, j0, whole), a0)
-                    a1 = fma(g, load_tail(W, j1, whole), a1)
-                    a2 = fma(g, load_tail(W, j2, whole), a2)
-                    a3 = fma(g, load_tail(W, j3, whole), a3)
-                out[n] = lane_sum(a0)
-                out[n1] = lane_sum(a1)
-                out[n2] = lane_sum(a2)
-                out[n3] = lane_sum(a3)
+                out[n], out[n1], out[n2], out[n3] = four_dots(
+                    G, b, W, indices[n], indices[n1], indices[n2], indices[n3]
+                )
+
+
+@routine
+def four_dots(one, row, many, r0, r1, r2, r3):
+    """Row ``row`` of ``one`` times four rows of ``many``, in lane order (see ``vector``), float64.
+
+    Four at once hide the latency of an addition.
+    """
+    length = one.shape[1]
+    whole = length - length % LANES
+    a0, a1, a2, a3 = zeros(), zeros(), zeros(), zeros()
+    for i in range(0, whole, LANES):
+        v = load(one, row, i)
+        a0 = fma(v, load(many, r0, i), a0)
+        a1 = fma(v, load(many, r1, i), a1)
+        a2 = fma(v, load(many, r2, i), a2)
+        a3 = fma(v, load(many, r3, i), a3)
+    if whole < length:
+        v = load_tail(one, row, whole)
+        a0 = fma(v, load_tail(many, r0, whole), a0)
+        a1 = fma(v, load_tail(many, r1, whole), a1)
+        a2 = fma(v, load_tail(many, r2, whole), a2)
+        a3 = fma(v, load_tail(many, r3, whole), a3)
+    return lane_sum(a0), lane_sum(a1), lane_sum(a2), lane_sum(a3)

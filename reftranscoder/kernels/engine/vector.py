@@ -35,9 +35,9 @@ def load(array, row, column):
 
 
 def load_tail(array, row, column):
-    """The last 0 to 7 entries of a row, from ``column``; no more is read, the rest is +0."""
+    """The 0 to 8 entries of a row from ``column``; no more is read, the rest is +0."""
     tail = np.zeros(LANES)
-    entries = array[row, column:]
+    entries = array[row, column : column + LANES]
     tail[: len(entries)] = entries
     return tail
 

@@ -1,0 +1,222 @@
+"""The fast encoder: a screen discards, float64 decides, and the bits are `encode_forward`'s.
+
+An `Encoder` holds what can be prepared for one array of weights.  Whatever the screen cannot vouch
+for goes to `encode_forward`: rows that it leaves out or that keep too many candidates, and whole
+calls where too much is kept for a screen to help.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+
+from ..sparse import Sparse, row_starts
+from .encode import ACTIVATIONS, encode_forward
+from .engine.door import as_kernel_array
+from .engine.floats import FloatWeights
+from .engine.guest import Lock, threads
+from .engine.panels import FEWEST_ROWS, Columns, PackedWeights
+from .engine.quantised import SCREENED, ZERO
+from .engine.rescoring import NO_ROOM, WRONG_GUESS, rescore
+from .engine.screening import screen
+from .engine.shares import few_threads
+from .engine.target import EIGHT_BIT, TILE
+from .topk import joined
+
+_encoders: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_lock = Lock()
+
+_BLOCK_BYTES = 1 << 26  # of candidates
+_MOST_ROWS = 2048  # in a block
+#: How far below the K-th largest estimate a threshold is guessed, in widths of a bound: one width
+#: is never wrong if all are equal; errors are a part of it that falls as the root of I.
+_SURE, CAUTION = np.float32(1), 4
+
+#: Room for candidates, beside twice those that are kept.
+ROOM = 24 * TILE.features
+
+#: A float32 screen pays from this many rows; as the second one, only while its weights are small.
+FEWEST_FOR_FLOATS = 16
+_MOST_FLOAT_BYTES = 1 << 27
+
+_LONGEST = 1 << 17  # inputs that the theorem of a screen allows
+
+_ROWS_PER_TASK = 256  # their 8-bit panels stay in the second-level cache
+
+#: What a thread must have to read before it is woken, once for each tile of rows: about a
+#: millisecond of work.  Waking one took up to eight where the others had been idle.
+_WORTH_WAKING = 1 << 24
+
+
+def encoder_of(params):
+    """The `Encoder` of ``params.W_enc`` and ``params.b_enc``; as long as ``params`` lives, one."""
+    with _lock:
+        encoder = _encoders.get(params)
+        if encoder is None:
+            encoder = _encoders[params] = Encoder(params.W_enc, params.b_enc)
+        return encoder
+
+
+class Encoder:
+    """`encode_forward` under ``W_enc`` (D, I) and ``b_enc`` (D,), which must never change.
+
+    ``eight_bit`` says whether the first screen may be the one in 8 bits.
+    """
+
+    def __init__(self, W_enc, b_enc, eight_bit=EIGHT_BIT):
+        self._W = as_kernel_array(W_enc, W_enc.dtype)
+        self._b = as_kernel_array(b_enc, W_enc.dtype)
+        self._eight_bit = eight_bit
+        self._lock = Lock()
+        self._packed, self._measured, self._as_floats = None, False, None
+
+    def encode(self, x, *, top_k, activation="topk", ties="lowest_index"):
+        """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I), as `encode_forward` does."""
+        D, I = self._W.shape
+        kept = int(ACTIVATIONS[activation](top_k, D))
+        few = len(x) < FEWEST_FOR_FLOATS and not self._eight_bit
+        if few or I > _LONGEST or (activation == "topk" and kept > D // 4):
+            return encode_forward(x, self._W, self._b, top_k=kept, ties=ties)
+        selection = {"kept": kept, "keep_all": ties == "keep_all"}
+        x = as_kernel_array(x, self._W.dtype)
+        weights = self._weights(x)
+        rows = max(min(_BLOCK_BYTES // (20 * _capacity(kept, D)), _MOST_ROWS), TILE.rows)
+        caution = np.float32(min(CAUTION / np.sqrt(I), _SURE))
+        blocks = [
+            self._block(x[first : first + rows], weights, caution, **selection)
+            for first in range(0, len(x), rows)
+        ]
+        return joined(blocks, D).astype(x.dtype)
+
+    def _weights(self, x):
+        if not self._eight_bit:
+            return self._floats()
+        with self._lock:
+            if self._packed is None or (not self._measured and len(x) >= FEWEST_ROWS):
+                self._measured = len(x) >= FEWEST_ROWS
+                self._packed = PackedWeights(self._W, self._b, Columns.of(x))
+            return self._packed
+
+    def _floats(self):
+        with self._lock:
+            if self._as_floats is None:
+                self._as_floats = FloatWeights(self._W, self._b)
+            return self._as_floats
+
+    def _block(self, x, weights, caution, kept, keep_all):
+        tiles = -(-len(x) // TILE.rows)
+        with few_threads(tiles * weights.panels.nbytes // _WORTH_WAKING):
+            inputs = weights.pack(x)
+            found, block = self._screened(x, weights, inputs, caution, kept, keep_all)
+        selection = {"kept": kept, "keep_all": keep_all}
+
+        wrong = np.flatnonzero(found == WRONG_GUESS)
+        if len(wrong) and caution < _SURE:
+            again = self._block(_rows(x, wrong), weights, _SURE, **selection)
+            block = _replaced(block, wrong, again, np.arange(len(wrong)))
+            found[wrong] = 0
+        crowded = np.flatnonzero((found < 0) & (inputs.states == SCREENED))
+        if self._hands_over(weights, len(crowded)):
+            again = self._block(_rows(x, crowded), self._floats(), caution, **selection)
+            block = _replaced(block, crowded, again, np.arange(len(crowded)))
+            found[crowded] = 0
+        left = np.flatnonzero(found < 0)
+        if len(left):
+            rest = self._without_screen(x, left, inputs.states, kept, keep_all)
+            block = _replaced(block, left, *rest)
+        return block
+
+    def _screened(self, x, weights, inputs, caution, kept, keep_all):
+        """How many features each row has, or why that is not known, and the `Sparse` of them."""
+        B, D = len(x), len(self._W)
+        tiles = -(-B // TILE.rows)
+        tasks, segments = _division(tiles, len(weights.features[0]) // TILE.features)
+        S, padded = len(segments) - 1, tiles * TILE.rows
+        capacity = min(_capacity(kept, D), np.diff(segments).max() * TILE.features)
+        thresholds = np.full((S, padded), np.inf, np.float32)
+        thresholds[:, :B][:, inputs.states == SCREENED] = 0
+        counts = np.zeros((padded, S), np.int64)
+        candidates = [
+            np.empty((padded, S, capacity), t) for t in (np.int32, np.float32, np.float32)
+        ]
+        screen(
+            weights.panels, inputs.panels, weights.steps, inputs.rows, inputs.starts,
+            weights.features, kept, caution, thresholds, tasks, segments, counts, *candidates,
+        )  # fmt: skip
+        found = np.where(inputs.states == SCREENED, 0, NO_ROOM)
+        most = S * capacity if keep_all else min(kept, S * capacity)
+        ids, p = np.empty((B, most), np.int32), np.empty((B, most))
+        with few_threads(B):
+            rescore(
+                x, self._W, self._b, kept, caution, keep_all, thresholds, _shares(B), counts,
+                *candidates, found, ids, p,
+            )  # fmt: skip
+        return found, _gathered(found, ids, p, D)
+
+    def _hands_over(self, weights, rows):
+        """Whether ``rows`` that one screen leaves are worth another, and packing weights for it."""
+        bytes_needed = 4 * self._W.size
+        return (
+            self._eight_bit
+            and isinstance(weights, PackedWeights)
+            and rows >= FEWEST_FOR_FLOATS
+            and bytes_needed <= _MOST_FLOAT_BYTES
+        )
+
+    def _without_screen(self, x, rows, states, kept, keep_all):
+        """`encode_forward` of some rows of ``x``, those of all zeros once; and where each is."""
+        zero = states[rows] == ZERO
+        chosen = np.concatenate([rows[zero][:1], rows[~zero]])
+        ties = "keep_all" if keep_all else "lowest_index"
+        plain = encode_forward(x[chosen], self._W, self._b, top_k=kept, ties=ties)
+        places = np.cumsum(~zero) - 1 + zero.any()
+        places[zero] = 0
+        return plain.astype(np.float64), places
+
+
+def _rows(x, which):
+    return as_kernel_array(x[which], x.dtype)
+
+
+def _capacity(kept, D):
+    """How many candidates of a row and a segment there is room for."""
+    return min(min(2 * kept, D // 4) + ROOM, D)
+
+
+def _division(tiles, panels):
+    """Divide the work among threads: tiles of rows into tasks and, if there are few, panels of
+    features into segments.  Returns where each begins and, at the end, their number."""
+    available = threads()
+    most = max(_ROWS_PER_TASK // TILE.rows, 1)
+    tasks = min(available * -(-tiles // (available * most)), tiles)
+    segments = min(-(-available // tasks), panels)
+    return (
+        np.arange(tasks + 1) * tiles // tasks,
+        np.arange(segments + 1) * panels // segments,
+    )
+
+
+def _shares(B):
+    """Equal shares of ``B`` rows, one a thread."""
+    shares = min(threads(), B)
+    return np.arange(shares + 1) * B // max(shares, 1)
+
+
+def _gathered(found, ids, p, D):
+    counts = np.maximum(found, 0)
+    widest = counts.max(initial=0)
+    stored = np.arange(widest) < counts[:, None]
+    starts = row_starts(counts)
+    return Sparse(starts, ids[:, :widest][stored], p[:, :widest][stored], (len(found), D))
+
+
+def _replaced(matrix, rows, other, places):
+    """The `Sparse` ``matrix`` with ``places`` of ``other`` as its ``rows``."""
+    sources = np.arange(matrix.shape[0])
+    sources[rows] = matrix.shape[0] + places
+    both = joined([matrix, other], matrix.shape[1])
+    counts = np.diff(both.indptr)[sources]
+    starts = row_starts(counts)
+    entries = np.arange(starts[-1]) + np.repeat(both.indptr[sources] - starts[:-1], counts)
+    return Sparse(starts, both.indices[entries], both.values[entries], matrix.shape)

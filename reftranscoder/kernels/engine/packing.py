@@ -1,0 +1,126 @@
+"""What `vector` lacks to round numbers to 8 bits: products, magnitudes, and four bytes at a time.
+
+Each function is plain NumPy, its meaning, and compiles to the LLVM instructions given below it.
+
+A panel of n rows holds the first 4 bytes of each of them, then the next 4 bytes of each: byte i of
+row r is at ``(i // 4) * 4 n + 4 r + i % 4``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import lower_builtin, type_callable
+
+from .vector import LANES, Vector
+
+
+def multiply(x, y):
+    """``x * y``, lane by lane, of a vector and a vector or a number."""
+    return x * y
+
+
+def larger(x, peaks):
+    """``|x|`` where it is above ``peaks``, lane by lane, and ``peaks`` elsewhere."""
+    return np.where(np.abs(x) > peaks, np.abs(x), peaks)
+
+
+def largest(peaks):
+    """The largest lane; none may be NaN."""
+    return np.max(peaks)
+
+
+def store_rounded(v, panel, place, stride):
+    """Round ``v`` to whole numbers within +-127, and store them as 8 bytes of ``panel``.
+
+    Four go to ``place`` and four to ``place + stride``.  Into uint8 they go with 128 added, which
+    flips the highest bit.  Returns the rounded numbers.
+    """
+    rounded = np.rint(v)
+    stored = (rounded + (128 if panel.dtype == np.uint8 else 0)).astype(panel.dtype)
+    panel[place : place + 4], panel[place + stride : place + stride + 4] = stored[:4], stored[4:]
+    return rounded
+
+
+# What follows is how the compiler reads the functions above.
+
+_VECTOR = Vector()
+_I8, _I32 = ir.IntType(8), ir.IntType(32)
+_F64X8 = ir.VectorType(ir.DoubleType(), LANES)
+_I8X8 = ir.VectorType(_I8, LANES)
+
+
+@type_callable(multiply)
+def _multiply_type(context):
+    return lambda x, y: _VECTOR
+
+
+@type_callable(larger)
+def _larger_type(context):
+    return lambda x, peaks: _VECTOR
+
+
+@type_callable(largest)
+def _largest_type(context):
+    return lambda peaks: types.float64
+
+
+@type_callable(store_rounded)
+def _store_rounded_type(context):
+    return lambda v, panel, place, stride: _VECTOR
+
+
+@lower_builtin(multiply, Vector, Vector)
+def _emit_multiply(context, builder, signature, arguments):
+    return builder.fmul(*arguments)
+
+
+@lower_builtin(multiply, Vector, types.float64)
+def _emit_scale(context, builder, signature, arguments):
+    x, number = arguments
+    none = ir.Constant(_F64X8, ir.Undefined)
+    one = builder.insert_element(none, number, ir.Constant(_I32, 0))
+    lanes = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
+    return builder.fmul(x, builder.shuffle_vector(one, none, lanes))
+
+
+def _unary(builder, name, x):
+    kind = ir.FunctionType(x.type, [x.type])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [x])
+
+
+@lower_builtin(larger, Vector, Vector)
+def _emit_larger(context, builder, signature, arguments):
+    x, peaks = arguments
+    x = _unary(builder, "llvm.fabs.v8f64", x)
+    return builder.select(builder.fcmp_ordered(">", x, peaks), x, peaks)
+
+
+@lower_builtin(largest, Vector)
+def _emit_largest(context, builder, signature, arguments):
+    (peaks,) = arguments
+    lanes = [builder.extract_element(peaks, ir.Constant(_I32, lane)) for lane in range(LANES)]
+    while len(lanes) > 1:
+        x, y = lanes[:2]
+        lanes = [*lanes[2:], builder.select(builder.fcmp_ordered(">", x, y), x, y)]
+    return lanes[0]
+
+
+@lower_builtin(store_rounded, Vector, types.Array, types.Integer, types.Integer)
+def _emit_store_rounded(context, builder, signature, arguments):
+    v, panel, place, stride = arguments
+    panel_type = signature.args[1]
+    rounded = _unary(builder, "llvm.rint.v8f64", v)
+    whole = builder.fptosi(rounded, ir.VectorType(_I32, LANES))
+    whole = builder.trunc(whole, _I8X8)
+    if panel_type.dtype == types.uint8:
+        whole = builder.xor(whole, ir.Constant(_I8X8, [-128] * LANES))
+    words = builder.bitcast(whole, ir.VectorType(_I32, 2))
+    data = context.make_array(panel_type)(context, builder, panel).data
+    for half in range(2):
+        pointer = builder.bitcast(builder.gep(data, [place]), _I32.as_pointer())
+        builder.store(builder.extract_element(words, ir.Constant(_I32, half)), pointer, align=1)
+        place = builder.add(place, stride)
+    return rounded

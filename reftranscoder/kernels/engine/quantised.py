@@ -1,0 +1,189 @@
+"""Inputs and weights in 8 bits, and the theorem by which a screen may discard a feature.
+
+For a step that rewrites weights, `quantise_feature` is a routine of its own::
+
+    quantise_feature(W, j, b, columns, panels, features, per_panel)
+
+with ``W`` (D, I) and ``b`` (D,) in the dtype of the parameters, ``columns`` (2, I) float64 (column
+scales c, powers of two, and means m), ``panels`` uint8 and ``features`` (5, D) float32, of which it
+writes the entries of feature ``j``.
+
+**What is stored.**  X = x / c, M = m / c and V = w c, columnwise.  Of an input X - M (or X, where
+that is the shorter) and of weights V, the nearest multiples s q and t r of a scale, s or t, with
+whole numbers |q|, |r| <= 127.  With u = 2^-24 and norms in float64, each *rounded up* to float32::
+
+    norm      xn  >=  |X - M|             of an input
+    residual  ex  >=  e + 16 u (|X - M| + e) + (I + 2) 2^-50 (|X| + |M|),  e = |X - M - s q|
+    norm      wn  >=  |t r|               of a feature
+    residual  ew  >=  (1 + 16 u) |V - t r| + 2^-48 wn
+    bias      b'  >=  b + m.w + 16 u (|b| + |m.w|) + 2^-100,  without m.w for an input not moved
+
+**Theorem.**  ``U = fma(xn, ew, fma(ex, wn, fma(fl(fl(q.r) t), s, b')))`` in float32 is at least p,
+the float64 sum that decides (``kernels/affine.py``), if 2^-40 <= xn <= 2^40, wn is 0 or from 2^-60
+to 2^60, |b'| <= 2^90, |X| + |M| <= 2^60, I <= 131072, and s and t are such that the largest |q| and
+|r| are 127; m.w in b' is the computed one.
+
+*Proof.*  With Y = X - M, e = |Y - s q|, R = |t r|, F = |V - t r| and b2 = |b| + |m.w|: x.w = M.V +
+Y.V, and Y.V = s q.t r + (Y - s q).t r + Y.(V - t r), so that without any rounding U is an upper
+bound by the Cauchy-Schwarz inequality.  Also e <= |Y|, as 0 is a multiple of s.  The roundings:
+
+- q.r is a whole number below 2^31, made by wrapping sums, which end right.  Its conversion, the
+  product with t and the three fma each round what is at most (|Y| + e) R, |b'|, ex wn and xn ew:
+  five times, three times, twice and once.  Nothing overflows, as all is below 2^120, and of what
+  underflows there is less than 2^-140.
+- p is within (I + 1) 2^-53 (|X||V| + |b|) of the exact sum, the computed m.w within
+  (I + 2) 2^-53 |M||V| of its own, and Y within 2^-53 of itself, entry by entry.  |V| is at most
+  R + F < 2.5 R: rounding to nearest makes F at most t sqrt(I) / 2, and R is at least 127 t.  All of
+  it is less than 2.5 (I + 2) 2^-53 (|X| + |M|) R and a rounding of b.
+- Scales, norms and residuals are not subnormal in these ranges, so that a factor of 1 + 8 u before
+  rounding to nearest does round up; and the float64 norms are within (I + 2) 2^-53 < u / 4 of
+  themselves, relatively.
+
+What was added covers it: U - p is at least (16 - 5.1) u (|Y| + e) R + 14 u |Y| F + 12 u b2 +
+(8 - 2.5) (I + 2) 2^-53 (|X| + |M|) R + 2^-101, which is above zero.  QED.  (The ranges are tested a
+factor of two further in, on |V| in place of wn: one is below 1.75 times the other.)
+
+Hence a feature with ``U < T`` has p < T.  A screen discards it if that comparison is *true*, so
+that NaN survives.  An input that the theorem leaves out is not screened; a feature that it leaves
+out has ew = inf, so that U is infinite and never discarded.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from .jit import kernel, routine
+from .packing import larger, largest, multiply, store_rounded
+from .tile import BIAS, MOVED_BIAS, NORM, RESIDUAL, SCALE
+from .vector import LANES, fma, lane_sum, load_tail, subtract, zeros
+
+#: What became of an input: it is screened, it is zero throughout, or it is outside the theorem.
+SCREENED, ZERO, OUTSIDE = range(3)
+
+_U = 2.0**-24
+_UP = 1 + 8 * _U  # covers the rounding to float32 and that of the float64 norm before it
+
+
+@routine
+def quantise_feature(W, j, b, columns, panels, features, per_panel):
+    """Write weights ``j`` of ``W`` to ``panels`` and ``features``, as this file says.
+
+    ``W`` (D, I), ``b`` (D,), ``columns`` (2, I) float64, ``panels`` uint8 with ``per_panel``
+    features a panel, ``features`` (5, >= D) float32.
+    """
+    I = W.shape[1]
+    peaks, squares, dots = zeros(), zeros(), zeros()
+    for i in range(0, I, LANES):
+        w = load_tail(W, j, i)
+        v = multiply(w, load_tail(columns, 0, i))
+        peaks = larger(v, peaks)
+        squares = fma(v, v, squares)
+        dots = fma(w, load_tail(columns, 1, i), dots)
+    peak, norm, dot = largest(peaks), math.sqrt(lane_sum(squares)), lane_sum(dots)
+    bias = np.float64(b[j])
+    inside = 2.0**-59 <= norm <= 2.0**59 or (peak == 0 and norm == 0)
+    inside = inside and abs(bias) + abs(dot) <= 2.0**89
+
+    scale = np.float32(peak / 127 * _UP)
+    inverse = 0.0
+    if inside and peak > 0:
+        inverse = 1 / np.float64(scale)
+    stride = 4 * per_panel
+    padded = I + -I % LANES
+    place = (j // per_panel) * per_panel * padded + j % per_panel * 4
+    squares, residuals = zeros(), zeros()
+    for i in range(0, I, LANES):
+        v = zeros()
+        if inside:
+            v = multiply(load_tail(W, j, i), load_tail(columns, 0, i))
+        r = store_rounded(multiply(v, inverse), panels, place, stride)
+        place += 2 * stride
+        squares = fma(r, r, squares)
+        rest = subtract(v, multiply(r, np.float64(scale)))
+        residuals = fma(rest, rest, residuals)
+    norm = np.float64(scale) * math.sqrt(lane_sum(squares)) * _UP
+    residual = math.sqrt(lane_sum(residuals))
+    if inside:
+        features[SCALE, j] = scale
+        features[NORM, j] = norm
+        features[RESIDUAL, j] = (residual * (1 + 16 * _U) + norm * 2.0**-48) * _UP
+        for place, total in ((BIAS, bias), (MOVED_BIAS, bias + dot)):
+            slack = 24 * _U * (abs(bias) + abs(dot) * (place - BIAS)) + 2.0**-99
+            features[place, j] = total + slack
+    else:
+        features[SCALE, j] = 0
+        features[NORM, j] = 0
+        features[RESIDUAL, j] = np.inf
+        features[BIAS, j] = 0
+        features[MOVED_BIAS, j] = 0
+
+
+@kernel
+def quantise_features(W, b, columns, panels, features, per_panel):
+    """`quantise_feature` of every row of ``W`` (D, I)."""
+    D = len(W)
+    for panel in prange((D + per_panel - 1) // per_panel):
+        for j in range(panel * per_panel, min((panel + 1) * per_panel, D)):
+            quantise_feature(W, j, b, columns, panels, features, per_panel)
+
+
+@routine
+def quantise_input(x, b, columns, mean_norm, panels, rows, starts, per_panel):
+    """Write row ``b`` of ``x`` to ``panels``, ``rows`` and ``starts``; return what became of it.
+
+    ``x`` (B, I), ``columns`` (2, I) float64 (1 / c and m), ``mean_norm`` at least |m / c|,
+    ``panels`` int8 with ``per_panel`` rows a panel, ``rows`` (3, >= B) float32 and ``starts``
+    (2, >= B) int32: see ``tile.py``.
+    """
+    I = x.shape[1]
+    squares, moved_squares = zeros(), zeros()
+    peaks, moved_peaks = zeros(), zeros()
+    for i in range(0, I, LANES):
+        v, c = load_tail(x, b, i), load_tail(columns, 0, i)
+        moved = multiply(subtract(v, load_tail(columns, 1, i)), c)
+        v = multiply(v, c)
+        peaks, moved_peaks = larger(v, peaks), larger(moved, moved_peaks)
+        squares, moved_squares = fma(v, v, squares), fma(moved, moved, moved_squares)
+    norm, moved_norm = math.sqrt(lane_sum(squares)), math.sqrt(lane_sum(moved_squares))
+    if largest(peaks) == 0 and norm == 0:
+        return ZERO
+    reach, peak, move = norm, largest(peaks), 0.0
+    if 2.0**-39 <= moved_norm < norm:
+        reach, norm, peak, move = norm + mean_norm, moved_norm, largest(moved_peaks), 1.0
+    if not (2.0**-39 <= norm <= 2.0**39 and reach <= 2.0**60):
+        return OUTSIDE
+
+    scale = np.float32(peak / 127 * _UP)
+    inverse = 1 / np.float64(scale)
+    stride = 4 * per_panel
+    padded = I + -I % LANES
+    place = (b // per_panel) * per_panel * padded + b % per_panel * 4
+    sums, residuals = zeros(), zeros()
+    for i in range(0, I, LANES):
+        m = multiply(load_tail(columns, 1, i), move)
+        v = multiply(subtract(load_tail(x, b, i), m), load_tail(columns, 0, i))
+        q = store_rounded(multiply(v, inverse), panels, place, stride)
+        place += 2 * stride
+        sums = subtract(sums, q)
+        rest = subtract(v, multiply(q, np.float64(scale)))
+        residuals = fma(rest, rest, residuals)
+    residual = math.sqrt(lane_sum(residuals))
+    rows[0, b] = scale
+    rows[1, b] = norm * _UP
+    slack = 16 * _U * (norm + residual) + (I + 2) * 2.0**-50 * reach
+    rows[2, b] = (residual + slack) * _UP
+    starts[0, b] = 128 * int(lane_sum(sums))
+    starts[1, b] = int(move)
+    return SCREENED
+
+
+@kernel
+def quantise_inputs(x, columns, mean_norm, panels, rows, starts, states, per_panel):
+    """`quantise_input` of every row of ``x`` (B, I); ``states`` (B,) receives what it returns."""
+    B = len(x)
+    for panel in prange((B + per_panel - 1) // per_panel):
+        for b in range(panel * per_panel, min((panel + 1) * per_panel, B)):
+            states[b] = quantise_input(x, b, columns, mean_norm, panels, rows, starts, per_panel)

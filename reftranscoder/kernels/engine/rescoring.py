@@ -1,0 +1,150 @@
+"""What remains of a screen is computed as the definition says, and selected from.
+
+p of a candidate is the float64 sum in lane order of ``kernels/affine.py``, to the last bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from .jit import kernel, routine
+from .ranking import kth_largest
+from .screening import raise_threshold
+from .sparse_loops import four_dots
+
+#: Weights that stay in the second-level cache while the rows of a task pass by: each is then read
+#: from memory once a task, not once a candidate.
+_CACHED_WEIGHTS = 1 << 18
+
+NO_ROOM, WRONG_GUESS = -1, -2
+
+
+@kernel
+def rescore(
+    x, W, b_enc, kept, caution, keep_all, thresholds, row_tasks, counts, ids, bounds, estimates,
+    found, out_ids, out,
+):  # fmt: skip
+    """Write the selected features of every row to ``out_ids`` and their p to ``out``, ascending.
+
+    ``thresholds`` and ``counts`` to ``estimates`` are those of ``screening.screen``.  ``found``
+    (B,) receives how many features a row has; or `NO_ROOM` or `WRONG_GUESS`, if its candidates were
+    too many or the wrong ones.  A row whose entry is negative already is left alone.
+    """
+    for task in prange(len(row_tasks) - 1):
+        _rescore_rows(
+            row_tasks[task], row_tasks[task + 1], x, W, b_enc, kept, caution, keep_all, thresholds,
+            counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1), found, out_ids, out,
+        )  # fmt: skip
+
+
+@routine
+def _rescore_rows(
+    first, last, x, W, b_enc, kept, caution, keep_all, thresholds, counts, ids, bounds, estimates,
+    found, out_ids, out,
+):  # fmt: skip
+    S = counts.shape[1]
+    C = len(ids) // counts.size
+    D, I = W.shape
+    scratch = np.empty(S * C, np.float32)
+    highest = np.zeros(last - first, np.float32)
+    starts = np.zeros(last - first + 1, np.int64)
+    for b in range(first, last):
+        count = 0
+        if found[b] >= 0:
+            count, threshold = _join_segments(b, C, thresholds, counts, ids, bounds, estimates)
+            if count < 0:
+                found[b] = NO_ROOM
+                count = 0
+            elif count > kept:
+                count, threshold = raise_threshold(
+                    b * S * C, count, threshold, kept, caution, ids, bounds, estimates, scratch
+                )
+            highest[b - first] = threshold
+        starts[b - first + 1] = starts[b - first] + count
+
+    p = np.empty(starts[-1])
+    done = starts.copy()
+    stretch = max(_CACHED_WEIGHTS // I, 1)
+    for end in range(stretch, D + stretch, stretch):
+        for b in range(first, last):
+            place = b * S * C - starts[b - first]
+            n = done[b - first]
+            until = n
+            while until < starts[b - first + 1] and ids[place + until] < end:
+                until += 1
+            if n < until:
+                _score(x, W, b_enc, b, ids, place, n, until, p)
+                done[b - first] = until
+
+    sums = np.empty(S * C)
+    for b in range(first, last):
+        if found[b] >= 0:
+            n = starts[b - first]
+            found[b] = _select(
+                ids, b * S * C - n, p, n, starts[b - first + 1], highest[b - first], kept, keep_all,
+                sums, out_ids, out, b,
+            )  # fmt: skip
+
+
+@routine
+def _join_segments(b, C, thresholds, counts, ids, bounds, estimates):
+    """Move the candidates of all segments of row ``b`` together.
+
+    Returns their number, -1 if there were too many, and the highest threshold of any segment.
+    """
+    S = counts.shape[1]
+    joined, highest = 0, np.float32(0)
+    for s in range(S):
+        if counts[b, s] > C:
+            return -1, highest
+        highest = max(highest, thresholds[s, b])
+        for n in range(counts[b, s]):
+            here, there = b * S * C + joined, (b * S + s) * C + n
+            ids[here], bounds[here], estimates[here] = ids[there], bounds[there], estimates[there]
+            joined += 1
+    return joined, highest
+
+
+@routine
+def _score(x, W, b_enc, b, ids, place, first, last, p):
+    """Write p of row ``b`` and of features ``ids[place + first:place + last]`` to ``p[first:]``."""
+    # Four at a time; past the end, the last again.
+    for n in range(first, last, 4):
+        n1, n2, n3 = min(n + 1, last - 1), min(n + 2, last - 1), min(n + 3, last - 1)
+        j0, j1, j2, j3 = ids[place + n], ids[place + n1], ids[place + n2], ids[place + n3]
+        p0, p1, p2, p3 = four_dots(x, b, W, j0, j1, j2, j3)
+        p[n] = p0 + b_enc[j0]
+        p[n1] = p1 + b_enc[j1]
+        p[n2] = p2 + b_enc[j2]
+        p[n3] = p3 + b_enc[j3]
+
+
+@routine
+def _select(ids, place, p, first, last, threshold, kept, keep_all, scratch, out_ids, out, b):
+    """Write the selected of ``p[first:last]`` to row ``b`` of the results; return their number, or
+    `WRONG_GUESS` if the threshold was too high or a p is not a number."""
+    positive, reached, numbers = np.int64(0), 0, 0
+    for n in range(first, last):
+        scratch[positive] = p[n]
+        positive += p[n] > 0
+        reached += p[n] >= threshold
+        numbers += p[n] == p[n]
+    if numbers < last - first or (threshold > 0 and reached < kept):
+        return WRONG_GUESS
+    kth = 0.0
+    if positive > kept:
+        kth = kth_largest(scratch, positive, kept)
+    ties = kept
+    for n in range(first, last):
+        ties -= p[n] > kth
+    m = 0
+    for n in range(first, last):
+        if p[n] < kth or p[n] <= 0:
+            continue
+        tied = p[n] == kth
+        if not tied or keep_all or ties > 0:
+            ties -= tied
+            out_ids[b, m], out[b, m] = ids[place + n], p[n]
+            m += 1
+    return m

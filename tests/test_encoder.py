@@ -1,0 +1,412 @@
+"""The fast encoder returns what `encode_forward` does, to the last bit, whatever it is given; and
+its screen discards nothing that could matter, which is seen in the bounds themselves.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import pickle
+import platform
+import subprocess
+import sys
+import weakref
+
+import numba
+import numpy as np
+import pytest
+from numba.core import config
+
+from reftranscoder import Params, kernels
+from reftranscoder.kernels import encoder
+from reftranscoder.kernels.encoder import Encoder, encoder_of
+from reftranscoder.kernels.engine.floats import FloatWeights
+from reftranscoder.kernels.engine.panels import Columns, PackedWeights
+from reftranscoder.kernels.engine.quantised import OUTSIDE, SCREENED, ZERO
+from reftranscoder.kernels.engine.target import EIGHT_BIT, TILE
+from reftranscoder.kernels.engine.tile import screen_tile
+
+pytestmark = pytest.mark.kernels
+
+# The screen by 8 bits, where it may be compiled, and the one by float32.
+ENCODERS = [Encoder] if EIGHT_BIT else []
+ENCODERS += [functools.partial(Encoder, eight_bit=False)]
+
+PLAIN = bool(config.DISABLE_JIT)
+compiled_only = pytest.mark.skipif(PLAIN, reason="NUMBA_DISABLE_JIT: too much for plain Python")
+both_types = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@pytest.fixture(autouse=True)
+def _any_number_of_rows_may_be_screened(monkeypatch):
+    monkeypatch.setattr(encoder, "FEWEST_FOR_FLOATS", 1)
+
+
+def problem(rng, dtype, B, I, D):
+    x, W = rng.standard_normal((B, I)), rng.standard_normal((D, I)) / np.sqrt(I)
+    return x.astype(dtype), W.astype(dtype), (0.1 * rng.standard_normal(D)).astype(dtype)
+
+
+def hostile(name, rng, dtype, B, I, D):
+    """x, W and b of one kind that a screen could be wrong about."""
+    x, W, b = problem(rng, np.float64, B, I, D)
+    match name:
+        case "zero rows":
+            x[1::2] = 0
+            x[3::4] = -0.0
+        case "zero rows without bias":
+            x[1::2], b[:] = 0, 0
+        case "zero features":
+            W[::3], b[::6] = 0, 0.5
+        case "outlier column":
+            x[:, 0] += 1000
+        case "constant row":
+            x[2:] = 7.0
+        case "duplicated features":
+            W[:], b[:] = W[rng.integers(0, 5, D)], 0.25
+        case "whole numbers":
+            x, W, b = rng.integers(-3, 4, x.shape), rng.integers(-3, 4, W.shape), np.round(9 * b)
+        case "near ties":
+            W[:] = W[0] * (1 + 1e-6 * rng.standard_normal((D, 1)))
+        case "all the same":
+            x[:], W[:], b[:] = 1, 1, 0
+        case "huge":
+            x, W = x * 1e30, W * 1e10
+        case "tiny":
+            x, W = x * 1e-30, W * 1e-15
+        case "large":
+            x, W = x * 1e10, W * 1e-5
+        case "small":
+            x, W, b = x * 1e-9, W * 1e-5, b * 1e-14
+        case "some huge":
+            x[::3], W[::4] = x[::3] * 1e25, W[::4] * 1e30
+        case "some tiny":
+            x[::3], W[::4], b[::8] = x[::3] * 1e-42, W[::4] * 1e-40, 1e-45
+        case "bias 2^26":
+            W, b = rng.integers(-3, 4, W.shape), np.full(D, 2.0**26)
+            x = rng.integers(-3, 4, x.shape)
+        case "bias beyond its bounds":
+            b[::2], b[1::4] = 1e30, -1e35
+        case "correlated":
+            W = W[0] + 0.01 * W
+            b[:] = 1e5
+        case "mostly negative":
+            b[: D - 3] = -100
+        case "not finite":
+            x[0], x[1, 0], x[2, 0] = np.nan, np.inf, -np.inf
+        case "weights not finite":
+            W[0, 0], W[1], b[2] = np.nan, np.inf, -np.inf
+        case "ends of the range":
+            x[::2], W[::2], x[1] = x[::2] * 1e35, W[::2] * 1e35, 1e300
+            W[1::4] *= 1e-290
+    with np.errstate(all="ignore"):
+        return x.astype(dtype), W.astype(dtype), b.astype(dtype)
+
+
+HOSTILE = [
+    "zero rows",
+    "zero rows without bias",
+    "zero features",
+    "outlier column",
+    "constant row",
+    "duplicated features",
+    "whole numbers",
+    "near ties",
+    "all the same",
+    "huge",
+    "tiny",
+    "large",
+    "small",
+    "some huge",
+    "some tiny",
+    "bias 2^26",
+    "bias beyond its bounds",
+    "correlated",
+    "mostly negative",
+    "not finite",
+    "weights not finite",
+    "ends of the range",
+]
+SELECTIONS = [
+    {"top_k": 1},
+    {"top_k": 7},
+    {"top_k": 7, "ties": "keep_all"},
+    {"top_k": 1, "activation": "relu"},
+]
+
+
+def assert_same(got, want):
+    assert got.shape == want.shape
+    for name in "indptr", "indices", "values":
+        one, other = getattr(got, name), getattr(want, name)
+        assert one.dtype == other.dtype and one.shape == other.shape, name
+        assert np.array_equal(one, other, equal_nan=name == "values"), name
+
+
+def check(x, W, b, selections=SELECTIONS):
+    for selection in selections:
+        selection = selection | {"top_k": min(selection["top_k"], len(W))}
+        want = kernels.encode_forward(x, W, b, **selection)
+        for fast in ENCODERS:
+            assert_same(fast(W, b).encode(x, **selection), want)
+
+
+@both_types
+@pytest.mark.parametrize("name", HOSTILE[1::4] if PLAIN else HOSTILE)
+def test_hostile_numbers_give_what_the_plain_kernel_gives(name, dtype, rng):
+    for sizes in [(9, 3, 50)] if PLAIN else [(9, 3, 50), (70, 31, 700)]:
+        check(*hostile(name, rng, dtype, *sizes), SELECTIONS[1::2] if PLAIN else SELECTIONS)
+
+
+@compiled_only
+@both_types
+@pytest.mark.parametrize("sizes", [(300, 64, 3000), (65, 100, 5000), (1, 40, 9000), (3, 768, 2500)])
+def test_many_features(sizes, dtype, rng):
+    x, W, b = problem(rng, dtype, *sizes)
+    check(x, W, b, [*SELECTIONS, {"top_k": 40}, {"top_k": 40, "ties": "keep_all"}, {"top_k": 600}])
+
+
+@both_types
+@pytest.mark.parametrize(
+    "sizes",
+    [(0, 3, 50), (1, 1, 1), (2, 1, 49), (8, 4, 48), (9, 8, 5), (1, 9, 97)],
+    ids=str,
+)
+def test_odd_sizes(sizes, dtype, rng):
+    B, I, D = sizes
+    x, W, b = problem(rng, dtype, B, I, D)
+    check(x, W, b, [*SELECTIONS[:3], {"top_k": D}, {"top_k": max(D // 4, 1)}])
+
+
+@compiled_only
+@both_types
+def test_a_row_depends_on_itself_alone(dtype, rng):
+    x, W, b = problem(rng, dtype, 130, 48, 2000)
+    x[5] = 0
+    x[6] *= 1e25
+    fast = Encoder(W, b)
+    batch = fast.encode(x, top_k=9)
+    threads = numba.get_num_threads()
+    try:
+        for number in range(1, threads + 1):
+            numba.set_num_threads(number)
+            assert_same(fast.encode(x, top_k=9), batch)
+            assert_same(Encoder(W, b).encode(x, top_k=9), batch)
+    finally:
+        numba.set_num_threads(threads)
+    for b_ in (0, 5, 6, 77, 129):
+        row = slice(*batch.indptr[b_ : b_ + 2])
+        for few in (Encoder(W, b).encode(x[b_ : b_ + 1], top_k=9), fast.encode(x[b_:], top_k=9)):
+            stored = slice(0, few.indptr[1])
+            assert np.array_equal(few.indices[stored], batch.indices[row])
+            assert np.array_equal(few.values[stored], batch.values[row])
+
+
+def count_plain_rows(monkeypatch):
+    """A list that receives the number of rows of every call of the plain kernel."""
+    rows, plain = [], encoder.encode_forward
+
+    def counted(x, *arguments, **options):
+        rows.append(len(x))
+        return plain(x, *arguments, **options)
+
+    monkeypatch.setattr(encoder, "encode_forward", counted)
+    return rows
+
+
+@compiled_only
+def test_the_screen_does_the_work(monkeypatch, rng):
+    x, W, b = problem(rng, np.float32, 300, 64, 5000)
+    rows = count_plain_rows(monkeypatch)
+    Encoder(W, b).encode(x, top_k=20)
+    Encoder(W, b).encode(x[:5], top_k=20)
+    Encoder(W, b - 3).encode(x, top_k=1, activation="relu")
+    Encoder(W, b).encode(x + 100, top_k=20)
+    x, W, b = hostile("duplicated features", rng, np.float32, 300, 64, 1100)
+    Encoder(W, b).encode(x, top_k=20)
+    assert rows == []
+    x[::2] = 0
+    Encoder(W, b).encode(x, top_k=20)
+    assert rows == [1]  # one for all rows of zeros
+
+
+@compiled_only
+def test_what_the_screen_cannot_do_is_done_without_it(monkeypatch, rng):
+    rows = count_plain_rows(monkeypatch)
+    monkeypatch.setattr(encoder, "FEWEST_FOR_FLOATS", 1000)
+    monkeypatch.setattr(sys.modules[__name__], "ENCODERS", ENCODERS[:1])
+    x, W, b = problem(rng, np.float32, 100, 16, 6000)
+    x[3], x[40] = 1e20, 1e-20
+    check(x, W, b, [{"top_k": 10}])
+    assert rows in ([2], [100])
+    rows.clear()
+    W[:] = W[0]  # ties beyond any room for candidates
+    check(x, W, b * 0, [{"top_k": 10}])
+    assert sum(rows) > 30
+    rows.clear()
+    monkeypatch.setattr(encoder, "FEWEST_FOR_FLOATS", 1)
+    W[:] = np.exp(rng.standard_normal(len(W)))[:, None] * W[0]
+    W[:, 1:] += 1e-4 * rng.standard_normal(W[:, 1:].shape)
+    check(x, W, b * 0, [{"top_k": 10}])
+    rows.clear()
+    check(x, W, b, [{"top_k": 1501}])
+    assert rows == [100]
+
+
+def test_a_wrong_guess_is_noticed_and_made_good(monkeypatch, rng):
+    x, W, b = problem(rng, np.float32, 5, 4, 60)
+    want = kernels.encode_forward(x, W, b, top_k=9)
+    rows = count_plain_rows(monkeypatch)
+    monkeypatch.setattr(encoder, "CAUTION", -100)
+    for fast in ENCODERS:
+        assert_same(fast(W, b).encode(x, top_k=9), want)
+    assert rows == []
+
+
+def test_candidates_without_room_are_noticed(monkeypatch, rng):
+    x, W, b = problem(rng, np.float32, 5, 4, 200)
+    b[:] = 1
+    want = kernels.encode_forward(x, W, b, top_k=9)
+    rows = count_plain_rows(monkeypatch)
+    monkeypatch.setattr(encoder, "ROOM", 12)
+    for fast in ENCODERS:  # the one in 8 bits hands over to the other
+        rows.clear()
+        assert_same(fast(W, b).encode(x, top_k=9), want)
+        assert rows == [5]
+
+
+# The bounds.
+
+
+def each_bound(weights, inputs):
+    """The upper bound of every p, by the same code that compares them."""
+    B, D = inputs.rows.shape[1], weights.features.shape[1]
+    bounds = np.empty((B, D), np.float32)
+    none = np.full((1, B), -np.inf, np.float32)
+    with np.errstate(all="ignore"):
+        _all_tiles(
+            weights.panels, inputs.panels, weights.steps, inputs.rows, inputs.starts,
+            weights.features, none, bounds, np.empty((TILE.rows, TILE.features), np.float32),
+            np.empty(TILE.rows, np.int64),
+        )  # fmt: skip
+    return bounds
+
+
+def _all_tiles(W, x, steps, rows, starts, features, thresholds, bounds, tile, masks):
+    w_stride = len(W) // (features.shape[1] // TILE.features)
+    x_stride = len(x) // (rows.shape[1] // TILE.rows)
+    for n in range(features.shape[1] // TILE.features):
+        for m in range(rows.shape[1] // TILE.rows):
+            j, r = n * TILE.features, m * TILE.rows
+            screen_tile(
+                W, n * w_stride, x, m * x_stride, steps, rows, starts, r, features, j, thresholds,
+                0, tile, masks,
+            )  # fmt: skip
+            bounds[r : r + TILE.rows, j : j + TILE.features] = tile
+
+
+if not PLAIN:
+    _all_tiles = numba.njit(_all_tiles)
+
+
+@both_types
+@pytest.mark.parametrize("screen", ["eight bits", "eight bits, moved", "floats"])
+@pytest.mark.parametrize("name", HOSTILE[1::4] if PLAIN else HOSTILE)
+def test_no_bound_is_below_what_it_bounds(name, screen, dtype, rng):
+    if screen != "floats" and not (EIGHT_BIT or PLAIN):
+        pytest.skip("there are no instructions for it")
+    x, W, b = hostile(name, rng, dtype, *((9, 3, 50) if PLAIN else (80, 40, 500)))
+    columns = Columns(x.shape[1])
+    if screen == "eight bits, moved":
+        finite = np.where(np.abs(x) < 1e15, x, 0).astype(np.float64)
+        columns.means = finite.mean(axis=0) + rng.standard_normal(x.shape[1])
+        columns.scales = 2.0 ** rng.integers(-3, 4, x.shape[1])
+    weights = FloatWeights(W, b) if screen == "floats" else PackedWeights(W, b, columns)
+    inputs = weights.pack(x)
+    p = kernels.affine_forward(x, W, b)
+    bounds = each_bound(weights, inputs)[: len(x), : len(W)]
+    screened = inputs.states == SCREENED
+    assert not (bounds[screened] < p[screened]).any()
+    assert (inputs.states[~x.any(axis=1)] == ZERO).all()
+    assert not (inputs.states == ZERO)[x.any(axis=1)].any()
+    if name in ("not finite", "huge", "tiny"):
+        assert (inputs.states[:3] == OUTSIDE).all()
+    if name in ("outlier column", "constant row", "whole numbers", "near ties", "large", "small"):
+        # And they are of use: not much wider than 8 bits make them.
+        assert screened.sum() > len(x) * 0.8
+        width = bounds[screened].astype(np.float64) - p[screened]
+        X, M = x[screened] / columns.scales, columns.means / columns.scales
+        norms = np.sqrt((X**2).sum(axis=1)) + np.sqrt((M**2).sum())
+        norms = norms[:, None] * np.sqrt(((W * columns.scales) ** 2).sum(axis=1)) + np.abs(b)
+        assert (width <= (1e-5 if screen == "floats" else 0.05) * norms).all()
+
+
+@compiled_only
+@pytest.mark.skipif(not EIGHT_BIT, reason="there are no instructions for it")
+@both_types
+def test_sums_of_more_than_24_bits_are_bounded(dtype, rng):
+    # 127 * 127 * 3000 is 48 million: in float32 it has to be rounded, and so has what follows.
+    x = 1 - 1e-6 * rng.integers(0, 2, (40, 3000)) - 1e-3 * (rng.random((40, 1)) < 0.5)
+    W = 1 - 1e-6 * rng.integers(0, 2, (100, 3000))
+    x, W, b = x.astype(dtype), W.astype(dtype), rng.choice([-3000, 0, 1e4], 100).astype(dtype)
+    weights = PackedWeights(W, b, Columns(3000))
+    inputs = weights.pack(x)
+    assert (inputs.states == SCREENED).all()
+    bounds = each_bound(weights, inputs)[:40, :100]
+    assert not (bounds < kernels.affine_forward(x, W, b)).any()
+    check(x, W, b)
+
+
+@compiled_only
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="Haswell is an x86")
+def test_the_same_bits_on_another_processor(tmp_path):
+    # The name alone would keep the features of this one.
+    environment = os.environ | {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}
+    command = [sys.executable, __file__, str(tmp_path / "haswell.npz")]
+    subprocess.run(command, env=environment, cwd=tmp_path, check=True)
+    with np.load(tmp_path / "haswell.npz") as there:
+        for name, array in as_on_any_processor().items():
+            assert np.array_equal(array, there[name]), name
+
+
+def as_on_any_processor():
+    x, W, b = problem(np.random.default_rng(7), np.float32, 40, 50, 1500)
+    return Encoder(W, b).encode(x, top_k=9)._asdict()
+
+
+# The copies.
+
+
+def some_params(rng):
+    x, W, b = problem(rng, np.float32, 20, 6, 50)
+    return x, Params(W, b, W, b[:6])
+
+
+def test_one_encoder_for_one_set_of_parameters(rng):
+    x, params = some_params(rng)
+    one = encoder_of(params)
+    assert encoder_of(params) is one
+    other = pickle.loads(pickle.dumps(params))
+    assert encoder_of(other) is not one
+    assert_same(encoder_of(other).encode(x, top_k=3), one.encode(x, top_k=3))
+
+
+def test_no_copy_outlives_its_parameters_or_is_pickled(rng):
+    x, params = some_params(rng)
+    before = len(pickle.dumps(params))
+    encoder_of(params).encode(x, top_k=3)
+    assert len(pickle.dumps(params)) == before
+    gone = weakref.ref(encoder_of(params))
+    del params
+    gc.collect()
+    assert gone() is None
+
+
+if __name__ == "__main__":
+    assert (TILE.lanes, EIGHT_BIT) == (8, False)
+    weights = FloatWeights(np.eye(3), np.ones(3))
+    each_bound(weights, weights.pack(np.eye(3)))
+    (compiled,) = _all_tiles.inspect_asm().values()
+    assert "ymm" in compiled and "zmm" not in compiled and "vfmadd" in compiled
+    np.savez(sys.argv[1], **as_on_any_processor())

@@ -1,0 +1,169 @@
+"""The fused step is, bit for bit, the backward pass followed by Adam."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from numba.core import config
+
+from reftranscoder import kernels, reference
+from reftranscoder.kernels.encoder import Encoder
+from reftranscoder.kernels.engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
+from reftranscoder.kernels.fused_step import step_in_place
+
+pytestmark = pytest.mark.kernels
+
+B, I, D, O, K = 12, 11, 15, 13, 4
+ADAM = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-8}
+SHAPES = {"W_enc": (D, I), "b_enc": (D,), "W_dec": (D, O), "b_dec": (O,), "W_skip": (O, I)}
+
+
+def problem(dtype, skip):
+    """Parameters of which the first feature is active in every row, and the last in none."""
+    rng = np.random.default_rng(20240617)
+    arrays = {name: rng.standard_normal(shape).astype(dtype) for name, shape in SHAPES.items()}
+    arrays["b_enc"][[0, -1]] = 50, -50
+    if not skip:
+        del arrays["W_skip"]
+    return arrays, rng
+
+
+def batch(rng, dtype):
+    return (rng.standard_normal((B, size)).astype(dtype) for size in (I, O))
+
+
+def zeros_like(arrays):
+    return {name: np.zeros_like(array) for name, array in arrays.items()}
+
+
+def copies(*groups):
+    return [{name: array.copy() for name, array in group.items()} for group in groups]
+
+
+def plain_step(arrays, m, v, x, target, t, lr, l1_coeff, unit_norm_decoder, **selection):
+    """The step from the functions that it fuses, and the reference's Adam."""
+    forward = kernels.transcoder_forward(x, **arrays, **selection)
+    loss = kernels.transcoder_loss(target, forward.reconstruction, forward.hidden, l1_coeff)
+    gradients = kernels.transcoder_backward(
+        x,
+        target,
+        forward,
+        arrays["W_enc"],
+        arrays["W_dec"],
+        arrays.get("W_skip"),
+        l1_coeff=l1_coeff,
+    )
+    for name in arrays:
+        g = getattr(gradients, f"d{name}")
+        arrays[name], m[name], v[name] = reference.adam_step(
+            arrays[name], g, m[name], v[name], t, lr, **ADAM
+        )
+    if unit_norm_decoder:
+        for row in arrays["W_dec"]:
+            row /= norm(row)
+    return loss, forward.hidden
+
+
+def norm(row):
+    """As `step_in_place` defines it; these functions are plain Python outside of a kernel."""
+    row, squares = row[None], zeros()
+    for o in range(0, O - LANES + 1, LANES):
+        w = load(row, 0, o)
+        squares = fma(w, w, squares)
+    w = load_tail(row, 0, O - O % LANES)
+    return row.dtype.type(np.sqrt(lane_sum(fma(w, w, squares))))
+
+
+def assert_same_bits(got, want):
+    assert got.keys() == want.keys()
+    for name, array in want.items():
+        assert got[name].dtype == array.dtype
+        np.testing.assert_array_equal(got[name], array, err_msg=name, strict=True)
+
+
+CASES = [
+    {},
+    {"skip": True},
+    {"ties": "keep_all"},
+    {"activation": "relu", "skip": True},
+    {"unit_norm_decoder": True},
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_both_ways_take_the_same_steps(dtype, case):
+    case = {"unit_norm_decoder": False, "activation": "topk", "top_k": K} | case
+    arrays, rng = problem(dtype, case.pop("skip", False))
+    state = arrays, zeros_like(arrays), zeros_like(arrays)
+    plain = copies(*state)
+    entries, moved_on = set(), 0
+    for t, lr in enumerate([1e-2, 3e-2, 1e-2, 1e-3], start=1):
+        x, target = batch(rng, dtype)
+        before = arrays["W_enc"].copy()
+        want, hidden = plain_step(*plain, x, target, t, lr, 0.3, **case)
+        got = step_in_place(*state, x, target, t, lr, **ADAM, l1_coeff=0.3, **case)
+        assert got == want and got.dtype == np.float64
+        for group, other in zip(state, plain):
+            assert_same_bits(group, other)
+        counts = np.bincount(hidden.indices, minlength=D)
+        entries |= set(counts.tolist())
+        moved_on += np.sum((counts == 0) & (arrays["W_enc"] != before).any(axis=1))
+    # What these cases are to contain: none, some, more than four, and all rows; and, where not
+    # nearly every feature is active, one without entries that moves on.
+    assert {0, B} < entries and entries & {1, 2, 3} and entries & {5, 6, 7, 9}
+    assert moved_on or case["activation"] == "relu"
+
+
+def test_a_row_of_zeros_has_no_norm():
+    arrays, rng = problem(np.float32, skip=False)
+    arrays["W_dec"][-1] = 0  # of the feature that is never active: Adam does not move it
+    state = arrays, zeros_like(arrays), zeros_like(arrays)
+    options = {"l1_coeff": 0.3, "top_k": K, "unit_norm_decoder": True}
+    step_in_place(*state, *batch(rng, np.float32), 1, 1e-2, **ADAM, **options)
+    assert not arrays["W_dec"][-1].any() and arrays["W_dec"][:-1].all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_takes_the_same_way(bad):
+    arrays, rng = problem(np.float32, skip=True)
+    state = arrays, zeros_like(arrays), zeros_like(arrays)
+    plain = copies(*state)
+    x, target = batch(rng, np.float32)
+    target[3, 2] = bad
+    with np.errstate(all="ignore"):
+        want, _ = plain_step(*plain, x, target, 1, 1e-2, 0.3, False, top_k=K)
+        got = step_in_place(*state, x, target, 1, 1e-2, **ADAM, l1_coeff=0.3, top_k=K)
+    np.testing.assert_array_equal(got, want)
+    for group, other in zip(state, plain):
+        assert_same_bits(group, other)
+    assert np.isnan(arrays["W_dec"][0]).any() and np.isfinite(arrays["W_dec"][-1]).all()
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too large for plain Python")
+def test_no_array_of_gradients_is_made(monkeypatch):
+    rng = np.random.default_rng(20240617)
+    shapes = {"W_enc": (8192, 128), "b_enc": (8192,), "W_dec": (8192, 128), "b_dec": (128,)}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    state = arrays, zeros_like(arrays), zeros_like(arrays)
+    x, target = rng.standard_normal((2, 8, 128)).astype(np.float32)
+    forward = kernels.transcoder_forward(x, **arrays, top_k=K)
+    monkeypatch.setattr(Encoder, "encode", lambda *args, **options: forward.hidden)
+    options = {"l1_coeff": 0.3, "top_k": K}
+    fused = peak(lambda: step_in_place(*state, x, target, 1, 1e-2, **ADAM, **options))
+    weights = arrays["W_enc"], arrays["W_dec"]
+    plain = peak(lambda: kernels.transcoder_backward(x, target, forward, *weights, l1_coeff=0.3))
+    assert plain > 2 * arrays["W_enc"].nbytes  # both gradients: this is how they would be seen
+    assert fused < arrays["W_enc"].nbytes / 8
+
+
+def peak(function):
+    """The most memory that NumPy's arrays take at once during a call, in bytes."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
