@@ -233,16 +233,19 @@ def simulate(case: Case, machine: Machine, given: dict | None = None, **how) -> 
         "over_square": 1 / (B * _nonzero(np.sum(target**2, axis=1, keepdims=True))),
         "fvu": 1 / _nonzero(np.sum((target - target.mean(axis=0)) ** 2)),
     }[how.get("mse", "mean")] * (0.5 if has("half") else 1)
-    l1_weight = c.l1_coeff * {
-        "mean": 1 / (B * D),
-        "row_sum": 1 / B,
-        "sum": 1.0,
-        "kept": 1 / (B * c.top_k),
-        "over_input_norm": 1 / (B * _nonzero(np.linalg.norm(c.x, axis=1, keepdims=True))),
-    }[how.get("l1", "mean")]
+    l1_weight = (
+        c.l1_coeff
+        * {
+            "mean": 1 / (B * D),
+            "row_sum": 1 / B,
+            "sum": 1.0,
+            "kept": 1 / (B * c.top_k),
+            "over_input_norm": 1 / (B * _nonzero(np.linalg.norm(c.x, axis=1, keepdims=True))),
+        }[how.get("l1", "mean")]
+    )
     l1_weight = l1_weight * (norms if has("l1_weighted") else 1.0)
     squares = m.store(e * e)
-    mse = m.store(np.float32(np.sum(weight * squares)))
+    mse = m.store(m.accumulator(np.sum(weight * squares)))
     l1 = m.store(np.sum(l1_weight * np.abs(hidden)) * how.get("l1_loss", 1))
     loss = m.store(mse + l1)
     if has("loss_sqrt"):
@@ -293,6 +296,8 @@ def simulate(case: Case, machine: Machine, given: dict | None = None, **how) -> 
     if has("norms") in ("pre", "hidden") or has("l1_weighted"):
         if not has("detached"):
             share = np.sum(np.abs(penalty) * hidden / norms, axis=0) / norms
+            # Where the norm scales both what is penalised and the penalty, it counts twice.
+            share = share * ((has("norms") in ("pre", "hidden")) + bool(has("l1_weighted")))
             dW_dec = m.store(dW_dec + m.store(share[:, None] * W_dec))
     out["dW_dec"] = dW_dec
     db_dec = m.sum(G)

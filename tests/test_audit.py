@@ -8,8 +8,11 @@ import pytest
 import scipy.sparse
 
 import reftranscoder as rt
-from reftranscoder.auditor import AuditFailure
+from reftranscoder.auditor import STAGES, AuditFailure
+from reftranscoder.auditor.selection import selection
+from reftranscoder.auditor.verdict import Tally
 from reftranscoder.errors import OptionError, ShapeError
+from reftranscoder.reference import topk_forward
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
@@ -113,3 +116,69 @@ def test_nothing_given_is_nothing_judged(case):
     _, problem, options = case
     report = rt.audit({}, *problem, **options)
     assert not report.passed and report.sentence().startswith("Nothing was judged")
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_row_of_nan_hides_nothing_in_the_others(case, sparse):
+    _, (tc, x, target), options = case
+    results = tc.stages(x, target, **options)
+    results["hidden"] = results["hidden"].toarray()
+    x = x.copy()
+    x[2] = np.nan
+    by_row = ("pre", "pre_acts", "hidden", "reconstruction", "d_reconstruction", "d_hidden")
+    results = {name: results[name].copy() for name in (*by_row, "d_pre", "dx")}
+    for array in results.values():
+        array[2] = np.nan
+    if sparse:  # where hidden is zero, nothing is stored
+        results["d_hidden"] = np.where(results["hidden"] != 0, results["d_hidden"], 0)
+    form = scipy.sparse.csr_array if sparse else np.asarray
+    for name in ("hidden", "d_hidden", "d_pre"):
+        results[name] = form(results[name])
+    report = rt.audit(results, tc, x, target, **options)
+    assert report.passed and set(report.judged) == set(results), str(report)
+    for name in ("d_hidden", "d_pre"):
+        wrong = results[name].copy()
+        row, column = np.argwhere(np.nan_to_num(form(wrong).toarray() if sparse else wrong))[0]
+        wrong[row, column] *= 1.5
+        report = rt.audit(results | {name: wrong}, tc, x, target, **options)
+        assert report.blame == name, str(report)
+        assert report.stages[name].index == (row, column)
+
+
+def test_where_no_row_is_finite_nothing_is_judged_but_a_finite_result(case):
+    results, (tc, x, target), options = case
+    x = np.full_like(x, np.nan)
+    assert rt.audit(results, tc, x, target, **options).blame == "pre"
+    lost = {name: np.full_like(value, np.nan) for name, value in results.items()}
+    report = rt.audit(lost, tc, x, target, **options)
+    assert not report.judged and not report.passed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_was_never_compared_has_no_verdict(case, stage, monkeypatch):
+    """It is a mistake of the audit, which must not look like a stage without any error."""
+    results, problem, options = case
+    if stage not in results:
+        stage = "dx"
+    add = Tally.add
+    monkeypatch.setattr(
+        Tally, "add", lambda self, *rest: None if self.stage == stage else add(self, *rest)
+    )
+    with pytest.raises(AssertionError, match=f"{stage} was given, and was not compared"):
+        rt.audit(results, *problem, **options)
+
+
+def test_progress_counts_every_row_once_and_goes_on_while_a_name_is_sought(case):
+    results, problem, options = case
+    called = []
+    results["dW_dec"] = 2 * results["dW_dec"]
+    rt.audit(results, *problem, **options, progress=called.append)
+    assert sum(called) == len(problem[1]) and called.count(0) > 1 and called[-1] == 0
+
+
+@pytest.mark.parametrize("ties", ["lowest_index", "keep_all"])
+def test_the_audit_selects_as_the_reference_does(ties, rng):
+    for top_k in (1, 3, 7, 8):
+        values = rng.integers(-3, 4, (200, 8)).astype(float)
+        kept = topk_forward(values, top_k, ties) != 0
+        np.testing.assert_array_equal(selection(values, top_k, ties), kept)

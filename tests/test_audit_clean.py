@@ -55,9 +55,7 @@ def assert_clean(case, results, arithmetic, label):
     tc = rt.Transcoder.from_arrays(
         **case.params(), top_k=case.top_k, activation=case.activation, ties=case.ties
     )
-    report = audit(
-        results, tc, case.x, case.target, l1_coeff=case.l1_coeff, arithmetic=arithmetic
-    )
+    report = audit(results, tc, case.x, case.target, l1_coeff=case.l1_coeff, arithmetic=arithmetic)
     wrong = {n: r for n, r in report.stages.items() if r.verdict in ("fault", "convention")}
     assert not wrong and report.convention is None, (label, wrong)
 

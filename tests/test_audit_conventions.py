@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
-from reftranscoder.auditor import hypotheses
+from reftranscoder.auditor import parts
 from reftranscoder.auditor.arithmetic import STAGES, by_stage
 from reftranscoder.auditor.auditing import audit
-from reftranscoder.auditor.conventions import documented
+from reftranscoder.auditor.candidate import Candidate
+from reftranscoder.auditor.conventions import NAMES, documented, explain
 from reftranscoder.auditor.definition import Definition
-from reftranscoder.auditor.judge import Problem
+from reftranscoder.auditor.faults import name_fault
+from reftranscoder.auditor.judge import Judge
+from reftranscoder.auditor.problem import Problem
 
 CONVENTIONS = {
     "x - b_dec": {"x_minus_b_dec": True},
@@ -43,6 +47,14 @@ PAIRS = {
     "l1_sum and mse_sum": {"mse": "row_sum", "l1": "row_sum"},
     "half and mse_sum": {"half": True, "mse": "row_sum"},
 }
+
+
+# Every fifth of all that change different things; together two of these are a third.
+ANY_TWO = [
+    (a, b)
+    for a, b in itertools.combinations(CONVENTIONS, 2)
+    if not set(CONVENTIONS[a]) & set(CONVENTIONS[b]) and (a, b) != ("l1_sum", "l1_weighted_mean")
+][::5]
 
 
 def transcoder(case):
@@ -84,6 +96,16 @@ def test_two_conventions_at_once_are_named(name):
     case = random_case(6, machine)
     report = audited(case, simulate(case, machine, **PAIRS[name]))
     assert report.convention == name, str(report)
+
+
+@pytest.mark.parametrize("names", ANY_TWO, ids=" and ".join)
+def test_any_two_conventions_are_named(names):
+    machine = Machine("float32")
+    case = random_case(6, machine)
+    how = CONVENTIONS[names[0]] | CONVENTIONS[names[1]]
+    report = audited(case, simulate(case, machine, **how))
+    assert report.convention is not None, str(report)
+    assert set(report.convention.split(" and ")) == {name.split(",")[0] for name in names}
 
 
 def test_ties_kept_and_ties_settled():
@@ -162,13 +184,23 @@ def test_the_search_on_parts_finds_the_same(name, monkeypatch):
     machine = Machine("float32")
     case = random_case(13, machine, B=40, D=64)
     results = simulate(case, machine, **CONVENTIONS[name])
-    monkeypatch.setattr(hypotheses, "_SMALL", 0)
-    monkeypatch.setattr(hypotheses, "_ROWS", 8)
-    monkeypatch.setattr(hypotheses, "_FEATURES", 16)
+    monkeypatch.setattr(parts, "_SMALL", 0)
+    monkeypatch.setattr(parts, "_ROWS", 8)
+    monkeypatch.setattr(parts, "_FEATURES", 16)
     assert audited(case, results).convention == name
     late = ("hidden", "reconstruction", "dW_dec", "dW_enc", "db_dec")
     if name == "mse_sum":
         assert audited(case, {n: results[n] for n in late}).convention == name
+
+
+def test_the_search_on_parts_knows_what_was_rounded_to_be_handed_over(monkeypatch):
+    case = random_case(13, Machine("float32"), B=40, D=64)
+    exact = simulate(case, Machine("float64"))
+    results = {name: np.asarray(a, np.float32) for name, a in exact.items()}
+    results["dW_enc"] = 2 * results["dW_enc"]
+    monkeypatch.setattr(parts, "_SMALL", 0)
+    report = audited(case, results)
+    assert report.blame == "dW_enc" and "twice" in report.sentence(), str(report)
 
 
 def test_no_hypothesis_repeats_the_default():
@@ -182,3 +214,36 @@ def test_no_hypothesis_repeats_the_default():
     for hypothesis in documented(problem):
         assert hypothesis.applied(problem).definition != definition
         assert hypothesis.stage in STAGES and hypothesis.meaning
+
+
+def test_a_long_search_says_that_it_is_at_work():
+    machine = Machine("float32")
+    case = random_case(15, machine)
+    results = simulate(case, machine, more=1)
+    sizes = (len(case.x), *case.W_enc.shape[::-1], len(case.b_dec))
+    problem = Problem(
+        transcoder(case).params, Definition(case.top_k), by_stage("float32"), case.x, case.target, 1
+    )
+    candidate = Candidate(results, sizes, True)
+    judged = Judge(problem, candidate).run()
+    for search in (explain, name_fault):
+        called = []
+        search(problem, candidate, judged, called.append)
+        assert called and not any(called)
+
+
+def test_every_name_is_known_and_no_other():
+    names = set()
+    for options in ({}, {"ties": "keep_all"}, {"activation": "relu"}):
+        case = random_case(5, Machine("float32"), **options)
+        definition = Definition(case.top_k, case.activation, case.ties)
+        params, arithmetic = rt.Params(**case.params()), by_stage("float32")
+        given = case.x, case.target, case.l1_coeff
+        problem = Problem(params, definition, arithmetic, *given)
+        names |= {hypothesis.name for hypothesis in documented(problem)}
+    assert names == set(NAMES)
+    case = random_case(5, Machine("float32"))
+    with pytest.raises(rt.errors.OptionError, match="mse_sun"):
+        audited(case, {}, conventions=["mse_sun"])
+    results = simulate(case, Machine("float32"), mse="row_sum")
+    assert audited(case, results, conventions="mse_sum").passed

@@ -30,7 +30,8 @@ from reftranscoder.auditor.arithmetic import STAGES, by_stage
 from reftranscoder.auditor.candidate import Candidate
 from reftranscoder.auditor.definition import Definition
 from reftranscoder.auditor.faults import name_fault
-from reftranscoder.auditor.judge import Judge, Problem
+from reftranscoder.auditor.judge import Judge
+from reftranscoder.auditor.problem import Problem
 from reftranscoder.auditor.verdict import Tally
 
 ARITHMETICS = ("float32", "bfloat16", "float16")
@@ -97,7 +98,7 @@ FAULTS = (
     Fault("the L1 gradient on all features", "d_hidden", {"l1_everywhere": 1}),
     Fault("an L2 gradient for L1", "d_hidden", {"l1_value": 1}),
     Fault("top-k's mask is lost", "d_pre", {"mask": "active"}, "active features not selected"),
-    Fault("ReLU's mask is lost", "d_pre", {"mask": "largest"}, "selected features not active"),
+    Fault("ReLU's mask is lost", "d_pre", {"mask": "largest"}, "features that are inactive"),
     Fault("both masks are lost", "d_pre", {"mask": "all"}, "all features"),
     Fault("the mask is inverted", "d_pre", {"mask": "inverse"}),
     Fault("the largest passes no gradient", "d_pre", {"mask": "at_K"}),
@@ -154,9 +155,7 @@ class Spy(Tally):
 def judged(case: Case, results: dict, arithmetic: str):
     params = rt.Params(**case.params())
     definition = Definition(case.top_k, case.activation, case.ties)
-    problem = Problem(
-        params, definition, by_stage(arithmetic), case.x, case.target, case.l1_coeff
-    )
+    problem = Problem(params, definition, by_stage(arithmetic), case.x, case.target, case.l1_coeff)
     D, I = case.W_enc.shape
     candidate = Candidate(results, (len(case.x), I, D, len(case.b_dec)), True)
     return problem, candidate, Judge(problem, candidate)
@@ -174,7 +173,7 @@ def visible(case: Case, results: dict, fault: Fault, arithmetic: str) -> str:
     if not effect.any():
         return "equal"
     _, _, judge = judged(case, results, arithmetic)
-    judge.tallies[fault.stage] = spy = Spy(fault.stage)
+    judge.comparison.tallies[fault.stage] = spy = Spy(fault.stage)
     judge.run()
     bounds = np.zeros(effect.shape)
     for place, bound in zip(spy.places, spy.bounds):
@@ -188,7 +187,7 @@ def _selection_visible(case, results, with_it, without, arithmetic) -> str:
     if (kept == right).all() and np.array_equal(results["hidden"], without):
         return "equal"
     _, _, judge = judged(case, {"pre": results["pre"]}, arithmetic)
-    judge.tallies["pre"] = spy = Spy("pre")
+    judge.comparison.tallies["pre"] = spy = Spy("pre")
     judge.run()
     error = np.zeros(kept.shape)
     for place, bound in zip(spy.places, spy.bounds):

@@ -14,7 +14,7 @@ from reftranscoder.auditor.auditing import audit
 from reftranscoder.auditor.candidate import Candidate
 from reftranscoder.auditor.definition import Definition
 from reftranscoder.auditor.fingerprint import fingerprint, typical
-from reftranscoder.auditor.judge import Problem
+from reftranscoder.auditor.problem import Problem
 
 
 def cut(a, bits: int, rounding=np.rint):

@@ -89,9 +89,10 @@ def test_dot_products_in_any_order_stay_within_the_bound(data, arithmetic, n, fm
     error = abs(fold(terms, arithmetic, random, fma) - sum(values))
     S = sum(map(abs, values))
     nonzero = sum(v != 0 for v in values)
-    formula = nonzero * Fraction(arithmetic.unit) * S + nonzero * (
-        1 + nonzero * Fraction(arithmetic.unit)
-    ) * Fraction(arithmetic.spacing) / 2
+    formula = (
+        nonzero * Fraction(arithmetic.unit) * S
+        + nonzero * (1 + nonzero * Fraction(arithmetic.unit)) * Fraction(arithmetic.spacing) / 2
+    )
     assert error <= formula
     assert formula <= Fraction(float(dot_bound(above(S), nonzero, arithmetic)))
 

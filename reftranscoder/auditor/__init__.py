@@ -3,6 +3,16 @@
 from .arithmetic import ARITHMETICS, STAGES, Arithmetic
 from .auditing import audit
 from .report import AuditFailure, Report
+from .reports import Reports
 from .verdict import StageResult
 
-__all__ = ["ARITHMETICS", "Arithmetic", "AuditFailure", "Report", "STAGES", "StageResult", "audit"]
+__all__ = [
+    "ARITHMETICS",
+    "Arithmetic",
+    "AuditFailure",
+    "Report",
+    "Reports",
+    "STAGES",
+    "StageResult",
+    "audit",
+]

@@ -38,15 +38,15 @@ class Candidate:
         results = {name: value for name, value in results.items() if value is not None}
         self.B, self.I, self.D, self.O = sizes
         self._arrays: dict[str, np.ndarray | Sparse] = {}
+        self._inactive: Sparse | None = None  # places selected by indices, with values of zero
         if "indices" in results or "values" in results:
             if "hidden" in results or not {"indices", "values"} <= set(results):
                 want = "given as indices and values, or as hidden"
                 raise OptionError(
                     "hidden", want, sorted({"hidden", "indices", "values"} & set(results))
                 )
-            self._arrays["hidden"] = self._from_indices(
-                results.pop("indices"), results.pop("values")
-            )
+            found = self._from_indices(results.pop("indices"), results.pop("values"))
+            self._arrays["hidden"], self._inactive = found
         shapes = self._shapes(skip)
         for name, value in results.items():
             if name not in shapes:
@@ -84,6 +84,13 @@ class Candidate:
             return Sparse.from_dense(self.rows(name, rows))
         return _rows_of(array, rows)
 
+    def inactive(self, rows: slice) -> Sparse | None:
+        """The places of a block of rows that ``indices`` selected, and whose ``values`` are zero.
+
+        None where hidden was given without indices, which does not tell.
+        """
+        return None if self._inactive is None else _rows_of(self._inactive, rows)
+
     def first_non_finite(self, name: str, skipped: np.ndarray) -> tuple[int, ...] | None:
         """The first index of NaN or infinity outside the rows (B,) that are ``skipped``."""
         array = self._arrays[name]
@@ -117,6 +124,8 @@ class Candidate:
             part.B = len(rows)
         if features is not None:
             part.D = len(features)
+        if self._inactive is not None:
+            part._inactive = _selected(self._inactive, rows, features)
         for name, array in self._arrays.items():
             if name in without:
                 continue
@@ -155,7 +164,8 @@ class Candidate:
             raise ShapeError(name, shape, array.shape, hint)
         return array
 
-    def _from_indices(self, indices: Any, values: Any) -> Sparse:
+    def _from_indices(self, indices: Any, values: Any) -> tuple[Sparse, Sparse]:
+        """hidden, and the places that were selected without being active."""
         values = to_array(values, "values")
         indices = np.asarray(indices.detach() if hasattr(indices, "detach") else indices)
         if indices.dtype.kind not in "iu":
@@ -177,9 +187,14 @@ class Candidate:
             row, column = np.argwhere(repeated)[0]
             got = f"{indices[row, column]} twice in row {row}"
             raise OptionError("indices", "different within a row", got)
-        stored = (indices >= 0) & (values != 0)
-        starts = np.concatenate([[0], np.cumsum(stored.sum(axis=1))]).astype(np.int32)
-        return Sparse(starts, indices[stored].astype(np.int32), values[stored], (self.B, self.D))
+        kept, found = indices >= 0, []
+        # A matrix of ones: what stores zeros may lose them.
+        for stored, held in ((values != 0, values), (values == 0, np.ones(values.shape))):
+            stored = kept & stored
+            starts = np.concatenate([[0], np.cumsum(stored.sum(axis=1))]).astype(np.int32)
+            columns = indices[stored].astype(np.int32)
+            found.append(Sparse(starts, columns, held[stored], (self.B, self.D)))
+        return found[0], found[1]
 
 
 def _selected(sparse: Sparse, rows: np.ndarray | None, features: np.ndarray | None) -> Sparse:

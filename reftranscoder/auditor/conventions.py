@@ -17,14 +17,16 @@ those of the sources:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from ..errors import OptionError
 from .candidate import Candidate
 from .definition import L1, MSE
-from .hypotheses import Explained, Hypothesis, first_fault, if_copies, search
-from .judge import Problem
-from .verdict import StageResult
+from .hypotheses import Explained, Hypothesis, if_copies
+from .problem import Problem
+from .trials import Trials
+from .verdict import StageResult, first_fault
 
 _LOSSES = {
     "mse_sum": ("loss", {"mse": "row_sum"}),
@@ -37,6 +39,33 @@ _LOSSES = {
     "l1_over_k": ("loss", {"l1": "kept"}),
     "l1_over_input_norm": ("loss", {"l1": "over_input_norm"}),
 }
+
+#: The names of all conventions.
+NAMES = (
+    "x - b_dec",
+    "skip of x - b_dec",
+    "keep_all",
+    "lowest_index",
+    "rank_by_decoder_norm",
+    "rescale_acts_by_decoder_norm",
+    *_LOSSES,
+    "half",
+    "l1_decoder_weighted",
+    "l1_weighted_mean",
+)
+
+
+def checked_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """``names``, or the one name, if they are those of conventions.
+
+    Raises:
+        OptionError: another name.
+    """
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if name not in NAMES:
+            raise OptionError("conventions", f"among {', '.join(NAMES)}", name)
+    return names
 
 
 def documented(problem: Problem) -> list[Hypothesis]:
@@ -65,7 +94,7 @@ def documented(problem: Problem) -> list[Hypothesis]:
             changes = {"norms": norms} | ({"detached": True} if detached else {})
             found.append(Hypothesis("rescale_acts_by_decoder_norm", meaning, stage, changes))
     for name, (stage, changes) in _LOSSES.items():
-        if name == "fvu_batch" and not _varies(problem):
+        if name == "fvu_batch" and not problem.target_varies:
             continue
         ((field, value),) = changes.items()
         meaning = f"the loss is {MSE[value]}" if field == "mse" else f"the penalty is {L1[value]}"
@@ -79,12 +108,6 @@ def documented(problem: Problem) -> list[Hypothesis]:
             meaning = f"the penalty is {kind}, |f| times |W_dec[j]|"
             found.append(Hypothesis(name, meaning, "loss", changes))
     return found
-
-
-def _varies(problem: Problem) -> bool:
-    """Whether the rows of the target differ: the variance of equal rows divides nothing."""
-    target = problem.whole.target
-    return target is not None and bool((target != target[0]).any())
 
 
 def _ties(ties: str) -> Hypothesis:
@@ -103,17 +126,24 @@ class Named(NamedTuple):
     convention: str | None  # what explains everything
     names: tuple[str, ...]  # of all conventions in ``convention``
     explanations: tuple[str, ...]  # what explains some of it
+    partly: str | None = None  # the names in that
 
 
-def explain(problem: Problem, candidate: Candidate, results: Mapping[str, StageResult]) -> Named:
+def explain(
+    problem: Problem,
+    candidate: Candidate,
+    results: Mapping[str, StageResult],
+    progress: Callable[[int], None] | None = None,
+) -> Named:
     """Name the conventions under which a candidate with these ``results`` is right, or nearly."""
     results = dict(results)
     nothing = Named(results, problem, None, (), ())
     if first_fault(results) is None:
         return nothing
+    trials = Trials(problem, candidate, results, documented(problem), progress)
     found = None
     for pairs in (False, True):
-        found = search(problem, candidate, results, documented(problem), pairs)
+        found = trials.best(pairs)
         if found is not None:
             applied = problem
             for hypothesis in found.hypotheses:
@@ -131,7 +161,8 @@ def explain(problem: Problem, candidate: Candidate, results: Mapping[str, StageR
     names = tuple(dict.fromkeys(name for names in found.alternatives for name in names))
     if found.complete:
         return Named(marked, problem, found.name, names, ())
-    return Named(marked, problem, None, (), (f"{found.name} explains {found.first}",))
+    some = (f"{found.name} explains {found.first}",)
+    return Named(marked, problem, None, (), some, found.name)
 
 
 def _as_convention(found: Explained) -> StageResult:

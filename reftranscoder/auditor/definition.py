@@ -59,6 +59,7 @@ class Definition:
     l1_gradient: float = 1.0  # times its gradient
     mask: str = "selected"  # what lets a gradient pass: or "active", "largest", "all"
     mask_at: str = "d_pre"  # where another mask is used: there and after it, or in that stage alone
+    inactive: bool = False  # gradients pass where indices select features that are not active
     dx_paths: str = "both"  # or "encoder", "skip"
     dW_dec: str = "hidden"  # or "pre_acts", "pre": what it sums over
     factors: tuple[tuple[str, float], ...] = ()  # (stage, number that multiplies its result)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from .candidate import Candidate
-from .hypotheses import Hypothesis, first_fault, search
-from .judge import Problem
-from .verdict import StageResult
+from .definition import L1, MSE
+from .hypotheses import Hypothesis
+from .problem import Problem
+from .trials import Trials
+from .verdict import StageResult, first_fault
 
 _GRADIENTS = ("d_reconstruction", "d_hidden", "d_pre", "dW_dec", "db_dec", "dW_skip", "dW_enc")
 _GRADIENTS += ("db_enc", "dx")
+
+
+# By the places that the candidate selected; without these, by those that the reference would.
+_INACTIVE = "gradients pass through selected features that are inactive (ReLU'(0) is 0)"
+
+
+_SUBNORMALS = 64  # spacings at 0 that count as 0
 
 
 def known(problem: Problem) -> list[Hypothesis]:
@@ -34,10 +45,21 @@ def known(problem: Problem) -> list[Hypothesis]:
         _fault("the L1 loss has no gradient", "d_hidden", l1_gradient=0.0),
         _fault("the L1 loss's gradient has the wrong sign", "d_hidden", l1_gradient=-1.0),
         _fault("gradients pass through active features not selected", "d_pre", mask="active"),
-        _fault("gradients pass through selected features not active", "d_pre", mask="largest"),
+        _fault(_INACTIVE, "d_pre", inactive=True),
+        _fault(_INACTIVE, "d_pre", mask="largest"),
         _fault("gradients pass through all features", "d_pre", mask="all"),
         _fault("dW_dec sums over pre_acts, not hidden", "dW_dec", dW_dec="pre_acts"),
     ]
+    # Other factors of the same error have names of their own.
+    for mse in ("over_norm", "over_square", "fvu"):
+        if mse != definition.mse and (mse != "fvu" or problem.target_varies):
+            meaning = f"the gradients are those of another loss, {MSE[mse]}"
+            found.append(_fault(meaning, "d_reconstruction", mse=mse))
+    default = {"mse": "mean", "half": False, "l1": "mean", "l1_weighted": False}
+    if any(getattr(definition, field) != value for field, value in default.items()):
+        meaning = "the gradients are not those of that loss but of the default, "
+        meaning += f"{MSE['mean']} plus l1_coeff times {L1['mean']}"
+        found.append(_fault(meaning, "d_reconstruction", **default))
     for stage in ("dW_enc", "db_enc", "dx"):
         for mask, what in (("active", "active features"), ("all", "all features")):
             meaning = f"gradients pass to {stage} through {what}, selected or not"
@@ -95,18 +117,59 @@ def _fault(meaning: str, stage: str, **changes) -> Hypothesis:
 
 
 def name_fault(
-    problem: Problem, candidate: Candidate, results: Mapping[str, StageResult]
+    problem: Problem,
+    candidate: Candidate,
+    results: Mapping[str, StageResult],
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, StageResult]:
     """``results``, with the mistake that accounts for the first fault in its explanation."""
     results = dict(results)
     first = first_fault(results)
     if first is None or "not finite" in results[first].explanation:
         return results
-    found = search(problem, candidate, results, known(problem), pairs=False)
+    found = Trials(problem, candidate, results, known(problem), progress).best(pairs=False)
     if found is None:
         return results
     what = f"as if {found.name}" if len(found.alternatives) > 1 else found.name
     before = results[first].explanation
     explanation = f"{what} ({before})" if before else what
-    results[first] = dataclasses.replace(results[first], explanation=explanation)
+    extra = results[first].extra | {"made": found.stages}
+    results[first] = dataclasses.replace(results[first], explanation=explanation, extra=extra)
     return results
+
+
+def say_zero(
+    problem: Problem, candidate: Candidate, results: Mapping[str, StageResult]
+) -> dict[str, StageResult]:
+    """``results``, where the first fault says why it should be 0, if it should be nothing else."""
+    results = dict(results)
+    first = first_fault(results)
+    worst = None if first is None else results[first]
+    if worst is None or not worst.index or worst.got is None or worst.want != 0:
+        return results
+    least = _SUBNORMALS * problem.arithmetic[first].store.spacing
+    if worst.bound > min(least, abs(worst.got) / _SUBNORMALS):
+        return results
+    extra = worst.extra | {"zero": _why_zero(candidate, first, worst.index)}
+    results[first] = dataclasses.replace(worst, extra=extra)
+    return results
+
+
+def _why_zero(candidate: Candidate, stage: str, index: tuple[int, ...]) -> str:
+    """The reason why a correct result is 0 there, as far as the candidate's features tell it."""
+    if stage in ("dW_dec", "dW_enc", "db_enc"):
+        rows, feature, there = None, index[0], "{} in no"
+    elif stage in ("d_hidden", "d_pre"):
+        rows, feature, there = np.array(index[:1]), index[1], "not {} in that"
+    else:
+        return ""
+    part = candidate.part(rows, np.array([feature]))
+    found = {
+        name: bool((part.features(name, slice(0, part.B)).values > 0).any())
+        for name in ("hidden", "pre_acts", "pre")
+        if name in candidate
+    }
+    if not found or found.get("hidden", any(found.values())):
+        return ""
+    what = "selected" if any(found.values()) else "active"
+    return f"feature {feature} is {there.format(what)} row"

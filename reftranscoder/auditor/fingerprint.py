@@ -24,7 +24,7 @@ import numpy as np
 from ..bounds import PRECISIONS, Precision
 from .candidate import Candidate
 from .interval import Interval, representable
-from .judge import Problem
+from .problem import Problem
 from .stages import Stages
 from .verdict import StageResult
 
@@ -32,6 +32,7 @@ _LEAST = 1000  # values, below which nothing is concluded
 _ROWS, _FEATURES = 64, 256  # that are looked at
 _DECISIVE = 8  # how many times smaller the errors are once their cause is taken away
 _UNIT = PRECISIONS["float32"].unit
+_TINY = 2.0**-100  # sums of absolute values below which underflow hides rounding
 
 
 class Inputs(NamedTuple):
@@ -91,11 +92,11 @@ def fingerprint(problem: Problem, candidate: Candidate) -> Fingerprint | None:
         return None
     got, x, W, b = _sample(problem, candidate)
     usable = np.isfinite(got) & np.isfinite(x).all(axis=1, keepdims=True)
-    if usable.sum() < _LEAST:
-        return None
     x = np.where(np.isfinite(x), x, 0.0)
     S = np.abs(x) @ np.abs(W).T + np.abs(b)
-    usable &= S > 0
+    usable &= S > _TINY
+    if usable.sum() < _LEAST:
+        return None
 
     def errors(rounded_x, rounded_W):
         exact = rounded_x @ rounded_W.T + b

@@ -14,6 +14,7 @@ Everything else (operands that are uncertain themselves, casts, stores) counts a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,9 +37,50 @@ class Interval(NamedTuple):
     def error(self, tier: int) -> np.ndarray | float:
         return 0.0 if self.errors is None else self.errors[tier]
 
+    @property
+    def one_for_all(self) -> bool:
+        """Whether all tiers share one array of errors."""
+        return self.errors is None or all(error is self.errors[0] for error in self.errors)
+
     def each(self, function) -> tuple:
         """``function(error)`` for each tier."""
         return tuple(function(self.error(tier)) for tier in range(len(TIERS)))
+
+
+_PIECE = 1 << 15  # entries, so that a few arrays of them stay in the cache
+
+
+def in_pieces(function: Callable, *arrays) -> np.ndarray:
+    """``function(*arrays)``, entry by entry, a few rows at a time.
+
+    Where arrays are large, memory is what takes the time.
+    """
+    shape = np.broadcast_shapes(*(np.shape(a) for a in arrays))
+    size = int(np.prod(shape))
+    if size <= 2 * _PIECE or len(shape) < 2:
+        return function(*arrays)
+    found = np.empty(shape)
+    step = max(1, _PIECE * shape[0] // size)
+    for start in range(0, shape[0], step):
+        rows = slice(start, start + step)
+        some = (a[rows] if np.ndim(a) == len(shape) and len(a) > 1 else a for a in arrays)
+        found[rows] = function(*some)
+    return found
+
+
+def joined(parts: Sequence[Interval]) -> Interval:
+    """Intervals of successive rows as one."""
+    if len(parts) == 1:
+        return parts[0]
+    value = np.concatenate([part.value for part in parts])
+    if all(part.errors is None for part in parts):
+        return Interval(value)
+    shared = all(part.one_for_all for part in parts)
+    errors = [
+        np.concatenate([np.broadcast_to(part.error(tier), part.value.shape) for part in parts])
+        for tier in range(1 if shared else len(TIERS))
+    ]
+    return Interval(value, tuple(errors * len(TIERS) if shared else errors))
 
 
 def growth(n, count: int, arithmetic: Arithmetic) -> tuple:
@@ -74,10 +116,21 @@ def cast(interval: Interval, arithmetic: Arithmetic) -> Interval:
 
 def stored(interval: Interval, arithmetic: Arithmetic, times: int = 1) -> Interval:
     """A result after ``times`` roundings to ``store``."""
-    errors = interval.each(lambda error: error)
-    for _ in range(times):
-        errors = tuple(_one_store(interval.value, error, arithmetic) for error in errors)
-    return Interval(interval.value, errors)
+
+    def after(value, error):
+        for _ in range(times):
+            error = _one_store(value, error, arithmetic)
+        return error
+
+    return Interval(
+        interval.value, interval.each(lambda error: in_pieces(after, interval.value, error))
+    )
+
+
+def sum_of_two(a: Interval, b: Interval, arithmetic: Arithmetic) -> Interval:
+    """Of two stored terms, stored."""
+    errors = tuple(add_up(a.error(tier), b.error(tier)) for tier in range(len(TIERS)))
+    return stored(Interval(a.value + b.value, errors), arithmetic)
 
 
 def _one_store(value, error, arithmetic):

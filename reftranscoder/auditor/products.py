@@ -12,6 +12,7 @@ by, (n + 2) 2^-53 of the sum of absolute values.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -19,9 +20,50 @@ from scipy.sparse import csr_array
 from ..bounds import FLOAT64, add_up, multiply_up
 from ..sparse import Sparse
 from .arithmetic import Arithmetic
-from .interval import TIERS, Interval, cast, growth, underflow
+from .interval import TIERS, Interval, cast, growth, in_pieces, underflow
 
 Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class _Sizes(NamedTuple):
+    """The absolute values of an operand as a product sees it, and its uncertainty, by tier.
+
+    Where all tiers agree there is one of each.
+    """
+
+    value: np.ndarray
+    errors: tuple[np.ndarray, ...] | None
+    most: tuple[np.ndarray, ...]  # value + error
+
+    def error(self, tier: int) -> np.ndarray:
+        return np.broadcast_to(self.errors[min(tier, len(self.errors) - 1)], self.value.shape)
+
+    def largest(self, tier: int) -> np.ndarray:
+        return self.most[min(tier, len(self.most) - 1)]
+
+
+class Operand:
+    """A matrix that many products read: what they need of it is made once."""
+
+    def __init__(self, value: np.ndarray) -> None:
+        self.value = value
+        self._sizes: dict = {}
+
+    def sizes(self, arithmetic: Arithmetic) -> _Sizes:
+        if arithmetic.inputs not in self._sizes:
+            self._sizes[arithmetic.inputs] = _sizes(Interval(self.value), arithmetic)
+        return self._sizes[arithmetic.inputs]
+
+
+def _sizes(operand: Interval | Operand, arithmetic: Arithmetic) -> _Sizes:
+    if isinstance(operand, Operand):
+        return operand.sizes(arithmetic)
+    seen = cast(operand, arithmetic)
+    size = np.abs(seen.value)
+    if seen.errors is None:
+        return _Sizes(size, None, (size,))
+    errors = seen.errors[:1] if seen.one_for_all else seen.errors
+    return _Sizes(size, errors, tuple(add_up(size, error) for error in errors))
 
 
 class Sum:
@@ -39,30 +81,28 @@ class Sum:
         self._S: list = [0.0]
         self._spread: list = [0.0]
 
-    def add(self, product: Product, a: Interval, b: Interval, n: np.ndarray | int) -> None:
+    def add(
+        self, product: Product, a: Interval, b: Interval | Operand, n: np.ndarray | int
+    ) -> None:
         """Add ``product(a, b)``, each entry of which sums up to ``n`` (broadcast) nonzero
         products."""
-        self.value = self.value + product(a.value, b.value)
+        value = product(a.value, b.value)
+        self.value = value if isinstance(self.value, float) else self.value + value
         self.n = self.n + n
-        a, b = cast(a, self.arithmetic), cast(b, self.arithmetic)
-        known = a.errors is None and b.errors is None
-        same = known or (_one(a) and _one(b))
-        tiers = range(1 if same else len(TIERS))
+        a, b = _sizes(a, self.arithmetic), _sizes(b, self.arithmetic)
+        tiers = range(max(len(a.most), len(b.most)))
         if len(tiers) > len(self._S):
             self._S, self._spread = self._S * len(TIERS), self._spread * len(TIERS)
-        a_size, b_size = np.abs(a.value), np.abs(b.value)
         for tier in tiers:
-            A, B = a.error(tier), b.error(tier)
-            a_most, b_most = add_up(a_size, A), add_up(b_size, B)
-            S = _up(product(a_most, b_most), n)
+            S = _up(product(a.largest(tier), b.largest(tier)), n)
             spread = 0.0
             if b.errors is not None:
-                spread = add_up(spread, _up(product(a_size, _like(B, b_size)), n))
+                spread = add_up(spread, _up(product(a.value, b.error(tier)), n))
             if a.errors is not None:
-                spread = add_up(spread, _up(product(_like(A, a_size), b_most), n))
-            for place in range(len(self._S)) if same else (tier,):
-                self._S[place] = add_up(self._S[place], S)
-                self._spread[place] = add_up(self._spread[place], spread)
+                spread = add_up(spread, _up(product(a.error(tier), b.largest(tier)), n))
+            for place in range(len(self._S)) if len(tiers) == 1 else (tier,):
+                self._S[place] = _plus(self._S[place], S)
+                self._spread[place] = _plus(self._spread[place], spread)
 
     def plus(self, value: np.ndarray, error: tuple | None = None) -> None:
         """Add a term that is not a product, a bias: ``value`` within ``error`` of each tier."""
@@ -73,7 +113,7 @@ class Sum:
         for tier in range(len(self._S)):
             more = 0.0 if error is None else error[tier]
             self._S[tier] = add_up(self._S[tier], np.abs(value), more)
-            self._spread[tier] = add_up(self._spread[tier], more)
+            self._spread[tier] = _plus(self._spread[tier], more)
 
     def bounded(self) -> Interval:
         """The sum, before it is stored."""
@@ -84,9 +124,24 @@ class Sum:
         for tier, factor in enumerate(factors):
             S = self._S[tier if len(self._S) > 1 else 0]
             spread = self._spread[tier if len(self._S) > 1 else 0]
-            own = multiply_up(add_up(self.n, 2.0), FLOAT64.unit, S)
-            errors.append(add_up(multiply_up(factor, S), spread, least, own))
+            errors.append(in_pieces(_bound, S, spread, self.n, factor, least))
         return Interval(value, tuple(errors))
+
+
+def _bound(S, spread, n, factor, least):
+    """(I1), and what the float64 reference is off by."""
+    own = multiply_up(add_up(n, 2.0), FLOAT64.unit, S)
+    return add_up(multiply_up(factor, S), spread, least, own)
+
+
+def by_rows(A: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """``A @ W.T``, as a `Product`."""
+    return A @ W.T
+
+
+def by_columns(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """``A.T @ B``, as a `Product`."""
+    return A.T @ B
 
 
 def dense_product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -122,18 +177,17 @@ def _matrix(pattern: Sparse, values: np.ndarray) -> csr_array:
     return csr_array((values, pattern.indices, pattern.indptr), shape=pattern.shape)
 
 
-def _one(interval: Interval) -> bool:
-    """Whether all tiers share one array of errors."""
-    errors = interval.errors
-    return errors is None or all(error is errors[0] for error in errors)
-
-
-def _like(error, size: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(error, size.shape)
+def _plus(total, more):
+    """``add_up``, where there is anything to add to or to add."""
+    if isinstance(total, float) and total == 0:
+        return more
+    return total if isinstance(more, float) and more == 0 else add_up(total, more)
 
 
 def _up(S: np.ndarray, n) -> np.ndarray:
-    """A float64 product of nonnegative matrices, rounded upwards: (E5) of ``bounds``."""
-    return add_up(
-        multiply_up(S, 1 + 4 * FLOAT64.unit * (np.max(n, initial=0) + 2)), FLOAT64.spacing
-    )
+    """A float64 product of nonnegative matrices, rounded upwards: (E5) of ``bounds``.
+
+    A factor above 1 makes no number smaller, so that only rounding is to be made up for.
+    """
+    S = np.multiply(S, 1 + 4 * FLOAT64.unit * (np.max(n, initial=0) + 4), out=S)
+    return np.add(S, 2 * FLOAT64.spacing, out=S)

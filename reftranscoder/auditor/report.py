@@ -29,6 +29,7 @@ class Report:
     some stage cannot tell, none at fault               None               None        True, but not
                                                                                        conclusive
     no stage given, or none that can tell               None               None        False
+    no stage given, as the input is not finite          None               None        True
     another definition explains every difference        None               its name    if declared
     a definition explains some, and another stage       that stage         None        False
     fails all the same
@@ -43,10 +44,12 @@ class Report:
     explaining: tuple[str, ...] = ()  # the same names
     accepted: tuple[str, ...] = ()  # the conventions that the caller declared
     explanations: tuple[str, ...] = ()  # conventions that explain some, but not all
+    partly: str | None = None  # their names, joined as in ``convention``
     unseen: tuple[str, ...] = ()  # terms too small to show in this data and arithmetic
     coverage: tuple[str, ...] = ()  # what the probe did not exercise, with advice
     suspects: tuple[str, ...] = ()  # the blamed stage, and what lies between it and its agreeing
     # upstream and was not given
+    refused: tuple[int, ...] = ()  # the rows that are not finite, and that the candidate refused
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -77,7 +80,7 @@ class Report:
     def passed(self) -> bool:
         """Whether every difference is explained by rounding, ties and declared conventions."""
         declared = set(self.explaining) <= set(self.accepted)
-        return bool(self.judged) and not self.faults and declared
+        return bool(self.judged or self.refused) and not self.faults and declared
 
     def raise_if_failed(self) -> None:
         """Raise `AuditFailure` with the conclusion unless `passed`."""
@@ -92,6 +95,8 @@ class Report:
             where = self._with("convention")
             start = f" from {where[0]} on" if where else ""
             return f"Right{start}, under the convention {self.convention}."
+        if not self.judged and self.refused:
+            return "Refused, as input that is not finite may be."
         if not self.judged:
             return "Nothing was judged: " + (
                 f"on {', '.join(self.inconclusive)} these data do not decide."
@@ -112,7 +117,7 @@ class Report:
         """Everything, in plain values for JSON."""
         stages = {name: _plain(dataclasses.asdict(r)) for name, r in self.stages.items()}
         names = ("passed", "conclusive", "blame", "faults", "suspects", "convention", "arithmetic")
-        names += ("declared", "explanations", "inconclusive", "unseen", "coverage")
+        names += ("declared", "explanations", "inconclusive", "unseen", "coverage", "refused")
         return {name: _plain(getattr(self, name)) for name in names} | {
             "sentence": self.sentence(),
             "stages": stages,
@@ -132,18 +137,36 @@ class Report:
     def _with(self, *verdicts: str) -> tuple[str, ...]:
         return tuple(n for n in STAGES if self.stages[n].verdict in verdicts)
 
+    def _made(self) -> str:
+        """Where a fault was made, if that may be a stage that was not given."""
+        places = self.stages[self.blame].extra.get("made", self.suspects)
+        others = [n for n in places if self.stages[n].verdict == "not given"]
+        if not others:
+            return ""
+        there = "there or " if self.blame in places else ""
+        seen = "which was not given" if len(others) == 1 else "none of which was given"
+        return f"; it was made {there}in {_listed(others, 'or')}, {seen}"
+
     def _blaming(self) -> str:
         result = self.stages[self.blame]
         text = f"Fault at {self.blame}"
+        before = STAGES[: STAGES.index(self.blame)]
+        right = [n for n in before if n in self.judged]
+        if any(self.stages[n].verdict == "convention" for n in right):
+            start = f"Right up to {right[-1]}, under the convention {self.partly}"
+            text = f"{start}; fault at {self.blame}"
         if result.explanation:
             text += f": {result.explanation}"
         elif result.index is not None:
-            where = ", ".join(str(i) for i in result.index)
-            text += f"[{where}]: got {result.got:.9g}, and a correct {self.declared} result is "
-            text += f"within {result.bound:.2g} of {result.want:.9g}"
-        others = [name for name in self.suspects if name != self.blame]
-        if others:
-            text += f"; it was made there or in {_listed(others)}, which was not given"
+            where = f"[{', '.join(map(str, result.index))}]" if result.index else ""
+            text += f"{where}: got {result.got:.9g}"
+            if "zero" in result.extra:
+                text += " where a correct result is 0"
+                text += f", as {result.extra['zero']}" if result.extra["zero"] else ""
+            else:
+                text += f", and a correct {self.declared} result is "
+                text += f"within {result.bound:.2g} of {result.want:.9g}"
+        text += self._made()
         later = self.faults[1:]
         if later:
             text += f"; also at {_listed(later)}"
@@ -157,9 +180,9 @@ def _line(result: StageResult) -> str:
     return f"{row}  {result.explanation}".rstrip()
 
 
-def _listed(names) -> str:
+def _listed(names, last: str = "and") -> str:
     names = list(names)
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
 def _plain(value: Any) -> Any:

@@ -47,6 +47,33 @@ class Breach(NamedTuple):
     gap: float  # by how much the boxes are apart
 
 
+class NearTie(NamedTuple):
+    """A row whose selection is another than the reference's, and one that the boxes allow."""
+
+    row: int
+    selected: tuple[int, ...]  # that the reference leaves out
+    left_out: tuple[int, ...]  # that the reference selects
+    gap: float  # by how much what was left out is the larger
+    bound: float  # by how much that may be wrong
+
+
+def near_ties(
+    value: np.ndarray, error: np.ndarray, selected: np.ndarray, reference: np.ndarray
+) -> list[NearTie]:
+    """The rows in which two selections, masks (B, D), differ; activations are within ``error``."""
+    found = []
+    for row in np.flatnonzero((selected != reference).any(axis=1)):
+        inside = np.flatnonzero(selected[row] & ~reference[row])
+        outside = np.flatnonzero(reference[row] & ~selected[row])
+        most = value[row, outside].max(initial=0.0)
+        # What replaces nothing is selected in place of zero.
+        least = value[row, inside].min() if len(inside) else 0.0
+        bound = error[row, outside].max(initial=0.0) + error[row, inside].max(initial=0.0)
+        features = (tuple(int(j) for j in some) for some in (inside, outside))
+        found.append(NearTie(int(row), *features, float(most - least), float(bound)))
+    return found
+
+
 def breaches(
     lo: np.ndarray, hi: np.ndarray, members: Members, top_k: int, ties: str
 ) -> list[Breach]:
@@ -88,6 +115,17 @@ def breaches(
             )
             found.append(Breach(int(b), reason, weak, strong, float(most[b] - least[b])))
     return found
+
+
+def selection(values: np.ndarray, top_k: int, ties: str) -> np.ndarray:
+    """Mask (B, D) of what the rule selects from ``values``, which are exactly known."""
+    least = _largest(values, top_k)
+    large = values >= least
+    if ties == "lowest_index":
+        for b in np.flatnonzero(large.sum(axis=1) > top_k):
+            equal = np.flatnonzero(values[b] == least[b])
+            large[b, equal[top_k - int((values[b] > least[b]).sum()) :]] = False
+    return large & (values != 0)
 
 
 def certainty(lo: np.ndarray, hi: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,14 +15,30 @@ bound, relative to the root mean square of the reference.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arithmetic import STAGES
 from .interval import TIERS, Interval
 
-#: Verdicts that pass.
-HARMLESS = ("exact", "rounding", "ambiguous", "cannot tell", "not given", "not judged")
+_PIECE = 1 << 15  # entries that are compared at once
+
+
+class Histogram(NamedTuple):
+    """How the errors of a stage, over their rigorous bounds, are spread.
+
+    ``counts[i]`` entries have a ratio above ``2**(LOWEST + i - 1)`` and up to
+    ``2**(LOWEST + i)``; the first also holds whatever is smaller, the last whatever is larger.
+    """
+
+    equal: int  # entries without any error, which are not in ``counts``
+    counts: tuple[int, ...]
+    tiers: dict[str, float]  # the tier's bounds over the rigorous ones, both added up
+
+
+LOWEST, HIGHEST = -27, 10  # exponents of the first and the last place of a `Histogram`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +62,7 @@ class StageResult:
     want: float | None = None
     bound: float | None = None
     explanation: str = ""
+    histogram: Histogram | None = None
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -54,38 +71,67 @@ class Tally:
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
+        self.compared = False  # whether anything was; a block without entries counts
         self.count = 0
         self.max_error = 0.0
         self.ratios = np.zeros(len(TIERS))
         self.worst: tuple | None = None  # index, got, want, bound
         self._squares = 0.0
         self._least = np.full(len(TIERS), np.inf)  # bounds
+        self._totals = np.zeros(len(TIERS))  # of the bounds
         self._all_hidden = True  # every bound so far is at least the reference
+        self._equal = 0
+        self._counts = np.zeros(HIGHEST - LOWEST + 1, np.int64)
 
-    def add(self, got: np.ndarray, want: Interval, index) -> None:
+    def add(self, got: np.ndarray, want: Interval, index: Callable[[int], tuple]) -> None:
         """Compare ``got`` with ``want``; ``index(k)`` names the k-th entry of the flattened
         block."""
-        got = np.asarray(got, np.float64).ravel()
-        if not got.size:
-            return
+        self.compared = True
+        got = np.asarray(got).ravel()
         value = np.asarray(want.value, np.float64).ravel()
+        bounds = want.each(lambda e: np.broadcast_to(e, want.value.shape).ravel())
+        # In pieces that stay in the cache.
+        for start in range(0, got.size, _PIECE):
+            piece = slice(start, start + _PIECE)
+            self._add(got[piece], value[piece], [b[piece] for b in bounds], start, index)
+
+    def _add(self, got, value, bounds, start: int, index) -> None:
+        got = got.astype(np.float64)
         errors = np.abs(got - value)
+        most = float(errors.max())
         self.count += got.size
-        self.max_error = max(self.max_error, float(errors.max()))
-        self._squares += float(np.dot(value, value))
-        for tier in range(len(TIERS)):
-            bound = np.broadcast_to(want.error(tier), want.value.shape).ravel()
-            ratio = _over(errors, bound)
+        self.max_error = max(self.max_error, most)
+        # Not by BLAS, whose threads would be woken for every piece.
+        self._squares += float(np.sum(value * value))
+        for tier, bound in enumerate(bounds):
+            least = float(bound.min())
+            ratio = _over(errors, bound, least > 0 and most < np.inf)
             worst = int(ratio.argmax())
             if tier == 0:
                 if self.worst is None or ratio[worst] > self.ratios[0]:
                     found = (float(got[worst]), float(value[worst]), float(bound[worst]))
-                    self.worst = (index(worst), *found)
-                self._all_hidden &= bool(np.all(bound >= np.abs(value)))
+                    self.worst = (index(start + worst), *found)
+                if self._all_hidden:
+                    self._all_hidden = bool(np.all(bound >= np.abs(value)))
+                self._sort(ratio)
             self.ratios[tier] = max(self.ratios[tier], ratio[worst])
-            self._least[tier] = min(self._least[tier], float(bound.min()))
+            self._least[tier] = min(self._least[tier], least)
+            self._totals[tier] += float(bound.sum())
+
+    def _sort(self, ratio: np.ndarray) -> None:
+        """Count the ratios by their exponents, read from the bits of the numbers."""
+        # One below in its bits puts 2**k into the place below 2**k, and zero before all.
+        exponents = ((ratio.view(np.int64) - 1) >> 52) - 1022
+        places = np.clip(exponents, LOWEST, HIGHEST) - LOWEST
+        self._counts += np.bincount(places, minlength=len(self._counts))
+        equal = int(np.count_nonzero(ratio == 0))
+        self._equal += equal
+        self._counts[0] -= equal
 
     def result(self) -> StageResult:
+        """The verdict.  A stage of which nothing was compared has none: that is our mistake."""
+        if not self.compared:
+            raise AssertionError(f"{self.stage} was given, and was not compared with anything")
         if not self.count:
             return StageResult(self.stage, "exact", "C", 0.0, 0.0)
         index, got, want, bound = self.worst
@@ -101,7 +147,14 @@ class Tally:
             got=got,
             want=want,
             bound=bound,
+            histogram=self._histogram(),
         )
+
+    def _histogram(self) -> Histogram:
+        rigorous = self._totals[0]
+        shares = self._totals / rigorous if 0 < rigorous < np.inf else np.ones(len(TIERS))
+        tiers = {name: float(share) for name, share in zip(TIERS, shares)}
+        return Histogram(self._equal, tuple(int(n) for n in self._counts), tiers)
 
     def floor(self) -> dict[str, float]:
         rms = np.sqrt(self._squares / max(self.count, 1))
@@ -119,8 +172,24 @@ class Tally:
         return "rounding", "C" if C <= 1 else "P"
 
 
-def _over(errors: np.ndarray, bound: np.ndarray) -> np.ndarray:
-    """Errors over bounds; nothing over nothing is nothing, something over nothing infinite."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+def _over(errors: np.ndarray, bound: np.ndarray, plain: bool) -> np.ndarray:
+    """Errors over bounds; nothing over nothing is nothing, something over nothing infinite.
+
+    ``plain``: no bound is zero and no error infinite.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         ratio = errors / bound
+    if plain:
+        return ratio
     return np.where(errors == 0, 0.0, np.where(np.isnan(ratio), np.inf, ratio))
+
+
+def first_fault(results: Mapping[str, StageResult]) -> str | None:
+    """The first stage at fault, or None."""
+    return next((name for name in STAGES if results[name].verdict == "fault"), None)
+
+
+def progress_of(results: Mapping[str, StageResult]) -> int:
+    """How far the first fault is down the list of stages."""
+    first = first_fault(results)
+    return len(STAGES) if first is None else STAGES.index(first)

@@ -1,0 +1,201 @@
+"""The report as one page of HTML that needs nothing else: no script, no font, no network.
+
+It is written for the person at the other end, who was sent the file: the conclusion first, then a
+line a stage with a picture of its errors, then what the data did not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+
+from .arithmetic import STAGES
+from .picture import axis, drawing
+from .report import Report
+from .style import CSS
+from .verdict import StageResult
+
+_SIGNS = {
+    "exact": "=",
+    "rounding": "✓",
+    "ambiguous": "≈",
+    "convention": "◇",
+    "fault": "✗",
+    "cannot tell": "?",
+    "not judged": "–",
+}
+_TIERS = {
+    "R": "rigorous: no order of summation exceeds this",
+    "P": "probabilistic: likely for independent roundings",
+    "C": "calibrated: what good libraries stay below",
+}
+
+
+def page(reports: Mapping[str, Report]) -> str:
+    """One self-contained page for ``reports``, which are named by their cases."""
+    body = [_overview(reports)] if len(reports) > 1 else []
+    heading = "h2" if len(reports) > 1 else "h1"
+    body += [
+        _case(number, name, report, heading)
+        for number, (name, report) in enumerate(reports.items(), 1)
+    ]
+    failed = sum(not report.passed for report in reports.values())
+    title = f"Audit: {_passed_of(len(reports), failed)}"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(body)
+        + f"\n{_legend()}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _passed_of(total: int, failed: int) -> str:
+    if total == 1:
+        return "failed" if failed else "passed"
+    return f"all {total} cases passed" if not failed else f"{failed} of {total} cases failed"
+
+
+def _overview(reports: Mapping[str, Report]) -> str:
+    failed = sum(not report.passed for report in reports.values())
+    rows = [
+        f'<tr><td>{_outcome(report)}</td><td><a href="#case-{number}">{escape(name)}</a></td>'
+        f"<td>{escape(report.sentence())}</td></tr>"
+        for number, (name, report) in enumerate(reports.items(), 1)
+    ]
+    return (
+        f"<header><h1>Audit: {_passed_of(len(reports), failed)}</h1>\n"
+        f'<table class="overview"><tbody>{"".join(rows)}</tbody></table></header>'
+    )
+
+
+def _case(number: int, name: str, report: Report, heading: str) -> str:
+    parts = [
+        f"<{heading}>{escape(name)} {_outcome(report)}</{heading}>",
+        f'<p class="sentence">{escape(report.sentence())}</p>',
+        _table(report),
+        _ambiguous(report.stages["hidden"]),
+        *_notes(report),
+    ]
+    return f'<section id="case-{number}">\n' + "\n".join(filter(None, parts)) + "\n</section>"
+
+
+def _outcome(report: Report) -> str:
+    if not report.passed:
+        kind, text = ("convention", "convention") if report.convention else ("fault", "failed")
+        if not report.judged:
+            kind, text = "cannot-tell", "nothing judged"
+    elif report.conclusive:
+        kind, text = "rounding", "passed"
+    else:
+        kind, text = "cannot-tell", "passed, not conclusive"
+    return f'<span class="outcome {kind}">{text}</span>'
+
+
+def _table(report: Report) -> str:
+    rows = [
+        row for s in STAGES if report.stages[s].verdict != "not given" for row in _rows(report, s)
+    ]
+    if not rows:
+        return ""
+    missing = [name for name in STAGES if report.stages[name].verdict == "not given"]
+    caption = f"<p>Not given: {', '.join(missing)}.</p>" if missing else ""
+    return (
+        '<div class="wide"><table class="stages"><thead><tr><th scope="col">stage</th>'
+        '<th scope="col">verdict</th><th scope="col">tier</th>'
+        '<th scope="col" class="number">error / bound</th>'
+        '<th scope="col" class="number">floor</th>'
+        f'<th scope="col">every entry’s error / bound {axis()}</th></tr></thead>\n'
+        f"<tbody>{''.join(rows)}</tbody></table></div>{caption}"
+    )
+
+
+def _rows(report: Report, stage: str) -> Iterator[str]:
+    result = report.stages[stage]
+    tier = ""
+    if result.tier:
+        tier = f'<abbr title="{_TIERS[result.tier]}">{result.tier}</abbr>'
+    ratio = "" if result.max_ratio is None else f"{result.max_ratio:.2g}"
+    floor = f"{result.floor[result.tier or 'R']:.1e}" if result.floor else ""
+    picture = drawing(result.histogram, stage) if result.histogram else ""
+    yield (
+        f'<tr class="{_class(result.verdict)}"><th scope="row">{stage}</th>'
+        f"<td>{_verdict(result.verdict)}</td><td>{tier}</td>"
+        f'<td class="number">{ratio}</td><td class="number">{floor}</td><td>{picture}</td></tr>\n'
+    )
+    detail = _detail(result)
+    if detail:
+        yield f'<tr class="detail"><td></td><td colspan="5">{escape(detail)}</td></tr>\n'
+
+
+def _detail(result: StageResult) -> str:
+    """What is worth saying beside the numbers."""
+    said = [result.explanation] if result.explanation else []
+    if result.verdict == "fault" and result.got is not None and result.index is not None:
+        where = ", ".join(str(i) for i in result.index)
+        said.append(
+            f"worst at [{where}]: got {result.got:.9g}, expected {result.want:.9g} "
+            f"± {result.bound:.2g}"
+        )
+    return "; ".join(said)
+
+
+def _ambiguous(result: StageResult) -> str:
+    """The rows that chose otherwise among activations too near to tell apart."""
+    ties = result.extra.get("near_ties", ())
+    if result.verdict != "ambiguous" or not ties:
+        return ""
+    rows = [
+        f'<tr><td class="number">{tie.row}</td><td>{_features(tie.selected)}</td>'
+        f"<td>{_features(tie.left_out)}</td>"
+        f'<td class="number">{tie.gap:.3g}</td><td class="number">{tie.bound:.3g}</td></tr>\n'
+        for tie in ties
+    ]
+    more = result.extra["rows"] - len(ties)
+    rest = f"<p>And {more} more rows.</p>" if more > 0 else ""
+    return (
+        "<h3>Rows with an ambiguous selection</h3>\n"
+        '<div class="wide"><table class="ties"><thead><tr><th scope="col" class="number">row</th>'
+        '<th scope="col">selected</th><th scope="col">in place of</th>'
+        '<th scope="col" class="number">gap</th><th scope="col" class="number">bound</th></tr>'
+        f"</thead>\n<tbody>{''.join(rows)}</tbody></table></div>{rest}"
+    )
+
+
+def _features(features: tuple[int, ...]) -> str:
+    return ", ".join(str(feature) for feature in features) or "none"
+
+
+def _notes(report: Report) -> Iterator[str]:
+    if report.arithmetic:
+        yield f"<h3>Arithmetic</h3>\n<p>{escape(report.arithmetic)}</p>"
+    lists = {
+        "Explained in part": report.explanations,
+        "Not exercised by these data": report.coverage,
+        "Too small to show": report.unseen,
+    }
+    for title, texts in lists.items():
+        if texts:
+            items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+            yield f'<h3>{title}</h3>\n<ul class="warnings">{items}</ul>'
+
+
+def _legend() -> str:
+    return (
+        "<footer><p>Every stage is compared with a float64 reference that read the same upstream "
+        "results. A picture shows how large the errors of all entries are, as shares of the bound "
+        "that a correct result cannot exceed (the line); its heights are logarithmic. The dashed "
+        "lines are what the tiers P (likely) and C (usual) grant, on average. The floor is the "
+        "smallest fault that could have shown, relative to the root mean square of the stage."
+        "</p></footer>"
+    )
+
+
+def _verdict(verdict: str) -> str:
+    sign = _SIGNS.get(verdict, "")
+    return f'<span class="verdict {_class(verdict)}"><b>{sign}</b> {escape(verdict)}</span>'
+
+
+def _class(verdict: str) -> str:
+    return escape(verdict).replace(" ", "-")

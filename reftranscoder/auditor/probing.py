@@ -1,0 +1,227 @@
+"""Many small audits of one implementation: judged first, named where that tells something new."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import Error
+from .arithmetic import STAGES, Arithmetic
+from .case import Case
+from .conclusion import Hearing, conclude, hear, report_of
+from .conventions import Named, explain
+from .coverage import WARNINGS, applicable_terms, say_unseen, unseen_terms, warnings_for
+from .exactness import exact_stages, insist_on_exact
+from .hypotheses import first_fault, if_copies
+from .judge import Judge
+from .report import Report
+from .reports import Reports
+from .verdict import StageResult
+
+_SEARCHES = 3  # cases in which a name for what is wrong is searched
+_LARGE = 1 << 20  # numbers in W_enc, above which one case has to show what there is to see
+_SMALL = 1 << 12  # numbers in x, up to which it is seen whether all sums are exact
+
+
+class Answer(NamedTuple):
+    """What an implementation made of a case: a mapping from stages to arrays, or why not."""
+
+    results: Mapping[str, Any] | None
+    why: str = "no results"
+    refused: bool = False  # all of it, since some rows are not finite
+
+
+def run(function: Callable, case: Case) -> Answer:
+    """What ``function(params, x, target)`` makes of a case; an exception refuses NaN."""
+    try:
+        return Answer(function(case.params, case.x, case.target))
+    except Exception:
+        if not len(case.non_finite):
+            raise
+        return Answer(None, "refused", refused=True)
+
+
+def judge_case(
+    case: Case,
+    answer: Answer,
+    arithmetic: dict[str, Arithmetic],
+    declared: str,
+    accepted: tuple[str, ...],
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Judge the answer to one case, with all that can be said about it."""
+    if answer.refused:
+        return _refusal(case, declared, accepted)
+    given = case.x, case.target, case.l1_coeff
+    hearing = hear(answer.results or {}, case.transcoder, *given, arithmetic, progress)
+    hearing = _if_flushed(case, hearing)
+    report = conclude(hearing, declared, accepted, progress=progress)
+    if report.convention is None and case.target is not None and case.x.size < _SMALL:
+        report = insist_on_exact(report, exact_stages(case, arithmetic))
+    return report
+
+
+class _Known(NamedTuple):
+    """A convention that explained one case, to be tried on the others."""
+
+    case: str
+    changes: dict[str, Any]  # of the fields of `Definition`
+    convention: str
+    names: tuple[str, ...]
+
+
+def judge_cases(
+    answers: Iterable[tuple[Case, Answer]],
+    arithmetic: dict[str, Arithmetic],
+    declared: str,
+    accepted: tuple[str, ...],
+    progress: Callable[[int], None] | None = None,
+) -> Reports:
+    """Judge the answer to every case.
+
+    Cases with numbers that the arithmetic cannot hold are skipped.
+
+    Raises:
+        ShapeError, OptionError, DTypeError: malformed results, in a message that names the case.
+    """
+    heard: dict[str, tuple[Case, Hearing]] = {}
+    reports: dict[str, Report] = {}
+    skipped, decisive = {}, {}
+    for case, answer in answers:
+        decisive[case.name] = case.decisive
+        if answer.refused:
+            reports[case.name] = _refusal(case, declared, accepted)
+        elif answer.results is None:
+            skipped[case.name] = answer.why
+        elif not case.is_held_by(arithmetic):
+            skipped[case.name] = f"{declared} does not hold its numbers"
+        else:
+            with _naming(case):
+                hearing = hear(
+                    answer.results, case.transcoder, case.x, case.target, case.l1_coeff, arithmetic
+                )
+            heard[case.name] = case, _if_flushed(case, hearing)
+            reports[case.name] = _refusal(case, declared, accepted)  # keeps the order
+        if progress is not None:
+            progress(len(case.x))
+    known: list[_Known] = []
+    searched: set[str] = set()
+    for name, (case, hearing) in heard.items():
+        report = _report(name, hearing, declared, accepted, known, searched)
+        if report.convention is None and case.target is not None:
+            report = insist_on_exact(report, exact_stages(case, arithmetic))
+        reports[name] = report
+    advice = _advice([hearing for _, hearing in heard.values()])
+    return Reports.of(reports, skipped, decisive, declared=declared, **advice)
+
+
+def _report(
+    name: str,
+    hearing: Hearing,
+    declared: str,
+    accepted: tuple[str, ...],
+    known: list[_Known],
+    searched: set[str],
+) -> Report:
+    """The report of one case, which adds to what is ``known`` of the others."""
+    problem, stages = if_copies(hearing.problem, hearing.candidate, hearing.stages)
+    first = first_fault(stages)
+    plain = Named(stages, problem, None, (), ())
+    if first is None:
+        return report_of(hearing, plain, declared, accepted)
+    for convention in known:
+        named = _as_before(convention, hearing, plain, first)
+        if named is not None:
+            return report_of(hearing, named, declared, accepted)
+    if first in searched or len(searched) >= _SEARCHES:
+        return report_of(hearing, plain, declared, accepted)
+    searched.add(first)
+    named = explain(problem, hearing.candidate, stages)
+    if named.convention is not None:
+        before, after = vars(problem.definition), vars(named.problem.definition)
+        changes = {field: after[field] for field in after if after[field] != before[field]}
+        known.append(_Known(name, changes, named.convention, named.names))
+    return report_of(hearing, named, declared, accepted, search=True)
+
+
+def _if_flushed(case: Case, hearing: Hearing) -> Hearing:
+    """The same, or if that explains the first fault, with subnormal numbers that count as zero.
+
+    Many processors do that in some of their instructions, and compilers ask for it.
+    """
+    first = first_fault(hearing.stages)
+    if first is None or case.target is None or not _has_subnormals(case):
+        return hearing
+    arithmetic = {
+        stage: dataclasses.replace(one, flushing=True)
+        for stage, one in hearing.problem.arithmetic.items()
+    }
+    problem = hearing.problem._replace(arithmetic=arithmetic)
+    stages = Judge(problem, hearing.candidate).run()
+    later = first_fault(stages)
+    if later is not None and STAGES.index(later) <= STAGES.index(first):
+        return hearing
+    noted = dataclasses.replace(stages[first], explanation="subnormal numbers count as zero")
+    return hearing._replace(problem=problem, stages=stages | {first: noted})
+
+
+def _has_subnormals(case: Case) -> bool:
+    smallest = float(np.finfo(np.float32).tiny)
+    arrays = (*case.params.arrays().values(), case.x, case.target, *case.expected.values())
+    return any(bool(np.any((a != 0) & (np.abs(a) < smallest))) for a in arrays)
+
+
+def _as_before(known: _Known, hearing: Hearing, plain: Named, first: str) -> Named | None:
+    """What a convention that explained another case makes of this one, if it explains it too."""
+    definition = dataclasses.replace(plain.problem.definition, **known.changes)
+    problem = plain.problem._replace(definition=definition)
+    stages = Judge(problem, hearing.candidate).run()
+    if first_fault(stages) is not None:
+        return None
+    explanation = f"{known.convention}, as in the case {known.case}"
+    marked = dataclasses.replace(stages[first], verdict="convention", explanation=explanation)
+    return Named(stages | {first: marked}, problem, known.convention, known.names, ())
+
+
+def _refusal(case: Case, declared: str, accepted: tuple[str, ...]) -> Report:
+    """The report of a case whose input was refused, as it may be where a row is not finite."""
+    nothing = {name: StageResult(name, "not given") for name in STAGES}
+    rows = tuple(case.non_finite.tolist())
+    return Report(stages=nothing, declared=declared, accepted=accepted, refused=rows)
+
+
+def _advice(hearings: list[Hearing]) -> dict[str, tuple[str, ...]]:
+    """What no case shows or exercises."""
+    unseen: dict[str, None] | None = None
+    missing: tuple[str, ...] | None = None
+    for hearing in hearings:
+        if not len(hearing.left):
+            continue
+        problem, candidate = hearing.problem, hearing.candidate
+        warnings = warnings_for(problem)
+        missing = warnings if missing is None else tuple(w for w in missing if w in warnings)
+        if unseen is not None and problem.params.W_enc.size > _LARGE:
+            continue  # the first has shown what there is to see, and it takes long
+        shown = applicable_terms(problem, candidate)
+        left = [t for t in shown if t in (shown if unseen is None else unseen)]
+        still = unseen_terms(problem, candidate, hearing.stages, left)
+        others = () if unseen is None else (t for t in unseen if t not in shown)
+        unseen = dict.fromkeys([*others, *still])
+    return {
+        "unseen": say_unseen(unseen or (), hearings[-1].problem) if unseen else (),
+        "coverage": tuple(WARNINGS[key] for key in missing or ()),
+    }
+
+
+@contextlib.contextmanager
+def _naming(case: Case):
+    """Put the name of the case in front of what is wrong with its results."""
+    try:
+        yield
+    except Error as error:
+        error.args = (f"{case.name}: {error}",)
+        raise

@@ -1,0 +1,64 @@
+"""What is audited against, and how its stages follow from each other."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..params import Params
+from .arithmetic import Arithmetic
+from .definition import Definition
+
+#: What each stage reads.  "Nearest given" walks up from here.
+PARENTS = {
+    "pre": (),
+    "pre_acts": ("pre",),
+    "hidden": ("pre_acts",),
+    "reconstruction": ("hidden",),
+    "loss": ("reconstruction", "hidden"),
+    "d_reconstruction": ("reconstruction",),
+    "d_hidden": ("d_reconstruction", "hidden"),
+    "d_pre": ("d_hidden", "hidden"),
+    "dW_dec": ("hidden", "d_reconstruction"),
+    "db_dec": ("d_reconstruction",),
+    "dW_skip": ("d_reconstruction",),
+    "dW_enc": ("d_pre",),
+    "db_enc": ("d_pre",),
+    "dx": ("d_pre", "d_reconstruction"),
+}
+
+
+def parents_of(definition: Definition) -> dict[str, tuple[str, ...]]:
+    """`PARENTS` under this definition: where the encoder reads x - b_dec, db_dec reads d_pre."""
+    if definition.input == "x":
+        return PARENTS
+    return PARENTS | {"db_dec": ("d_reconstruction", "d_pre")}
+
+
+#: What sums over rows: none of these is a number where one row is none.
+SUMS = ("loss", "dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
+
+
+class Problem(NamedTuple):
+    """What is audited against: everything but the candidate."""
+
+    params: Params
+    definition: Definition
+    arithmetic: dict[str, Arithmetic]
+    x: np.ndarray  # (B, I) float64
+    target: np.ndarray | None  # (B, O) float64
+    l1_coeff: float
+    part_of: Problem | None = None  # what some rows or features of which these are
+    copies: bool = False  # whether stages may be rounded copies of what the next ones read
+    operands: dict | None = None  # what is known of the params, in float64: to be filled and shared
+
+    @property
+    def whole(self) -> Problem:
+        return self if self.part_of is None else self.part_of
+
+    @property
+    def target_varies(self) -> bool:
+        """Whether the rows of the target differ: the variance of equal rows divides nothing."""
+        target = self.whole.target
+        return target is not None and bool((target != target[0]).any())
