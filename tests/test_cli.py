@@ -18,7 +18,9 @@ from scipy import sparse
 
 import reftranscoder as rt
 from reftranscoder import cli, metrics
-from reftranscoder.cli import arguments, encode, fit, predict, progress, report, status
+from reftranscoder.auditor.arithmetic import ARITHMETICS, MIXED
+from reftranscoder.auditor.probes import probes
+from reftranscoder.cli import arguments, audit, encode, fit, predict, progress, report, status
 from reftranscoder.twins import TWINS
 
 ROWS, I, D, O, K = 60, 6, 16, 5, 3
@@ -698,6 +700,176 @@ def test_show_takes_an_operation(run):
 
 def test_show_refuses_what_there_is_not(refused):
     assert "topk" in refused("show", "topkek")
+
+
+# cases and audit.
+
+
+@pytest.fixture
+def cases(tmp_path, monkeypatch):
+    """A folder of four cases, with our own results in the first three of them."""
+    names = ("topk-ordinary", "topk-skip-integers", "relu-non-finite", "topk-smallest")
+    every = {case.name: case for case in probes()}
+    chosen = [every[name] for name in names]
+    monkeypatch.setattr("reftranscoder.auditor.cases.probes", lambda: chosen)
+    assert cli.main(["cases", str(tmp_path / "cases")]) == 0
+    for case in chosen[:3]:
+        found = case.transcoder.stages(case.x, case.target, case.l1_coeff, check_finite=False)
+        dense = {n: a.toarray() if sparse.issparse(a) else a for n, a in found.items()}
+        np.savez(tmp_path / "cases" / case.name / "results.npz", **dense)
+    return tmp_path / "cases"
+
+
+def change(path, **changes):
+    with np.load(path) as archive:
+        held = dict(archive)
+    np.savez(path, **held | {name: f(held[name]) for name, f in changes.items()})
+
+
+def test_cases_says_what_it_wrote(run, refused, tmp_path):
+    code, out, err = run("cases", tmp_path / "new")
+    assert (code, err) == (0, "") and "76 cases" in out and "README.txt" in out
+    code, out, _ = run("cases", tmp_path / "new", "--json")
+    assert code == 0 and len(json.loads(out)["cases"]) == 76
+    assert "not empty" in refused("cases", tmp_path)
+
+
+def test_audit_of_a_folder_is_a_line_a_case(run, cases):
+    code, out, err = run("audit", cases)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[:2] for line in lines[:4]] == [
+        ["topk-ordinary", "passed"],
+        ["topk-skip-integers", "passed"],
+        ["relu-non-finite", "passed"],
+        ["topk-smallest", "-"],
+    ]
+    assert "4 cases: 3 passed, 0 failed, 1 not judged." in lines
+    # The smallest case has no results, which is something left open.
+    assert run("audit", cases, "--strict")[0] == 1
+    (cases / "topk-smallest" / "results.npz").write_bytes(b"")
+    index = json.loads((cases / "cases.json").read_text())
+    index["cases"].remove("topk-smallest")
+    (cases / "cases.json").write_text(json.dumps(index))
+    assert run("audit", cases, "--strict")[0] == 0
+
+
+def test_audit_fails_with_the_stage_and_its_sentence(run, cases):
+    change(cases / "topk-ordinary" / "results.npz", dW_enc=lambda a: -a)
+    code, out, err = run("audit", cases)
+    assert (code, err) == (1, "")
+    line = next(line for line in out.splitlines() if line.startswith("topk-ordinary"))
+    assert "FAILED" in line and "Fault at dW_enc: dW_enc has the wrong sign" in line
+    assert "in the case topk-ordinary; 1 of 3 cases failed." in out
+    code, out, _ = run("audit", cases, "--json")
+    got = json.loads(out)
+    assert code == 1 and got["blame"] == "dW_enc" and got["passed"] is False
+    assert got["cases"]["topk-ordinary"]["blame"] == "dW_enc"
+    assert got["skipped"] == {"topk-smallest": "no results"}
+
+
+def test_audit_of_one_case_is_a_line_a_stage(run, cases):
+    code, out, err = run("audit", cases / "topk-ordinary")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["pre", "pre_acts", "hidden"]
+    assert "rounding in float32" in lines[-1]
+    code, out, _ = run("audit", cases / "topk-ordinary", "--json")
+    assert code == 0 and json.loads(out)["stages"]["pre"]["verdict"] == "rounding"
+
+
+def test_audit_of_one_file(run, cases, tmp_path):
+    with np.load(cases / "topk-ordinary" / "input.npz") as archive:
+        held = dict(archive) | {"top_k": np.array(7), "l1_coeff": np.array(4.0)}
+    with np.load(cases / "topk-ordinary" / "results.npz") as archive:
+        results = {f"result.{name}": a for name, a in archive.items()}
+    np.savez(tmp_path / "all.npz", **held | results)
+    assert run("audit", tmp_path / "all.npz")[0] == 0
+    np.savez(tmp_path / "all.npz", **held | results | {"top_k": np.array(6)})
+    code, out, _ = run("audit", tmp_path / "all.npz")
+    assert code == 1 and "Fault at hidden: 7 features are kept, not 6" in out
+
+
+def test_audit_without_results_does_not_pass(run, cases, tmp_path):
+    assert cli.main(["cases", str(tmp_path / "empty")]) == 0
+    code, out, _ = run("audit", tmp_path / "empty")
+    assert code == 1 and "Nothing was judged: no case has results." in out
+    code, out, _ = run("audit", cases / "topk-smallest")
+    assert code == 1 and "Nothing was judged: no stage was given." in out
+
+
+def test_audit_takes_an_arithmetic_and_conventions(run, refused, cases):
+    name = "topk-ordinary"
+    # In float64 these float32 results are not right; as if in bfloat16, they are.
+    assert run("audit", cases / name, "--arithmetic", "float64")[0] == 1
+    assert run("audit", cases / name, "--arithmetic", "bfloat16")[0] == 0
+    assert "float31" in refused("audit", cases, "--arithmetic", "float31")
+    assert "mse_sun" in refused("audit", cases, "--convention", "mse_sun")
+    with np.load(cases / name / "results.npz") as archive:
+        kept = {n: archive[n] for n in ("pre", "hidden", "reconstruction")}
+    with np.load(cases / name / "input.npz") as archive:
+        error = kept["reconstruction"] - archive["target"]
+    summed = kept | {"d_reconstruction": error * np.float32(2 / len(error))}
+    np.savez(cases / name / "results.npz", **summed)
+    code, out, _ = run("audit", cases / name)
+    assert code == 1 and "under the convention mse_sum" in out
+    assert run("audit", cases / name, "--convention", "mse_sum")[0] == 0
+    assert run("audit", cases, "--convention", "mse_sum")[0] == 0
+
+
+def test_audit_strict_fails_where_the_data_do_not_decide(run, cases):
+    path = cases / "topk-ordinary" / "results.npz"
+    change(path, pre=lambda a: a.astype(np.float16).astype(np.float32))
+    with np.load(path) as archive:
+        held = {"pre": archive["pre"], "loss": archive["loss"]}
+    np.savez(path, **held)
+    code, out, _ = run("audit", path.parent, "--arithmetic", "float16")
+    strict = run("audit", path.parent, "--arithmetic", "float16", "--strict")[0]
+    undecided = "cannot tell" in out
+    assert code == 0 and strict == (1 if undecided else 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "is empty"), (b"GIF89a" * 9, "unknown format")]
+)
+def test_audit_of_what_is_no_case(refused, cases, tmp_path, content, words):
+    (tmp_path / "bad.npz").write_bytes(content)
+    assert words in refused("audit", tmp_path / "bad.npz")
+    (cases / "topk-ordinary" / "results.npz").write_bytes(content)
+    err = refused("audit", cases)
+    assert words in err and "topk-ordinary" in err
+    assert "no such file" in refused("audit", tmp_path / "none.npz")
+    assert "neither" in refused("audit", tmp_path)
+
+
+def test_audit_refuses_malformed_results_in_one_line(refused, cases):
+    change(cases / "topk-ordinary" / "results.npz", hidden=lambda a: a[:, 1:])
+    assert "topk-ordinary: hidden must have shape (24, 72)" in refused("audit", cases)
+
+
+def test_audit_writes_a_page_with_every_case(run, refused, cases, tmp_path):
+    page = tmp_path / "page.html"
+    assert run("audit", cases, "--html", page)[0] == 0
+    text = page.read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    for name in ("topk-ordinary", "topk-skip-integers", "relu-non-finite"):
+        assert name in text
+    assert run("audit", cases / "topk-ordinary", "--html", page)[0] == 0
+    assert "topk-skip-integers" not in page.read_text()
+    err = refused("audit", cases, "--html", tmp_path / "no" / "page.html")
+    assert "its folder does not exist" in err
+
+
+def test_audit_shows_progress_on_a_terminal(on_a_terminal, cases):
+    terminal = on_a_terminal()
+    assert cli.main(["audit", str(cases)]) == 0
+    assert "4/4" in terminal.text
+
+
+def test_the_arithmetics_in_the_help_are_those_there_are():
+    assert audit.ARITHMETICS.split(", ") == sorted(
+        [*ARITHMETICS, *MIXED], key=audit.ARITHMETICS.split(", ").index
+    )
 
 
 # Reports and progress.

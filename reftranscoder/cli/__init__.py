@@ -19,7 +19,7 @@ from .. import __version__
 from ..errors import Error
 from . import status
 
-COMMANDS = ("demo", "fit", "encode", "predict", "info", "show")
+COMMANDS = ("demo", "fit", "encode", "predict", "cases", "audit", "info", "show")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

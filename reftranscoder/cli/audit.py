@@ -1,0 +1,109 @@
+"""judge what another implementation computed, stage by stage
+
+CASE is one file, .npz or .safetensors, that holds parameters, x, target and results; DIR a folder
+that ``reftranscoder cases`` made and another implementation wrote its results into, or one case in
+it.  Prints a line a stage for one case and a line a case for a folder, and what to conclude.  Exits
+with 1 unless it passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ..atomic import atomic_write, check_replaceable
+from . import status
+from .arguments import add_json
+from .progress import Progress
+from .report import plural, print_json
+
+ARITHMETICS = "float32, float64, tf32, bfloat16-inputs, bfloat16, float16, bfloat16-autocast"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """CASE or DIR."""
+    parser.add_argument("case", metavar="CASE|DIR", help="a file, or a folder of cases")
+    parser.add_argument(
+        "--arithmetic",
+        metavar="NAME",
+        default="float32",
+        help=f"what the results were computed in: {ARITHMETICS} (default: float32)",
+    )
+    parser.add_argument(
+        "--convention",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a documented definition under which the results may differ; may be repeated",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 as well where the data do not decide"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write a page with the pictures, too")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge, say so, and tell by the exit status."""
+    from ..auditor.arithmetic import by_stage
+    from ..auditor.cases import answers_in
+    from ..auditor.conventions import checked_names
+
+    if options.html:
+        check_replaceable(options.html)
+    arithmetic = by_stage(options.arithmetic)
+    answers = answers_in(options.case)
+    accepted = checked_names(options.convention)
+    report = _judged(answers, arithmetic, options.arithmetic, accepted)
+    if options.html:
+        _write_page(options.html, report, os.path.basename(os.path.normpath(options.case)))
+    if options.json:
+        print_json(report.to_dict())
+    elif answers.several:
+        print(report.table())
+        _print_advice(report)
+        print(f"\n{_count(report)}\n{report.sentence()}")
+    else:
+        print(report)
+    failed = not report.passed or (options.strict and not _settled(report))
+    return status.FAILED if failed else status.OK
+
+
+def _judged(answers, arithmetic, declared: str, accepted: tuple[str, ...]):
+    from ..auditor.probing import judge_case, judge_cases
+
+    if answers.several:
+        with Progress(len(answers.paths), "cases") as progress:
+            return judge_cases(
+                answers.read(), arithmetic, declared, accepted, lambda rows: progress.advance()
+            )
+    ((case, answer),) = answers.read()
+    with Progress(len(case.x), "rows") as progress:
+        return judge_case(case, answer, arithmetic, declared, accepted, progress.advance)
+
+
+def _settled(report) -> bool:
+    """Whether nothing is left open: no stage undecided, no case without results."""
+    missing = [why for why in getattr(report, "skipped", {}).values() if why == "no results"]
+    return report.conclusive and not missing
+
+
+def _count(report) -> str:
+    total = len(report.cases) + len(report.skipped)
+    return (
+        f"{plural(total, 'case')}: {len(report.cases) - len(report.failed)} passed, "
+        f"{len(report.failed)} failed, {len(report.skipped)} not judged."
+    )
+
+
+def _print_advice(report) -> None:
+    advice = [*(f"unseen: {text}" for text in report.unseen), *report.coverage]
+    if advice:
+        print("\n" + "\n".join(advice))
+
+
+def _write_page(path: str, report, name: str) -> None:
+    from ..auditor.html import page
+
+    with atomic_write(path) as file:
+        file.write(page(getattr(report, "cases", {name: report})).encode())

@@ -1,0 +1,31 @@
+"""cases that an implementation in any language can be audited on
+
+Writes a folder of small cases: parameters, a batch, and what a transcoder ought to make of it, as
+.npz and, with the package safetensors, as .safetensors.  Its README.txt says what to read and what
+to write; then ``reftranscoder audit DIR`` judges what was written.  In a folder of cases that
+exists, results are left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from .arguments import add_json
+from .report import plural, print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """DIR."""
+    parser.add_argument("folder", metavar="DIR", help="a new folder, or one of cases")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the cases."""
+    from ..auditor.cases import README, write_cases
+
+    names = write_cases(options.folder)
+    if options.json:
+        print_json({"folder": options.folder, "cases": names})
+    else:
+        print(f"{options.folder}: {plural(len(names), 'case')}. What to do: {README} in it.")
