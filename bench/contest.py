@@ -18,6 +18,8 @@ class Contestant(NamedTuple):
     name: str
     run: Callable[[], object]  # everything that is not to be timed was done before
     calls_blas: bool = False
+    calls: int = 1  # in a turn; what is quick is timed several times in a row
+    awake: bool = True  # whether a call that is not timed comes first: threads sleep between turns
 
 
 class Times(NamedTuple):
@@ -29,15 +31,15 @@ class Times(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A contest that was held: the first contestant is what the others are compared with."""
+    """A contest that was held: the first contestant is ours."""
 
     contest: str
     times: dict[str, Times]
 
     def ratio(self, name: str) -> float:
-        """The median of contestant ``name`` over that of the first: below 1 it is faster."""
-        first = next(iter(self.times.values()))
-        return self.times[name].median / first.median
+        """Our median over that of contestant ``name``: below 1, ours is faster."""
+        ours = next(iter(self.times.values()))
+        return ours.median / self.times[name].median
 
 
 def hold(
@@ -47,16 +49,19 @@ def hold(
     clock: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = time.sleep,
 ) -> Result:
-    """Let each contestant run once to warm up (kernels compile), then once in each round."""
+    """Let each contestant run once to warm up (kernels compile), then take a turn in each round."""
     contestants = list(contestants)
     seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
     for number in range(rounds + 1):
         for contestant in contestants:
+            if number and contestant.awake:
+                contestant.run()
             start = clock()
-            contestant.run()
+            for _ in range(contestant.calls):
+                contestant.run()
             stop = clock()
             if number:
-                seconds[contestant.name].append(stop - start)
+                seconds[contestant.name].append((stop - start) / contestant.calls)
             if contestant.calls_blas:
                 rest(BLAS_REST)
     times = {n: Times(statistics.median(s), min(s), max(s)) for n, s in seconds.items()}

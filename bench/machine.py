@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numba
@@ -24,11 +24,19 @@ def describe() -> dict[str, str]:
         "reftranscoder": reftranscoder.__version__,
     }
     facts |= {name: version(name) for name in ("numpy", "numba", "llvmlite", "scipy")}
+    facts |= {name: _version(name) for name in ("torch", "jax", "eai-sparsify")}
     facts["BLAS"] = f"{blas.get('name')} {blas.get('version')}"
     # Some of these slow OpenBLAS down; whoever reads a ratio should know.
     settings = (f"{n}={v}" for n, v in sorted(os.environ.items()) if n.startswith("OPENBLAS_"))
     facts["BLAS settings"] = ", ".join(settings) or "none"
     return facts
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _processor() -> str:

@@ -14,7 +14,7 @@ def facts(pairs: Mapping[str, object]) -> Iterator[str]:
         yield f"{name:<{width}}  {value}"
 
 
-_COLUMNS = "{:<20} {:<12} {:>10} {:>22} {:>8}"
+_COLUMNS = "{:<20} {:<26} {:>10} {:>24} {:>8}"
 
 
 def lines(results: Iterable[Result]) -> Iterator[str]:

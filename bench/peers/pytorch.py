@@ -1,0 +1,129 @@
+"""PyTorch: eager with a dense decoder, eager with embedding_bag, and the dense one compiled."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numba
+import torch
+from torch.nn import functional
+
+from ..work import Work
+
+torch.set_num_threads(numba.get_num_threads())
+
+_FIRST_RESULT = """
+import torch
+W_enc, b_enc, x = torch.ones(4096, 768), torch.ones(4096), torch.ones(1, 768)
+with torch.no_grad():
+    torch.relu(torch.nn.functional.linear(x, W_enc, b_enc)).topk(32)
+"""
+
+
+class TorchProduct:
+    """The limit, beside that of `limits`."""
+
+    name = "sgemm, PyTorch"
+    calls_blas = True
+    own = staticmethod(torch.from_numpy)
+
+    def __init__(self, work: Work) -> None:
+        self.W = torch.from_numpy(work.tc.params.W_enc.copy())
+        self.out = torch.empty((len(work.x), len(self.W)))
+
+    def encode(self, x):
+        return torch.mm(x, self.W.T, out=self.out)
+
+    def row(self, x):
+        return torch.mv(self.W, x[0])
+
+
+class Dense:
+    """Two layers with relu and topk between them, and ``loss.backward()``."""
+
+    name = "PyTorch"
+    calls_blas = True
+    l1_coeff = 1e-3
+    own = staticmethod(torch.from_numpy)
+
+    def __init__(self, work: Work) -> None:
+        arrays = work.tc.params.arrays()
+        self.parameters = {
+            name: torch.from_numpy(a.copy()).requires_grad_() for name, a in arrays.items()
+        }
+        self.top_k = work.tc.config.top_k
+        self.adam = torch.optim.Adam(self.parameters.values(), lr=1e-3)
+
+    def forward(self, x):
+        """Return ``hidden`` (B, D), the values and indices in it, and the reconstruction."""
+        pre = functional.linear(x, self.parameters["W_enc"], self.parameters["b_enc"])
+        values, indices = torch.relu(pre).topk(self.top_k, sorted=False)
+        hidden = torch.zeros_like(pre).scatter(1, indices, values)
+        reconstruction = hidden @ self.parameters["W_dec"] + self.parameters["b_dec"]
+        return values, indices, reconstruction
+
+    def loss(self, x, target):
+        """The loss and what it was made of."""
+        values, indices, reconstruction = self.forward(x)
+        entries = len(x) * len(self.parameters["W_enc"])
+        l1 = self.l1_coeff * values.sum() / entries
+        loss = functional.mse_loss(reconstruction, target) + l1
+        return loss, values, indices, reconstruction
+
+    @torch.no_grad()
+    def encode(self, x):
+        pre = functional.linear(x, self.parameters["W_enc"], self.parameters["b_enc"])
+        return torch.relu(pre).topk(self.top_k, sorted=False)
+
+    row = encode
+
+    @torch.no_grad()
+    def predict(self, x):
+        return self.forward(x)[2]
+
+    def step(self, x, target):
+        self.adam.zero_grad()
+        self.loss(x, target)[0].backward()
+        self.adam.step()
+
+    def start(self):
+        subprocess.run([sys.executable, "-c", _FIRST_RESULT], check=True)
+
+    def results(self, x, target):
+        self.adam.zero_grad()
+        loss, values, indices, reconstruction = self.loss(self.own(x), self.own(target))
+        loss.backward()
+        made = {"values": values, "indices": indices, "reconstruction": reconstruction}
+        made |= {"loss": loss} | {f"d{name}": p.grad for name, p in self.parameters.items()}
+        return {name: tensor.detach().numpy() for name, tensor in made.items()}
+
+
+class EmbeddingBag(Dense):
+    """The decoder reads only the K rows that it needs."""
+
+    name = "PyTorch, embedding_bag"
+
+    def forward(self, x):
+        pre = functional.linear(x, self.parameters["W_enc"], self.parameters["b_enc"])
+        values, indices = torch.relu(pre).topk(self.top_k, sorted=False)
+        W_dec = self.parameters["W_dec"]
+        sums = functional.embedding_bag(indices, W_dec, per_sample_weights=values, mode="sum")
+        return values, indices, sums + self.parameters["b_dec"]
+
+    encode = row = start = None  # as in `Dense`
+
+
+class Compiled(Dense):
+    """`Dense` by torch.compile, which needs a C++ compiler."""
+
+    name = "PyTorch, compiled"
+    start = None  # it would compile for longer than it computes
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work)
+        self.forward = torch.compile(self.forward)
+        self.encode = self.row = torch.compile(self.encode)
+
+
+ENTRANTS = [TorchProduct, Dense, EmbeddingBag, Compiled]

@@ -1,0 +1,62 @@
+"""What a race is run on: a transcoder, and the rows it reads and ought to write."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+import numpy as np
+
+import reftranscoder as rt
+from reftranscoder.errors import ShapeError
+
+
+class Work(NamedTuple):
+    """The same for every contestant, in float32."""
+
+    tc: rt.Transcoder
+    x: np.ndarray  # (B, I)
+    target: np.ndarray  # (B, O)
+    origin: str
+
+    @classmethod
+    def draw(cls, sizes: dict[str, int], seed: int) -> Work:
+        """Standard normal rows, a dictionary of random directions, and small biases."""
+        rng = np.random.default_rng(seed)
+        B, I, D, O, K = (sizes[letter] for letter in "BIDOK")
+
+        def normal(*shape: int, scale: float = 1) -> np.ndarray:
+            return np.float32(scale) * rng.standard_normal(shape, np.float32)
+
+        tc = rt.Transcoder.from_arrays(
+            W_enc=normal(D, I, scale=I**-0.5),
+            b_enc=normal(D, scale=0.1),
+            W_dec=normal(D, O, scale=O**-0.5),
+            b_dec=normal(O, scale=0.1),
+            top_k=K,
+        )
+        return cls(tc, normal(B, I), normal(B, O), f"random, seed {seed}")
+
+    @classmethod
+    def load(cls, options: argparse.Namespace) -> Work:
+        """A saved transcoder, and B rows of two ``.npy`` files, evenly spaced.
+
+        Raises:
+            ShapeError: fewer than B rows.
+        """
+        tc = rt.load(options.model).astype("float32")
+        rows = []
+        for name in (options.x, options.target):
+            array = np.load(name, mmap_mode="r", allow_pickle=False)
+            if len(array) < options.B:
+                raise ShapeError(name, f"at least {options.B} rows (-B)", array.shape)
+            chosen = np.linspace(0, len(array) - 1, options.B).astype(int)
+            rows.append(np.ascontiguousarray(array[chosen], np.float32))
+        return cls(tc, *rows, f"{options.model} on {options.x}")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """B, I, D, O and K."""
+        config = self.tc.config
+        named = (config.input_size, config.dict_size, config.output_size, config.top_k)
+        return {"B": len(self.x)} | dict(zip("IDOK", named))
