@@ -5,6 +5,7 @@ somewhere, and docutils reads it, as every .rst here, without a warning.
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from docutils import nodes
 
 import reftranscoder as rt
+from reftranscoder import cli
 from reftranscoder.twins import TWINS
 
 PACKAGE = Path(rt.__file__).parent
@@ -196,8 +198,11 @@ def test_coming_from(title):
     assert abs(got - want) <= 6 * 2**-53 * want
 
 
+AUDITING = "Auditing another implementation"
+
+
 def test_auditing(capsys):
-    (code,) = blocks("Auditing another implementation")
+    code = blocks(AUDITING)[0]
     tc = rt.build(input_size=8, output_size=4, dict_size=64, top_k=4)
     rng = np.random.default_rng(0)
     x, target = rng.standard_normal((2, 16, 8))
@@ -209,6 +214,84 @@ def test_auditing(capsys):
     results["reconstruction"] = results["reconstruction"] * 1.01
     with pytest.raises(AssertionError, match="reconstruction"):
         exec(code, names | {"results": results})
+
+
+def test_auditing_a_torch_module():
+    torch = pytest.importorskip("torch", reason="the module audited is one of torch")
+
+    class Module(torch.nn.Module):
+        def __init__(self, input_size, dict_size, output_size, top_k):
+            super().__init__()
+            self.encoder = torch.nn.Linear(input_size, dict_size)
+            self.decoder = torch.nn.Linear(dict_size, output_size)
+            self.top_k = top_k
+
+        def forward(self, x):
+            acts = torch.relu(self.encoder(x))
+            best = acts.topk(self.top_k, dim=1)
+            hidden = torch.zeros_like(acts).scatter(1, best.indices, best.values)
+            return self.decoder(hidden), hidden
+
+    code = blocks(AUDITING)[1]
+    tc = rt.build(input_size=8, output_size=4, dict_size=64, top_k=5)
+    names = {"rt": rt, "tc": tc, "torch": torch}
+    exec(code, names | {"module": Module(8, 64, 4, top_k=5)})
+    with pytest.raises(AssertionError, match="hidden.*6 features"):
+        exec(code, names | {"module": Module(8, 64, 4, top_k=6)})
+
+
+def test_auditing_functions_of_jax():
+    jax = pytest.importorskip("jax", reason="the functions audited are of JAX")
+    jnp = jax.numpy
+
+    def functions(bias):
+        def forward(params, x):
+            acts = jax.nn.relu(x @ params["W_enc"].T + params["b_enc"])
+            values, indices = jax.lax.top_k(acts, 5)
+            hidden = jnp.put_along_axis(jnp.zeros_like(acts), indices, values, 1, inplace=False)
+            return hidden, hidden @ params["W_dec"] + bias * params["b_dec"]
+
+        def loss(params, x, target):
+            hidden, reconstruction = forward(params, x)
+            error = reconstruction - target
+            return jnp.mean(error**2) + 1e-3 * jnp.mean(jnp.abs(hidden))
+
+        return {"forward": forward, "loss": loss}
+
+    code = blocks(AUDITING)[2]
+    tc = rt.build(input_size=8, output_size=4, dict_size=64, top_k=5)
+    names = {"rt": rt, "tc": tc, "jax": jax}
+    exec(code, names | functions(bias=1))
+    with pytest.raises(AssertionError, match="reconstruction: b_dec is not added"):
+        exec(code, names | functions(bias=0))
+
+
+def test_auditing_a_folder_of_cases(tmp_path, capsys):
+    """The commands, with a program in their middle that reads and writes as the folder says."""
+    commands = [line.split() for line in blocks(AUDITING)[3].splitlines()]
+    folder = tmp_path / "cases"
+
+    def run(words):
+        assert words[0] == "reftranscoder"
+        return cli.main([str(folder) if word == "DIR" else word for word in words[1:]])
+
+    def your_program(folder):
+        for name in json.loads((folder / "cases.json").read_text())["cases"]:
+            about = json.loads((folder / name / "case.json").read_text())
+            with np.load(folder / name / "input.npz") as archive:
+                given = dict(archive)
+            x, target = given.pop("x"), given.pop("target")
+            options = {option: about[option] for option in ("top_k", "activation", "ties")}
+            tc = rt.Transcoder.from_arrays(**given, **options)
+            stages = tc.stages(x, target, about["l1_coeff"], check_finite=False)
+            stages["hidden"] = stages["hidden"].toarray()
+            np.savez(folder / name / "results.npz", **stages)
+
+    assert run(commands[0]) == 0
+    assert commands[1] == ["your-program", "DIR"]
+    your_program(folder)
+    assert run(commands[2]) == 0
+    assert " 0 failed, 0 not judged" in capsys.readouterr().out
 
 
 def test_the_map_is_the_package():
