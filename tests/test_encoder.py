@@ -24,14 +24,13 @@ from reftranscoder.kernels.encoder import Encoder, encoder_of
 from reftranscoder.kernels.engine.floats import FloatWeights
 from reftranscoder.kernels.engine.panels import Columns, PackedWeights
 from reftranscoder.kernels.engine.quantised import OUTSIDE, SCREENED, ZERO
-from reftranscoder.kernels.engine.target import EIGHT_BIT, TILE
-from reftranscoder.kernels.engine.tile import screen_tile
+from reftranscoder.kernels.engine.target import PANELS, TILE
+from reftranscoder.kernels.engine.tile import configure, release, screen_tile
 
 pytestmark = pytest.mark.kernels
 
-# The screen by 8 bits, where it may be compiled, and the one by float32.
-ENCODERS = [Encoder] if EIGHT_BIT else []
-ENCODERS += [functools.partial(Encoder, eight_bit=False)]
+# Every screen that may be compiled here: by tiles or by vectors of 8 bits, and by float32.
+ENCODERS = [functools.partial(Encoder, panels=panels) for panels in PANELS]
 
 PLAIN = bool(config.DISABLE_JIT)
 compiled_only = pytest.mark.skipif(PLAIN, reason="NUMBA_DISABLE_JIT: too much for plain Python")
@@ -279,8 +278,15 @@ def test_candidates_without_room_are_noticed(monkeypatch, rng):
 # The bounds.
 
 
+def packed(W, b, columns, panels):
+    """The weights of a screen."""
+    if panels == np.float32:
+        return FloatWeights(W, b)
+    return PackedWeights(W, b, columns, panels)
+
+
 def each_bound(weights, inputs):
-    """The upper bound of every p, by the same code that compares them."""
+    """The upper bound of every p, by the same code that compares them; features in its order."""
     B, D = inputs.rows.shape[1], weights.features.shape[1]
     bounds = np.empty((B, D), np.float32)
     none = np.full((1, B), -np.inf, np.float32)
@@ -294,6 +300,7 @@ def each_bound(weights, inputs):
 
 
 def _all_tiles(W, x, steps, rows, starts, features, thresholds, bounds, tile, masks):
+    configure(W)
     w_stride = len(W) // (features.shape[1] // TILE.features)
     x_stride = len(x) // (rows.shape[1] // TILE.rows)
     for n in range(features.shape[1] // TILE.features):
@@ -304,6 +311,7 @@ def _all_tiles(W, x, steps, rows, starts, features, thresholds, bounds, tile, ma
                 0, tile, masks,
             )  # fmt: skip
             bounds[r : r + TILE.rows, j : j + TILE.features] = tile
+    release(W)
 
 
 if not PLAIN:
@@ -311,20 +319,21 @@ if not PLAIN:
 
 
 @both_types
-@pytest.mark.parametrize("screen", ["eight bits", "eight bits, moved", "floats"])
+@pytest.mark.parametrize("moved", [False, True], ids=["", "moved"])
+@pytest.mark.parametrize("panels", [np.int8, np.uint8, np.float32])
 @pytest.mark.parametrize("name", HOSTILE[1::4] if PLAIN else HOSTILE)
-def test_no_bound_is_below_what_it_bounds(name, screen, dtype, rng):
-    if screen != "floats" and not (EIGHT_BIT or PLAIN):
+def test_no_bound_is_below_what_it_bounds(name, panels, moved, dtype, rng):
+    if panels not in PANELS and not PLAIN:
         pytest.skip("there are no instructions for it")
     x, W, b = hostile(name, rng, dtype, *((9, 3, 50) if PLAIN else (80, 40, 500)))
     columns = Columns(x.shape[1])
-    if screen == "eight bits, moved":
+    if moved:
         finite = np.where(np.abs(x) < 1e15, x, 0).astype(np.float64)
         columns.means = finite.mean(axis=0) + rng.standard_normal(x.shape[1])
         columns.scales = 2.0 ** rng.integers(-3, 4, x.shape[1])
-    weights = FloatWeights(W, b) if screen == "floats" else PackedWeights(W, b, columns)
+    weights = packed(W, b, columns, panels)
     inputs = weights.pack(x)
-    p = kernels.affine_forward(x, W, b)
+    p = kernels.affine_forward(x, W, b)[:, weights.order]
     bounds = each_bound(weights, inputs)[: len(x), : len(W)]
     screened = inputs.states == SCREENED
     assert not (bounds[screened] < p[screened]).any()
@@ -339,22 +348,24 @@ def test_no_bound_is_below_what_it_bounds(name, screen, dtype, rng):
         X, M = x[screened] / columns.scales, columns.means / columns.scales
         norms = np.sqrt((X**2).sum(axis=1)) + np.sqrt((M**2).sum())
         norms = norms[:, None] * np.sqrt(((W * columns.scales) ** 2).sum(axis=1)) + np.abs(b)
-        assert (width <= (1e-5 if screen == "floats" else 0.05) * norms).all()
+        share = 1e-5 if panels == np.float32 else 0.05
+        assert (width <= share * norms[:, weights.order]).all()
 
 
 @compiled_only
-@pytest.mark.skipif(not EIGHT_BIT, reason="there are no instructions for it")
 @both_types
 def test_sums_of_more_than_24_bits_are_bounded(dtype, rng):
     # 127 * 127 * 3000 is 48 million: in float32 it has to be rounded, and so has what follows.
     x = 1 - 1e-6 * rng.integers(0, 2, (40, 3000)) - 1e-3 * (rng.random((40, 1)) < 0.5)
     W = 1 - 1e-6 * rng.integers(0, 2, (100, 3000))
     x, W, b = x.astype(dtype), W.astype(dtype), rng.choice([-3000, 0, 1e4], 100).astype(dtype)
-    weights = PackedWeights(W, b, Columns(3000))
-    inputs = weights.pack(x)
-    assert (inputs.states == SCREENED).all()
-    bounds = each_bound(weights, inputs)[:40, :100]
-    assert not (bounds < kernels.affine_forward(x, W, b)).any()
+    p = kernels.affine_forward(x, W, b)
+    for panels in PANELS:
+        weights = packed(W, b, Columns(3000), panels)
+        inputs = weights.pack(x)
+        assert (inputs.states == SCREENED).all()
+        bounds = each_bound(weights, inputs)[:40, :100]
+        assert not (bounds < p[:, weights.order]).any()
     check(x, W, b)
 
 
@@ -404,7 +415,7 @@ def test_no_copy_outlives_its_parameters_or_is_pickled(rng):
 
 
 if __name__ == "__main__":
-    assert (TILE.lanes, EIGHT_BIT) == (8, False)
+    assert (TILE.lanes, PANELS) == (8, (np.float32,))
     weights = FloatWeights(np.eye(3), np.ones(3))
     each_bound(weights, weights.pack(np.eye(3)))
     (compiled,) = _all_tiles.inspect_asm().values()

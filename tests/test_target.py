@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from reftranscoder.kernels.engine import target
@@ -25,8 +26,14 @@ def test_a_tile_fits_the_registers(architecture, features, registers):
     assert tile.features <= 64  # one bit each
 
 
-def test_eight_bits_need_every_feature():
-    every = {"+avx512f", "+avx512bw", "+avx512vnni"}
-    assert target.eight_bit(every)
-    for feature in every:
-        assert not target.eight_bit(every - {feature} | {feature.replace("+", "-")})
+def test_each_kind_of_panel_needs_every_feature():
+    vectors = {"+avx512f", "+avx512bw", "+avx512vnni"}
+    tiles = vectors | {"+amx-tile", "+amx-int8"}
+    assert target.panels_of("x86_64", vectors, True) == (np.uint8, np.float32)
+    assert target.panels_of("x86_64", tiles, True) == (np.int8, np.uint8, np.float32)
+    assert target.panels_of("x86_64", tiles, False) == (np.uint8, np.float32)
+    assert target.panels_of("aarch64", {"+neon"}, False) == (np.float32,)
+    for feature in tiles:
+        without = tiles - {feature} | {feature.replace("+", "-")}
+        fastest = target.panels_of("x86_64", without, True)[0]
+        assert fastest == (np.float32 if feature in vectors else np.uint8)

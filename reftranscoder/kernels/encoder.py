@@ -21,7 +21,7 @@ from .engine.quantised import SCREENED, ZERO
 from .engine.rescoring import NO_ROOM, WRONG_GUESS, rescore
 from .engine.screening import screen
 from .engine.shares import few_threads
-from .engine.target import EIGHT_BIT, TILE
+from .engine.target import PANELS, TILE
 from .topk import joined
 
 _encoders: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -61,13 +61,13 @@ def encoder_of(params):
 class Encoder:
     """`encode_forward` under ``W_enc`` (D, I) and ``b_enc`` (D,), which must never change.
 
-    ``eight_bit`` says whether the first screen may be the one in 8 bits.
+    ``panels`` is the dtype in which the first screen has the weights, one of `PANELS`.
     """
 
-    def __init__(self, W_enc, b_enc, eight_bit=EIGHT_BIT):
+    def __init__(self, W_enc, b_enc, panels=PANELS[0]):
         self._W = as_kernel_array(W_enc, W_enc.dtype)
         self._b = as_kernel_array(b_enc, W_enc.dtype)
-        self._eight_bit = eight_bit
+        self._panels, self._eight_bit = panels, panels != np.float32
         self._lock = Lock()
         self._packed, self._measured, self._as_floats = None, False, None
 
@@ -95,7 +95,7 @@ class Encoder:
         with self._lock:
             if self._packed is None or (not self._measured and len(x) >= FEWEST_ROWS):
                 self._measured = len(x) >= FEWEST_ROWS
-                self._packed = PackedWeights(self._W, self._b, Columns.of(x))
+                self._packed = PackedWeights(self._W, self._b, Columns.of(x), self._panels)
             return self._packed
 
     def _floats(self):
@@ -149,7 +149,8 @@ class Encoder:
         ids, p = np.empty((B, most), np.int32), np.empty((B, most))
         with few_threads(B):
             rescore(
-                x, self._W, self._b, kept, caution, keep_all, thresholds, _shares(B), counts,
+                x, self._W, self._b, weights.order, kept, caution, keep_all, thresholds,
+                _shares(B), counts,
                 *candidates, found, ids, p,
             )  # fmt: skip
         return found, _gathered(found, ids, p, D)

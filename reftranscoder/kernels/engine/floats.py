@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .panels import aligned
+from .panels import aligned, random_order
 from .quantised import OUTSIDE, SCREENED, ZERO
 from .target import TILE
-from .tile import BIAS, NORM, RESIDUAL, SCALE
+from .tile import BIAS, NORM, RESIDUAL, SCALE, steps_at_once
 
 _U = 2.0**-24
 _UP = 1 + 8 * _U
@@ -22,16 +22,17 @@ _ROWS_AT_ONCE = 64 * TILE.rows * TILE.features  # whole panels of either, and a 
 
 
 class FloatWeights:
-    """``panels`` and ``features`` of ``W`` (D, I) and ``b`` (D,)."""
+    """``panels`` and ``features`` of ``W`` (D, I) and ``b`` (D,); ``order[n]`` is at place n."""
 
     def __init__(self, W, b):
         D, I = W.shape
-        self.steps = I + I % 2
-        self.panels, norms, residuals = _packed(W, self.steps, TILE.features)
+        self.steps = I + I % steps_at_once(np.float32)
+        self.order = random_order(D)
+        self.panels, norms, residuals = _packed(W, self.order, self.steps, TILE.features)
         inside = _within(norms, 2.0**-59, 2.0**59) | (norms == 0)
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
             bias = np.zeros(len(norms))
-            bias[:D] = b
+            bias[:D] = b[self.order]
             inside &= np.abs(bias) <= 2.0**89
             self.features = np.zeros((5, len(norms)), np.float32)
             self.features[SCALE] = 1
@@ -53,7 +54,7 @@ class FloatInputs:
 
     def __init__(self, x, weights):
         B, I = x.shape
-        self.panels, norms, residuals = _packed(x, weights.steps, TILE.rows)
+        self.panels, norms, residuals = _packed(x, np.arange(B), weights.steps, TILE.rows)
         inside = _within(norms, 2.0**-39, 2.0**39)
         self.states = np.where(inside, SCREENED, np.where(norms == 0, ZERO, OUTSIDE))[:B]
         self.rows = np.zeros((3, len(norms)), np.float32)
@@ -76,9 +77,9 @@ def _clear(panels, rows, steps, per_panel):
     panels.reshape(-1, steps, per_panel)[which // per_panel, :, which % per_panel] = 0
 
 
-def _packed(rows, steps, per_panel):
-    """Panels of the rows rounded to float32; in float64 the rows' norms, and those of what rounding
-    took away.  A norm is 0 only if the row is."""
+def _packed(rows, order, steps, per_panel):
+    """Panels of ``rows[order]`` rounded to float32; in float64 the rows' norms, and those of what
+    rounding took away.  A norm is 0 only if the row is."""
     N, I = rows.shape
     padded = N + -N % per_panel
     panels = aligned(padded * steps, np.float32)
@@ -86,7 +87,8 @@ def _packed(rows, steps, per_panel):
     by_panel = panels.reshape(-1, steps, per_panel)
     by_panel[:, I:] = 0
     for first in range(0, N, _ROWS_AT_ONCE // per_panel * per_panel):
-        exact = rows[first : first + _ROWS_AT_ONCE // per_panel * per_panel].astype(np.float64)
+        some = order[first : first + _ROWS_AT_ONCE // per_panel * per_panel]
+        exact = rows[some].astype(np.float64)
         last = first + len(exact)
         with np.errstate(all="ignore"):
             rounded = exact.astype(np.float32)

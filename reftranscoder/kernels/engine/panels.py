@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -10,8 +11,7 @@ from .door import as_kernel_array
 from .quantised import quantise_features, quantise_inputs
 from .shares import few_threads
 from .target import TILE
-from .tile import BIAS
-from .vector import LANES
+from .tile import BIAS, features_a_panel, rows_a_panel, steps_at_once
 
 #: From fewer rows than this no mean is taken: that of one row is the row itself.
 FEWEST_ROWS = 64
@@ -42,24 +42,32 @@ class Columns:
 
 
 class PackedWeights:
-    """``panels`` and ``features`` of ``W`` (D, I) and ``b`` (D,), as ``quantised.py`` has them."""
+    """``panels`` and ``features`` of ``W`` (D, I) and ``b`` (D,), as ``quantised.py`` has them.
 
-    def __init__(self, W, b, columns):
+    ``order[n]`` is the feature at place n.  ``dtype`` is that of the panels, uint8 or int8.
+    """
+
+    def __init__(self, W, b, columns, dtype):
         D, I = W.shape
-        self.steps = (I + -I % LANES) // 4
+        at_once = steps_at_once(dtype)
+        self.steps = -(-I // (4 * at_once)) * at_once
         self.of_inputs = np.stack([1 / columns.scales, columns.means])
         # Rounded up, as any norm here.
         with np.errstate(over="ignore", under="ignore"):
             squares = np.sum((columns.means / columns.scales) ** 2)
         self.mean_norm = math.sqrt(squares) * (1 + 2**-20)
+        self.order = random_order(D)
         padded = D + -D % TILE.features
-        self.panels = aligned(padded * 4 * self.steps, np.uint8)
+        self.panels = aligned(padded * 4 * self.steps, dtype)
         self.panels[-TILE.features * 4 * self.steps :] = 0
         self.features = np.zeros((5, padded), np.float32)
         self.features[BIAS:, D:] = -np.inf  # what fills the last panel is never a candidate
         of_weights = np.stack([columns.scales, columns.means])
         W, b = as_kernel_array(W, W.dtype), as_kernel_array(b, W.dtype)
-        quantise_features(W, b, of_weights, self.panels, self.features, TILE.features)
+        quantise_features(
+            W, b, of_weights, self.steps, self.panels, self.features, features_a_panel(dtype),
+            self.order,
+        )  # fmt: skip
 
     def pack(self, x):
         """`PackedInputs` of ``x`` (B, I)."""
@@ -77,13 +85,26 @@ class PackedInputs:
         self.states = np.zeros(len(x), np.int8)
         with few_threads(len(x) // _ROWS_PER_THREAD):
             quantise_inputs(
-                as_kernel_array(x, x.dtype), weights.of_inputs, weights.mean_norm, self.panels,
-                self.rows, self.starts, self.states, TILE.rows,
+                as_kernel_array(x, x.dtype), weights.of_inputs, weights.mean_norm, weights.steps,
+                self.panels, self.rows, self.starts, self.states,
+                rows_a_panel(weights.panels.dtype),
             )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=8)
+def random_order(D):
+    """The order in which features are packed (D,) int32, always the same.
+
+    Any stretch of it is a fair sample of all features, whatever order these are in.
+    """
+    order = np.random.default_rng(0).permutation(D).astype(np.int32)
+    order.flags.writeable = False
+    return order
+
+
 def aligned(size, dtype):
-    """Bytes that begin with a cache line: a vector that straddles two is slower."""
-    memory = np.empty(size + 64, dtype)
-    first = -memory.ctypes.data % 64
+    """An array that begins with a cache line: what straddles two is slower to load."""
+    itemsize = np.dtype(dtype).itemsize
+    memory = np.empty(size + 64 // itemsize, dtype)
+    first = -memory.ctypes.data % 64 // itemsize
     return memory[first : first + size]

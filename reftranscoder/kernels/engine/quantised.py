@@ -2,11 +2,11 @@
 
 For a step that rewrites weights, `quantise_feature` is a routine of its own::
 
-    quantise_feature(W, j, b, columns, panels, features, per_panel)
+    quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n)
 
 with ``W`` (D, I) and ``b`` (D,) in the dtype of the parameters, ``columns`` (2, I) float64 (column
-scales c, powers of two, and means m), ``panels`` uint8 and ``features`` (5, D) float32, of which it
-writes the entries of feature ``j``.
+scales c, powers of two, and means m), ``panels`` uint8 or int8, 4 ``steps`` bytes a feature, and
+``features`` (5, D) float32.  It writes what is stored of feature ``j`` to place ``n`` of both.
 
 **What is stored.**  X = x / c, M = m / c and V = w c, columnwise.  Of an input X - M (or X, where
 that is the shorter) and of weights V, the nearest multiples s q and t r of a scale, s or t, with
@@ -25,7 +25,8 @@ to 2^60, |b'| <= 2^90, |X| + |M| <= 2^60, I <= 131072, and s and t are such that
 
 *Proof.*  With Y = X - M, e = |Y - s q|, R = |t r|, F = |V - t r| and b2 = |b| + |m.w|: x.w = M.V +
 Y.V, and Y.V = s q.t r + (Y - s q).t r + Y.(V - t r), so that without any rounding U is an upper
-bound by the Cauchy-Schwarz inequality.  Also e <= |Y|, as 0 is a multiple of s.  The roundings:
+bound by the Cauchy-Schwarz inequality.  Also e <= |Y|, as 0 is a multiple of s; here and below up to
+2^-50 of itself, by which a quotient may be rounded to the wrong side of a half.  The roundings:
 
 - q.r is a whole number below 2^31, made by wrapping sums, which end right.  Its conversion, the
   product with t and the three fma each round what is at most (|Y| + e) R, |b'|, ex wn and xn ew:
@@ -34,14 +35,15 @@ bound by the Cauchy-Schwarz inequality.  Also e <= |Y|, as 0 is a multiple of s.
 - p is within (I + 1) 2^-53 (|X||V| + |b|) of the exact sum, the computed m.w within
   (I + 2) 2^-53 |M||V| of its own, and Y within 2^-53 of itself, entry by entry.  |V| is at most
   R + F < 2.5 R: rounding to nearest makes F at most t sqrt(I) / 2, and R is at least 127 t.  All of
-  it is less than 2.5 (I + 2) 2^-53 (|X| + |M|) R and a rounding of b.
+  it is less than 2.5 (I + 3) 2^-53 (|X| + |M|) R and a rounding of b.
 - Scales, norms and residuals are not subnormal in these ranges, so that a factor of 1 + 8 u before
   rounding to nearest does round up; and the float64 norms are within (I + 2) 2^-53 < u / 4 of
   themselves, relatively.
 
-What was added covers it: U - p is at least (16 - 5.1) u (|Y| + e) R + 14 u |Y| F + 12 u b2 +
-(8 - 2.5) (I + 2) 2^-53 (|X| + |M|) R + 2^-101, which is above zero.  QED.  (The ranges are tested a
-factor of two further in, on |V| in place of wn: one is below 1.75 times the other.)
+What was added covers it, with e R <= |Y| R in ex wn: U - p is at least (16 - 6.1) u (|Y| + e) R +
+14 u |Y| F + 12 u b2 + (8 (I + 2) - 2.5 (I + 3)) 2^-53 (|X| + |M|) R + 2^-101, which is above zero.
+QED.  (The ranges of xn and wn are tested a factor of two further in, the latter on |V|: that is
+below 1.75 times wn, and above it divided by as much.)
 
 Hence a feature with ``U < T`` has p < T.  A screen discards it if that comparison is *true*, so
 that NaN survives.  An input that the theorem leaves out is not screened; a feature that it leaves
@@ -68,11 +70,11 @@ _UP = 1 + 8 * _U  # covers the rounding to float32 and that of the float64 norm 
 
 
 @routine
-def quantise_feature(W, j, b, columns, panels, features, per_panel):
-    """Write weights ``j`` of ``W`` to ``panels`` and ``features``, as this file says.
+def quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n):
+    """Write weights ``j`` of ``W`` to place ``n`` of ``panels`` and ``features``.
 
-    ``W`` (D, I), ``b`` (D,), ``columns`` (2, I) float64, ``panels`` uint8 with ``per_panel``
-    features a panel, ``features`` (5, >= D) float32.
+    ``W`` (D, I), ``b`` (D,), ``columns`` (2, I) float64, ``panels`` uint8 or int8 with
+    ``per_panel`` features a panel and 4 ``steps`` bytes a feature, ``features`` (5, >= D) float32.
     """
     I = W.shape[1]
     peaks, squares, dots = zeros(), zeros(), zeros()
@@ -92,10 +94,9 @@ def quantise_feature(W, j, b, columns, panels, features, per_panel):
     if inside and peak > 0:
         inverse = 1 / np.float64(scale)
     stride = 4 * per_panel
-    padded = I + -I % LANES
-    place = (j // per_panel) * per_panel * padded + j % per_panel * 4
+    place = (n // per_panel) * stride * steps + n % per_panel * 4
     squares, residuals = zeros(), zeros()
-    for i in range(0, I, LANES):
+    for i in range(0, 4 * steps, LANES):
         v = zeros()
         if inside:
             v = multiply(load_tail(W, j, i), load_tail(columns, 0, i))
@@ -107,36 +108,36 @@ def quantise_feature(W, j, b, columns, panels, features, per_panel):
     norm = np.float64(scale) * math.sqrt(lane_sum(squares)) * _UP
     residual = math.sqrt(lane_sum(residuals))
     if inside:
-        features[SCALE, j] = scale
-        features[NORM, j] = norm
-        features[RESIDUAL, j] = (residual * (1 + 16 * _U) + norm * 2.0**-48) * _UP
-        for place, total in ((BIAS, bias), (MOVED_BIAS, bias + dot)):
-            slack = 24 * _U * (abs(bias) + abs(dot) * (place - BIAS)) + 2.0**-99
-            features[place, j] = total + slack
+        features[SCALE, n] = scale
+        features[NORM, n] = norm
+        features[RESIDUAL, n] = (residual * (1 + 16 * _U) + norm * 2.0**-48) * _UP
+        for kind, total in ((BIAS, bias), (MOVED_BIAS, bias + dot)):
+            slack = 24 * _U * (abs(bias) + abs(dot) * (kind - BIAS)) + 2.0**-99
+            features[kind, n] = total + slack
     else:
-        features[SCALE, j] = 0
-        features[NORM, j] = 0
-        features[RESIDUAL, j] = np.inf
-        features[BIAS, j] = 0
-        features[MOVED_BIAS, j] = 0
+        features[SCALE, n] = 0
+        features[NORM, n] = 0
+        features[RESIDUAL, n] = np.inf
+        features[BIAS, n] = 0
+        features[MOVED_BIAS, n] = 0
 
 
 @kernel
-def quantise_features(W, b, columns, panels, features, per_panel):
-    """`quantise_feature` of every row of ``W`` (D, I)."""
+def quantise_features(W, b, columns, steps, panels, features, per_panel, order):
+    """`quantise_feature` of every row of ``W`` (D, I), ``order[n]`` at place n."""
     D = len(W)
     for panel in prange((D + per_panel - 1) // per_panel):
-        for j in range(panel * per_panel, min((panel + 1) * per_panel, D)):
-            quantise_feature(W, j, b, columns, panels, features, per_panel)
+        for n in range(panel * per_panel, min((panel + 1) * per_panel, D)):
+            quantise_feature(W, order[n], b, columns, steps, panels, features, per_panel, n)
 
 
 @routine
-def quantise_input(x, b, columns, mean_norm, panels, rows, starts, per_panel):
+def quantise_input(x, b, columns, mean_norm, steps, panels, rows, starts, per_panel):
     """Write row ``b`` of ``x`` to ``panels``, ``rows`` and ``starts``; return what became of it.
 
     ``x`` (B, I), ``columns`` (2, I) float64 (1 / c and m), ``mean_norm`` at least |m / c|,
-    ``panels`` int8 with ``per_panel`` rows a panel, ``rows`` (3, >= B) float32 and ``starts``
-    (2, >= B) int32: see ``tile.py``.
+    ``panels`` int8 with ``per_panel`` rows a panel and 4 ``steps`` bytes a row, ``rows`` (3, >= B)
+    float32 and ``starts`` (2, >= B) int32: see ``tile.py``.
     """
     I = x.shape[1]
     squares, moved_squares = zeros(), zeros()
@@ -159,10 +160,9 @@ def quantise_input(x, b, columns, mean_norm, panels, rows, starts, per_panel):
     scale = np.float32(peak / 127 * _UP)
     inverse = 1 / np.float64(scale)
     stride = 4 * per_panel
-    padded = I + -I % LANES
-    place = (b // per_panel) * per_panel * padded + b % per_panel * 4
+    place = (b // per_panel) * stride * steps + b % per_panel * 4
     sums, residuals = zeros(), zeros()
-    for i in range(0, I, LANES):
+    for i in range(0, 4 * steps, LANES):
         m = multiply(load_tail(columns, 1, i), move)
         v = multiply(subtract(load_tail(x, b, i), m), load_tail(columns, 0, i))
         q = store_rounded(multiply(v, inverse), panels, place, stride)
@@ -181,9 +181,11 @@ def quantise_input(x, b, columns, mean_norm, panels, rows, starts, per_panel):
 
 
 @kernel
-def quantise_inputs(x, columns, mean_norm, panels, rows, starts, states, per_panel):
+def quantise_inputs(x, columns, mean_norm, steps, panels, rows, starts, states, per_panel):
     """`quantise_input` of every row of ``x`` (B, I); ``states`` (B,) receives what it returns."""
     B = len(x)
     for panel in prange((B + per_panel - 1) // per_panel):
         for b in range(panel * per_panel, min((panel + 1) * per_panel, B)):
-            states[b] = quantise_input(x, b, columns, mean_norm, panels, rows, starts, per_panel)
+            states[b] = quantise_input(
+                x, b, columns, mean_norm, steps, panels, rows, starts, per_panel
+            )

@@ -13,35 +13,37 @@ from .ranking import kth_largest
 from .screening import raise_threshold
 from .sparse_loops import four_dots
 
-#: Weights that stay in the second-level cache while the rows of a task pass by: each is then read
-#: from memory once a task, not once a candidate.
-_CACHED_WEIGHTS = 1 << 18
+#: Of weights that stay in the second-level cache while the rows of a task pass by: each is then
+#: read from memory once a task, not once a candidate.
+_CACHED_BYTES = 1 << 21
 
 NO_ROOM, WRONG_GUESS = -1, -2
 
 
 @kernel
 def rescore(
-    x, W, b_enc, kept, caution, keep_all, thresholds, row_tasks, counts, ids, bounds, estimates,
-    found, out_ids, out,
+    x, W, b_enc, order, kept, caution, keep_all, thresholds, row_tasks, counts, ids, bounds,
+    estimates, found, out_ids, out,
 ):  # fmt: skip
     """Write the selected features of every row to ``out_ids`` and their p to ``out``, ascending.
 
-    ``thresholds`` and ``counts`` to ``estimates`` are those of ``screening.screen``.  ``found``
-    (B,) receives how many features a row has; or `NO_ROOM` or `WRONG_GUESS`, if its candidates were
-    too many or the wrong ones.  A row whose entry is negative already is left alone.
+    ``thresholds`` and ``counts`` to ``estimates`` are those of ``screening.screen``, whose ``ids``
+    are places in ``order``.  ``found`` (B,) receives how many features a row has; or `NO_ROOM` or
+    `WRONG_GUESS`, if its candidates were too many or the wrong ones.  A row whose entry is negative
+    already is left alone.
     """
     for task in prange(len(row_tasks) - 1):
         _rescore_rows(
-            row_tasks[task], row_tasks[task + 1], x, W, b_enc, kept, caution, keep_all, thresholds,
-            counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1), found, out_ids, out,
+            row_tasks[task], row_tasks[task + 1], x, W, b_enc, order, kept, caution, keep_all,
+            thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1), found,
+            out_ids, out,
         )  # fmt: skip
 
 
 @routine
 def _rescore_rows(
-    first, last, x, W, b_enc, kept, caution, keep_all, thresholds, counts, ids, bounds, estimates,
-    found, out_ids, out,
+    first, last, x, W, b_enc, order, kept, caution, keep_all, thresholds, counts, ids, bounds,
+    estimates, found, out_ids, out,
 ):  # fmt: skip
     S = counts.shape[1]
     C = len(ids) // counts.size
@@ -65,7 +67,8 @@ def _rescore_rows(
 
     p = np.empty(starts[-1])
     done = starts.copy()
-    stretch = max(_CACHED_WEIGHTS // I, 1)
+    # What one row reads, it reads once.
+    stretch = D if last - first == 1 else max(_CACHED_BYTES // (I * W.itemsize), 1)
     for end in range(stretch, D + stretch, stretch):
         for b in range(first, last):
             place = b * S * C - starts[b - first]
@@ -74,7 +77,7 @@ def _rescore_rows(
             while until < starts[b - first + 1] and ids[place + until] < end:
                 until += 1
             if n < until:
-                _score(x, W, b_enc, b, ids, place, n, until, p)
+                _score(x, W, b_enc, order, b, ids, place, n, until, p)
                 done[b - first] = until
 
     sums = np.empty(S * C)
@@ -107,17 +110,21 @@ def _join_segments(b, C, thresholds, counts, ids, bounds, estimates):
 
 
 @routine
-def _score(x, W, b_enc, b, ids, place, first, last, p):
-    """Write p of row ``b`` and of features ``ids[place + first:place + last]`` to ``p[first:]``."""
+def _score(x, W, b_enc, order, b, ids, place, first, last, p):
+    """Write p of row ``b`` to ``p[first:last]``, and to ``ids[place + first:]`` of which features,
+    where there were their places in ``order``."""
     # Four at a time; past the end, the last again.
     for n in range(first, last, 4):
         n1, n2, n3 = min(n + 1, last - 1), min(n + 2, last - 1), min(n + 3, last - 1)
-        j0, j1, j2, j3 = ids[place + n], ids[place + n1], ids[place + n2], ids[place + n3]
+        j0, j1 = order[ids[place + n]], order[ids[place + n1]]
+        j2, j3 = order[ids[place + n2]], order[ids[place + n3]]
         p0, p1, p2, p3 = four_dots(x, b, W, j0, j1, j2, j3)
         p[n] = p0 + b_enc[j0]
         p[n1] = p1 + b_enc[j1]
         p[n2] = p2 + b_enc[j2]
         p[n3] = p3 + b_enc[j3]
+    for n in range(first, last):
+        ids[place + n] = order[ids[place + n]]
 
 
 @routine
@@ -135,16 +142,34 @@ def _select(ids, place, p, first, last, threshold, kept, keep_all, scratch, out_
     kth = 0.0
     if positive > kept:
         kth = kth_largest(scratch, positive, kept)
-    ties = kept
+    above, tied = 0, np.int64(0)
     for n in range(first, last):
-        ties -= p[n] > kth
+        scratch[tied] = ids[place + n]
+        above += p[n] > kth
+        tied += p[n] == kth
+    last_tied = np.inf
+    if not keep_all and 0 < kept - above <= tied:
+        # Of the tied ones, those of the lowest indices.
+        last_tied = kth_largest(scratch, tied, tied - (kept - above) + 1)
     m = 0
     for n in range(first, last):
-        if p[n] < kth or p[n] <= 0:
-            continue
-        tied = p[n] == kth
-        if not tied or keep_all or ties > 0:
-            ties -= tied
-            out_ids[b, m], out[b, m] = ids[place + n], p[n]
+        j = ids[place + n]
+        if p[n] > 0 and (p[n] > kth or (p[n] == kth and j <= last_tied)):
+            out_ids[b, m], out[b, m] = j, p[n]
             m += 1
+    _sort(out_ids, out, b, m)
     return m
+
+
+@routine
+def _sort(ids, p, b, count):
+    """Sort ``ids[b, :count]`` by Shell's method, and ``p`` with them."""
+    gap = count // 2
+    while gap > 0:
+        for n in range(gap, count):
+            j, value, at = ids[b, n], p[b, n], n
+            while at >= gap and ids[b, at - gap] > j:
+                ids[b, at], p[b, at] = ids[b, at - gap], p[b, at - gap]
+                at -= gap
+            ids[b, at], p[b, at] = j, value
+        gap = 1 if gap == 2 else gap * 5 // 11

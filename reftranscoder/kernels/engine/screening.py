@@ -1,26 +1,26 @@
 """The screen: which features of which inputs may be among the K largest.
 
 Every feature whose bound (``quantised.py``) is not below the row's threshold becomes a candidate.
-A threshold starts at 0, for a negative p is never kept, and rises: to the K-th largest *estimate*
-so far, less a part of its bound's width.  That is a guess, and the rescoring verifies it; where
-fewer than K values of p reach the threshold, the row is done again another way.
+A threshold starts at 0, for a negative p is never kept, and rises: to one of the largest
+*estimates* so far, less a part of its bound's width.  Which one follows from how many features were
+visited: these are a fair sample of all (`panels.random_order`), so that hardly ever more than
+`sample_rank` of the K largest are among them.  That is a guess, and the rescoring verifies it;
+where fewer than K values of p reach the threshold, the row is done again another way.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numba import prange
 
 from .jit import kernel, routine
 from .target import TILE
-from .tile import NORM, RESIDUAL, lowest_bit, screen_tile
+from .tile import NORM, RESIDUAL, configure, lowest_bit, release, screen_tile
 
 #: Halvings of an interval in which a threshold is sought.
 _HALVINGS = 8
-
-#: Panels that a tile of rows visits at once, at first, and the bytes of as many as stay in the
-#: second-level cache.
-_FEWEST_PANELS, _PANEL_BYTES = 2, 1 << 19
 
 
 @kernel
@@ -31,7 +31,7 @@ def screen(
     """Find the candidates of every row.
 
     ``counts`` (B, S), ``ids``, ``bounds`` and ``estimates`` (B, S, C) receive them, segment by
-    segment of the features, ascending; a count above C says that there were more.
+    segment of the features, ascending by place; a count above C says that there were more.
     ``thresholds`` (S, B) is inf in a row that is not to be screened.
     """
     S = len(segments) - 1
@@ -51,7 +51,8 @@ def _screen_part(
 ):  # fmt: skip
     tile_bounds = np.empty((TILE.rows, TILE.features), np.float32)
     masks = np.empty(TILE.rows, np.int64)
-    due = np.full((last_tile - first_tile) * TILE.rows, kept + kept // 2)
+    first_row = first_tile * TILE.rows
+    due = np.full(last_tile * TILE.rows - first_row, kept + kept // 2)
     S, C = ids.shape[1:]
     scratch = np.empty(C, np.float32)
     flat_ids, flat_bounds = ids.reshape(-1), bounds.reshape(-1)
@@ -59,53 +60,63 @@ def _screen_part(
     norms, residuals = features[NORM], features[RESIDUAL]
     row_stride = len(x) // (rows.shape[1] // TILE.rows)
     feature_stride = len(W) // (features.shape[1] // TILE.features)
-    panel, chunk = first_panel, _FEWEST_PANELS
-    most = max(_PANEL_BYTES // (4 * TILE.features * steps), 1)
-    while panel < last_panel:
-        end = min(panel + chunk, last_panel)
-        chunk = min(2 * chunk, most)
+    configure(W)
+    for panel in range(first_panel, last_panel):
+        j = panel * TILE.features
+        rank = kept
+        if caution < 1:
+            visited = (panel + 1 - first_panel) * TILE.features
+            rank = sample_rank(visited, features.shape[1], kept)
         for tile in range(first_tile, last_tile):
             r = tile * TILE.rows
-            for p in range(panel, end):
-                j = p * TILE.features
-                if screen_tile(
-                    W, p * feature_stride, x, tile * row_stride, steps, rows, starts, r,
-                    features, j, thresholds, segment, tile_bounds, masks,
-                ):  # fmt: skip
-                    for m in range(TILE.rows):
-                        mask = masks[m]
-                        if mask != 0:
-                            n = counts[r + m, segment]
-                            norm, residual = rows[1, r + m], rows[2, r + m]
-                            place = ((r + m) * S + segment) * C
-                            while mask != 0 and n < C:
-                                f = lowest_bit(mask)
-                                mask &= mask - 1
-                                bound = tile_bounds[m, f]
-                                width = norm * residuals[j + f] + residual * norms[j + f]
-                                flat_ids[place + n] = j + f
-                                flat_bounds[place + n] = bound
-                                # One without limits must not raise the threshold.
-                                flat_estimates[place + n] = (
-                                    bound - width if width < np.inf else -np.inf
-                                )
-                                n += 1
-                            if mask != 0:
-                                n = C + 1
-                                thresholds[segment, r + m] = np.inf
-                            counts[r + m, segment] = n
-            for b in range(r, r + TILE.rows):
-                if C >= counts[b, segment] >= due[b - first_tile * TILE.rows]:
-                    counts[b, segment], thresholds[segment, b] = raise_threshold(
-                        (b * S + segment) * C, counts[b, segment], thresholds[segment, b], kept,
-                        caution, flat_ids, flat_bounds, flat_estimates, scratch,
-                    )  # fmt: skip
-                    due[b - first_tile * TILE.rows] = counts[b, segment] + kept // 2 + 16
-        panel = end
+            if screen_tile(
+                W, panel * feature_stride, x, tile * row_stride, steps, rows, starts, r,
+                features, j, thresholds, segment, tile_bounds, masks,
+            ):  # fmt: skip
+                for m in range(TILE.rows):
+                    mask, b = masks[m], r + m
+                    if mask == 0:
+                        continue
+                    n = counts[b, segment]
+                    norm, residual = rows[1, b], rows[2, b]
+                    place = (b * S + segment) * C
+                    while mask != 0 and n < C:
+                        f = lowest_bit(mask)
+                        mask &= mask - 1
+                        bound = tile_bounds[m, f]
+                        width = norm * residuals[j + f] + residual * norms[j + f]
+                        flat_ids[place + n] = j + f
+                        flat_bounds[place + n] = bound
+                        # One without limits must not raise the threshold.
+                        flat_estimates[place + n] = bound - width if width < np.inf else -np.inf
+                        n += 1
+                    if mask != 0:
+                        n = C + 1
+                        thresholds[segment, b] = np.inf
+                    elif n >= due[b - first_row]:
+                        n, thresholds[segment, b] = raise_threshold(
+                            place, n, thresholds[segment, b], rank,
+                            caution, flat_ids, flat_bounds, flat_estimates, scratch,
+                        )  # fmt: skip
+                        due[b - first_row] = n + kept // 2 + 16
+                    counts[b, segment] = n
+    release(W)
 
 
 @routine
-def raise_threshold(place, count, threshold, kept, caution, ids, bounds, estimates, scratch):
+def sample_rank(visited, D, kept):
+    """A number that hardly ever so many of the ``kept`` largest of ``D`` are among ``visited``.
+
+    It is four standard deviations and more above the mean of the hypergeometric distribution: that
+    is too low for one row in 40 000, if it is below ``kept`` at all.
+    """
+    share = visited / D
+    expected = kept * share
+    return min(kept, int(expected + 4 * math.sqrt(expected * (1 - share))) + 4)
+
+
+@routine
+def raise_threshold(place, count, threshold, rank, caution, ids, bounds, estimates, scratch):
     """Guess a threshold from the candidates of a row, and drop those that are below it.
 
     They are ``count`` entries from ``place`` of the flat ``ids``, ``bounds`` and ``estimates``;
@@ -123,7 +134,7 @@ def raise_threshold(place, count, threshold, kept, caution, ids, bounds, estimat
         reached = 0
         for n in range(count):
             reached += scratch[n] >= middle
-        low, high = (middle, high) if reached >= kept else (low, middle)
+        low, high = (middle, high) if reached >= rank else (low, middle)
     n = count - 1
     while n >= 0 and not scratch[n] >= low:
         n -= 1

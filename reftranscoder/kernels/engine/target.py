@@ -6,8 +6,11 @@ LLVM aborts the process on an instruction that its target lacks, and the two dif
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import NamedTuple
 
+import numpy as np
 from numba.core.registry import cpu_target
 
 
@@ -41,12 +44,34 @@ def tile_of(architecture, features):
     return Tile(6, 16, 8)  # 16 of 8: AVX2.  Where they are narrower, LLVM takes two for one.
 
 
-def eight_bit(features):
-    """Whether eight-bit products can be summed without saturation: AVX-512 VNNI."""
-    return {"+avx512f", "+avx512bw", "+avx512vnni"} <= features
+def panels_of(architecture, features, tiles):
+    """The dtypes of weights that a target can multiply tile by tile, the fastest first.
+
+    - int8, by AMX: 16 rows by 16 features by 64 bytes an instruction.  ``tiles`` says whether the
+      operating system lets this process use its registers.
+    - uint8, by AVX-512 VNNI, whose sums do not saturate.
+    - float32, by any.
+    """
+    found = [np.float32]
+    if {"+avx512f", "+avx512bw", "+avx512vnni"} <= features:
+        found.insert(0, np.uint8)
+        if tiles and architecture == "x86_64" and {"+amx-tile", "+amx-int8"} <= features:
+            found.insert(0, np.int8)
+    return tuple(found)
+
+
+def tiles_are_allowed():
+    """Ask Linux for the registers of AMX, which it gives to the processes that ask."""
+    if sys.platform != "linux":
+        return False
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    try:
+        return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
+    except (OSError, AttributeError):
+        return False
 
 
 _ARCHITECTURE, _FEATURES = _features()
 
-EIGHT_BIT = eight_bit(_FEATURES)
 TILE = tile_of(_ARCHITECTURE, _FEATURES)
+PANELS = panels_of(_ARCHITECTURE, _FEATURES, "+amx-tile" in _FEATURES and tiles_are_allowed())

@@ -5,8 +5,10 @@
 As in ``vector.py``, the function is plain NumPy, its meaning; compiled code runs the LLVM
 instructions below it instead, bit for bit the same.
 
-Inputs and weights come in panels, 4 bytes at a time: four 8-bit numbers, or one float32.  A panel
-of n rows of either holds the first 4 bytes of each of them, then the next 4 bytes of each.
+Weights and inputs come in panels, 4 bytes at a time: four 8-bit numbers, or one float32.  A panel
+of n rows holds the first 4 bytes of each of them, then the next 4 bytes of each.  The dtype of the
+weights says who multiplies: float32 and uint8 (the weight + 128) vectors, int8 the tile registers
+of AMX.  One of these holds 64 bytes of a panel of 16 weights; inputs it takes row by row.
 """
 
 from __future__ import annotations
@@ -23,26 +25,33 @@ from .vector import fma
 #: The rows of the array ``features`` (5, D): see ``quantised.py``.
 SCALE, NORM, RESIDUAL, BIAS, MOVED_BIAS = range(5)
 
+# A tile register holds 16 rows of 64 bytes, aligned or four times as slow to load.
+_TILE_ROWS, _TILE_BYTES = 16, 64
+
 
 def screen_tile(
     W, w, x, i, steps, rows, starts, r, features, j, thresholds, segment, bounds, masks
 ):
     """Bound p of `TILE.rows` rows from ``r`` and `TILE.features` features from ``j``.
 
-    ``W[w:]`` and ``x[i:]`` are their panels, of ``steps`` times 4 bytes a feature, an even number:
-    uint8 (the weight + 128) by int8, or float32 by float32.  ``rows`` (3, B) float32 holds scale,
-    norm and residual of the inputs, ``starts`` (2, B) int32 what a sum starts with and whether the
-    mean was moved.
+    ``W[w:]`` and ``x[i:]`` are their panels, of ``steps`` times 4 bytes a row, a multiple of
+    `steps_at_once`: uint8 or int8 by int8, or float32 by float32.  ``rows`` (3, B) float32 holds
+    scale, norm and residual of the inputs, ``starts`` (2, B) int32 what a sum of uint8 starts with
+    and whether the mean was moved.
 
     Writes the bounds to ``bounds`` (TILE.rows, TILE.features), and to ``masks`` (TILE.rows,) int64
     which of them are *not* below ``thresholds[segment, r:]``: one bit a feature, NaN included.
     Returns whether there are any.
     """
     M, N = TILE.rows, TILE.features
-    if W.dtype == np.uint8:
-        weights = W[w : w + 4 * N * steps].reshape(steps, N, 4).astype(np.int64)
-        inputs = x[i : i + 4 * M * steps].reshape(steps, M, 4).astype(np.int64)
-        sums = np.einsum("smg,sng->mn", inputs, weights) + starts[0, r : r + M, None]
+    if W.dtype != np.float32:
+        weights = W[w : w + 4 * N * steps].reshape(-1, steps, features_a_panel(W.dtype), 4)
+        weights = weights.swapaxes(1, 2).reshape(N, -1).astype(np.int64)
+        inputs = x[i : i + 4 * M * steps].reshape(-1, steps, rows_a_panel(W.dtype), 4)
+        inputs = inputs.swapaxes(1, 2).reshape(M, -1).astype(np.int64)
+        sums = inputs @ weights.T
+        if W.dtype == np.uint8:
+            sums += starts[0, r : r + M, None]
         sums = sums.astype(np.int32).astype(np.float32)
     else:
         weights = W[w : w + N * steps].reshape(steps, N)
@@ -69,6 +78,29 @@ def screen_tile(
     return some
 
 
+def steps_at_once(dtype):
+    """How many steps are taken at a time where weights are of ``dtype``."""
+    return _TILE_BYTES // 4 if dtype == np.int8 else 2
+
+
+def features_a_panel(dtype):
+    """How many features a panel of weights of ``dtype`` holds."""
+    return _TILE_ROWS if dtype == np.int8 else TILE.features
+
+
+def rows_a_panel(dtype):
+    """How many rows a panel of inputs holds where weights are of ``dtype``."""
+    return 1 if dtype == np.int8 else TILE.rows
+
+
+def configure(W):
+    """Make the tile registers ready, if ``W`` is for these; `release` them in the same thread."""
+
+
+def release(W):
+    """Undo `configure`."""
+
+
 def lowest_bit(mask):
     """The place of the lowest bit that is set in ``mask``, an int64 that is not 0."""
     return (int(mask) & -int(mask)).bit_length() - 1
@@ -78,6 +110,41 @@ def lowest_bit(mask):
 
 _I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _F32 = ir.FloatType()
+
+
+@type_callable(configure)
+@type_callable(release)
+def _configure_type(context):
+    return lambda W: types.none
+
+
+@lower_builtin(configure, types.Array)
+def _emit_configure(context, builder, signature, arguments):
+    if signature.args[0].dtype == types.int8:
+        # Palette 1; from byte 16 on the bytes a row of each register, from 48 on its rows.
+        rows = [TILE.rows] * TILE.vectors + [_TILE_ROWS] * TILE.vectors + [TILE.rows]
+        layout = np.zeros(64, np.uint8)
+        layout[0] = 1
+        layout[16 : 16 + 2 * len(rows) : 2] = _TILE_BYTES
+        layout[48 : 48 + len(rows)] = rows
+        data = cgutils.global_constant(builder, "layout", cgutils.make_bytearray(layout.tobytes()))
+        _of_tiles(builder, "ldtilecfg", builder.bitcast(data, _I8.as_pointer()))
+    return context.get_dummy_value()
+
+
+@lower_builtin(release, types.Array)
+def _emit_release(context, builder, signature, arguments):
+    if signature.args[0].dtype == types.int8:
+        _of_tiles(builder, "tilerelease")
+    return context.get_dummy_value()
+
+
+def _of_tiles(builder, name, *arguments):
+    """An instruction of AMX; plain numbers are those of its registers."""
+    arguments = [ir.Constant(_I8, a) if isinstance(a, int) else a for a in arguments]
+    kind = ir.FunctionType(ir.VoidType(), [a.type for a in arguments])
+    name = f"llvm.x86.{name}"
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 @type_callable(lowest_bit)
@@ -113,11 +180,39 @@ class _Emission:
         self.type = dict(zip(names, signature.args))
         self.floats = ir.VectorType(_F32, TILE.lanes)
         self.ints = ir.VectorType(_I32, TILE.lanes)
-        self.eight_bit = self.type["W"].dtype == types.uint8
+        self.dtype = self.type["W"].dtype
+        self.eight_bit = self.dtype != types.float32
 
     def run(self):
-        sums = self._sums()
-        return self._bounds(sums)
+        return self._bounds(self._tile_sums() if self.dtype == types.int8 else self._sums())
+
+    def _tile_sums(self):
+        # The first registers are for sums, the next for weights, and the last is for inputs.
+        b, V = self.builder, TILE.vectors
+        weights, inputs = self._pointer("W", "w"), self._pointer("x", "i")
+        steps, at_once = self._int("steps"), ir.Constant(_I64, _TILE_BYTES // 4)
+        row, panel = (b.mul(steps, ir.Constant(_I64, n)) for n in (4, _TILE_BYTES))
+        line, group = (ir.Constant(_I64, n) for n in (_TILE_BYTES, 4 * TILE.features))
+        for v in range(V):
+            _of_tiles(b, "tilezero", v)
+        with cgutils.for_range_slice(b, ir.Constant(_I64, 0), steps, at_once) as (step, _):
+            place = b.gep(inputs, [b.mul(step, ir.Constant(_I64, 4))])
+            _of_tiles(b, "tileloadd64", 2 * V, place, row)
+            place = b.gep(weights, [b.mul(step, line)])
+            for v in range(V):
+                _of_tiles(b, "tileloadd64", V + v, place, line)
+                _of_tiles(b, "tdpbssd", v, 2 * V, V + v)
+                place = b.gep(place, [panel])
+        sums = cgutils.alloca_once(b, ir.ArrayType(self.ints, TILE.rows * V))
+        sums.align = _TILE_BYTES
+        sums = b.bitcast(sums, _I8.as_pointer())
+        for v in range(V):
+            there = b.gep(sums, [ir.Constant(_I64, _TILE_BYTES * v)])
+            _of_tiles(b, "tilestored64", v, there, group)
+        return [
+            b.load(self._at(sums, _TILE_BYTES * n, self.ints), align=_TILE_BYTES)
+            for n in range(TILE.rows * V)
+        ]
 
     def _sums(self):
         b = self.builder
