@@ -25,9 +25,9 @@ def to_array(value: Any, name: str) -> np.ndarray:
         DTypeError: complex numbers, strings, objects; a tensor that is not on the CPU.
     """
     if hasattr(value, "detach"):  # a torch tensor, named by what it can do: torch is not imported
-        value = value.detach()
-        if getattr(value, "is_sparse", False) or value.device.type != "cpu":
-            raise DTypeError(name, f"{value.dtype} on {value.device}", "Pass a dense CPU tensor.")
+        value = _detached(value, name)
+        if is_sparse(value):
+            raise DTypeError(name, "a sparse tensor", f"Pass {name}.to_dense().")
         if str(value.dtype) == "torch.bfloat16":
             value = value.float()
     elif hasattr(value, "tocsr"):
@@ -47,6 +47,13 @@ def to_array(value: Any, name: str) -> np.ndarray:
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
     raise DTypeError(name, array.dtype, _DTYPE_HINTS.get(array.dtype.kind, "Convert it first."))
+
+
+def _detached(tensor: Any, name: str) -> Any:
+    """The tensor without its history, if it is on the CPU."""
+    if tensor.device.type != "cpu":
+        raise DTypeError(name, f"{tensor.dtype} on {tensor.device}", "Pass a CPU tensor.")
+    return tensor.detach()
 
 
 _DTYPE_HINTS = {
@@ -118,21 +125,32 @@ def spread_non_finite(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def is_sparse(value: Any) -> bool:
+    """Whether `to_sparse` takes ``value`` as its entries: of SciPy, of torch, or a `Sparse`."""
+    by_torch = str(getattr(value, "layout", "")).startswith("torch.sparse")
+    return by_torch or isinstance(value, Sparse) or hasattr(value, "tocsr")
+
+
 def to_sparse(
     value: Any,
     name: str,
     columns: int | None = None,
     dtype: np.typing.DTypeLike | None = None,
 ) -> Sparse:
-    """Return ``value`` (B, D), dense, of any SciPy sparse format or a `Sparse`, as a `Sparse`.
+    """Return ``value`` (B, D) as a `Sparse`.
+
+    It may be dense, a `Sparse`, of any SciPy sparse format, or a torch tensor in COO or CSR.
 
     Raises:
-        ShapeError, DTypeError: as `to_matrix`.
+        ShapeError, DTypeError: as `to_matrix`; another sparse layout of torch.
     """
+    if not is_sparse(value):
+        return Sparse.from_dense(to_matrix(value, name, "(B, D)", columns, dtype))
+    own = value.values.dtype if isinstance(value, Sparse) else value.dtype
     if isinstance(value, Sparse):
         value = _csr(value)
-    if not hasattr(value, "tocsr"):
-        return Sparse.from_dense(to_matrix(value, name, "(B, D)", columns, dtype))
+    elif not hasattr(value, "tocsr"):
+        value = _from_torch(_detached(value, name), name)
     if value.ndim != 2 or (columns is not None and value.shape[1] != columns):
         raise ShapeError(name, f"(any, {columns or 'any'})", value.shape, letters="(B, D)")
     csr = value.tocsr()
@@ -147,7 +165,28 @@ def to_sparse(
     indptr = csr.indptr.astype(np.int32, copy=False)
     indices = csr.indices.astype(np.int32, copy=False)
     sparse = Sparse(indptr, indices, to_array(csr.data, name), csr.shape)
+    if str(own).removeprefix("torch.") == "float16":
+        sparse = sparse.astype(np.float16)
     return sparse if dtype is None else sparse.astype(dtype)
+
+
+def _from_torch(tensor: Any, name: str) -> Any:
+    """A sparse torch tensor as a SciPy matrix."""
+    from scipy.sparse import coo_array, csr_array
+
+    shape, layout = tuple(tensor.shape), str(tensor.layout)
+    if layout not in ("torch.sparse_coo", "torch.sparse_csr"):
+        raise DTypeError(name, layout, f"Pass {name}.to_dense().")
+    if tensor.dense_dim():
+        raise DTypeError(name, "a tensor whose entries are rows", f"Pass {name}.to_dense().")
+    if len(shape) != 2:
+        raise ShapeError(name, "(any, any)", shape, letters="(B, D)")
+    if layout == "torch.sparse_coo":
+        tensor = tensor.coalesce()
+        places = tuple(tensor.indices().numpy())
+        return coo_array((_widened(to_array(tensor.values(), name)), places), shape)
+    places = tensor.col_indices().numpy(), tensor.crow_indices().numpy()
+    return csr_array((_widened(to_array(tensor.values(), name)), *places), shape)
 
 
 def to_csr(sparse: Sparse) -> csr_array:
@@ -160,4 +199,9 @@ def to_csr(sparse: Sparse) -> csr_array:
 def _csr(sparse: Sparse) -> csr_array:
     from scipy.sparse import csr_array
 
-    return csr_array((sparse.values, sparse.indices, sparse.indptr), shape=sparse.shape)
+    return csr_array((_widened(sparse.values), sparse.indices, sparse.indptr), shape=sparse.shape)
+
+
+def _widened(values: np.ndarray) -> np.ndarray:
+    """The same in a format that SciPy computes with, which float16 is not."""
+    return values.astype(np.float32) if values.dtype == np.float16 else values

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
+from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
 from reftranscoder.auditor import STAGES, AuditFailure
 from reftranscoder.auditor.selection import selection
 from reftranscoder.auditor.verdict import Tally
-from reftranscoder.errors import OptionError, ShapeError
+from reftranscoder.errors import DTypeError, OptionError, ShapeError
 from reftranscoder.reference import topk_forward
+from reftranscoder.sparse import Sparse
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
@@ -73,6 +75,48 @@ def test_hidden_may_be_dense_sparse_or_indices_with_values(case):
     )
     for form in forms:
         assert rt.audit(form, *problem, **options).stages["hidden"].verdict == "rounding"
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+def test_sparse_tensors_are_taken_as_they_are(case, dtype, layout):
+    torch = pytest.importorskip("torch")
+    results, problem, options = case
+    dense = torch.tensor(results["hidden"]).to(getattr(torch, dtype))
+    form = dense.to_sparse().requires_grad_() if layout == "coo" else dense.to_sparse_csr()
+    stage = rt.audit({"hidden": form}, *problem, **options, arithmetic=dtype).stages["hidden"]
+    same = rt.audit({"hidden": dense}, *problem, **options, arithmetic=dtype).stages["hidden"]
+    assert stage == same and stage.verdict in ("rounding", "ambiguous")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSC tensor support is in beta")
+def test_other_forms_of_tensors_are_refused_in_one_line(case):
+    torch = pytest.importorskip("torch")
+    results, problem, options = case
+    hidden, pre = torch.tensor(results["hidden"]), torch.tensor(results["pre"])
+    refused = [({"hidden": hidden.to_sparse_csc()}, "sparse_csc")]
+    refused.append(({"pre": pre.to_sparse()}, "Pass pre.to_dense"))
+    refused.append(({"hidden": hidden.to_sparse(1)}, "whose entries are rows"))
+    refused.append(({"hidden": hidden.to("meta")}, "on meta. Pass a CPU tensor"))
+    for results, text in refused:
+        with pytest.raises(DTypeError, match=text):
+            rt.audit(results, *problem, **options)
+
+
+def test_float16_is_taken_where_scipy_knows_none():
+    """Some of its rows are looked at by themselves: SciPy's matrices are indexed."""
+    machine = Machine("float16")
+    case = random_case(1, machine, B=40)
+    results = simulate(case, machine)
+    hidden = results.pop("hidden").astype(np.float16)
+    tc = rt.Transcoder.from_arrays(**case.params(), top_k=case.top_k)
+    indices = np.argsort(hidden == 0, axis=1, kind="stable")[:, : case.top_k]
+    given = {"indices": indices, "values": np.take_along_axis(hidden, indices, axis=1)}
+    for form in (given, {"hidden": Sparse.from_dense(hidden)}):
+        stages = {"arithmetic": "float16", "l1_coeff": case.l1_coeff}
+        report = rt.audit(results | form, tc, case.x, case.target, **stages)
+        assert report.passed and "hidden" in report.judged
 
 
 def test_a_function_is_called_with_the_parameters(case):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import to_array, to_sparse
+from ..arrays import is_sparse, to_array, to_csr, to_sparse
 from ..errors import OptionError, ShapeError
 from ..sparse import Sparse
 from .arithmetic import STAGES
@@ -152,7 +152,7 @@ class Candidate:
         return shapes
 
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | Sparse:
-        if name in _SPARSE and (isinstance(value, Sparse) or hasattr(value, "tocsr")):
+        if name in _SPARSE and is_sparse(value):
             array = to_sparse(value, name, self.D)
         else:
             array = to_array(value, name)
@@ -198,15 +198,12 @@ class Candidate:
 
 
 def _selected(sparse: Sparse, rows: np.ndarray | None, features: np.ndarray | None) -> Sparse:
-    from scipy.sparse import csr_array
-
-    matrix = csr_array((sparse.values, sparse.indices, sparse.indptr), shape=sparse.shape)
+    matrix = to_csr(sparse)
     matrix = matrix if rows is None else matrix[rows]
     matrix = matrix if features is None else matrix[:, features]
-    matrix = csr_array(matrix)
     matrix.sort_indices()
     starts, indices = matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32)
-    return Sparse(starts, indices, matrix.data, matrix.shape)
+    return Sparse(starts, indices, matrix.data.astype(sparse.values.dtype), matrix.shape)
 
 
 def _rows_of(sparse: Sparse, rows: slice) -> Sparse:
