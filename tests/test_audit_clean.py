@@ -106,6 +106,75 @@ def test_results_rounded_to_be_handed_over_hide_no_fault_and_make_none():
         assert report.faults[:1] == (name,), str(report)
 
 
+def test_of_equal_features_any_may_be_the_one_that_is_penalised():
+    """Where hidden is not given, either may have been kept, and its penalty with it."""
+    machine = Machine("float32")
+    case = random_case(4, machine, K=5)
+    W_enc, b_enc = np.repeat(case.W_enc[::2], 2, axis=0), np.repeat(case.b_enc[::2], 2)
+    case = dataclasses.replace(case, W_enc=W_enc, b_enc=b_enc, l1_coeff=4.0)
+    for last in (False, True):
+        results = simulate(case, machine, prefers_last=last)
+        for kept in (("d_hidden",), ("pre", "d_reconstruction", "d_hidden", "d_pre", "dx")):
+            assert_clean(case, {n: results[n] for n in kept}, "float32", (last, kept))
+
+
+def autocast(torch, case, large_bias: bool):
+    """Every stage by nn.Linear under autocast, and the case with its parameters."""
+    with torch.no_grad():
+        encoder = torch.nn.Linear(*case.W_enc.shape[::-1])
+        decoder = torch.nn.Linear(*case.W_dec.shape)
+        for layer in (encoder, decoder) if large_bias else ():
+            layer.bias.normal_()
+    x = torch.tensor(case.x, dtype=torch.float32, requires_grad=True)
+    target = torch.tensor(case.target, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pre = encoder(x)
+        acts = torch.relu(pre)
+        best = acts.topk(case.top_k, dim=1)
+        hidden = torch.zeros_like(acts).scatter(1, best.indices, best.values)
+        out = decoder(hidden)
+        penalty = case.l1_coeff * hidden.abs().mean()
+        loss = torch.nn.functional.mse_loss(out, target) + penalty
+    for stage in (pre, acts, hidden, out):
+        stage.retain_grad()
+    loss.backward()
+    results = {"pre": pre, "pre_acts": acts, "hidden": hidden, "reconstruction": out, "loss": loss}
+    results |= {"d_reconstruction": out.grad, "d_hidden": hidden.grad, "d_pre": pre.grad}
+    results |= {"dW_enc": encoder.weight.grad, "db_enc": encoder.bias.grad, "dx": x.grad}
+    results |= {"dW_dec": decoder.weight.grad.T, "db_dec": decoder.bias.grad}
+    arrays = {"W_enc": encoder.weight, "b_enc": encoder.bias}
+    arrays |= {"W_dec": decoder.weight.T, "b_dec": decoder.bias}
+    arrays = {n: a.detach().numpy().astype(np.float64) for n, a in arrays.items()}
+    return dataclasses.replace(case, W_skip=None, **arrays), results
+
+
+def test_autocast_is_never_at_fault_and_its_faults_are_seen():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(5)
+    rng = np.random.default_rng(5)
+    for number in range(120):
+        sizes = {n: int(rng.integers(2, 40)) for n in ("B", "I", "O")}
+        case = random_case(number, Machine("float32"), skip=False, l1_coeff=10.0, **sizes)
+        case = dataclasses.replace(case, x=case.x * 10.0 ** -rng.integers(0, 3))
+        case = dataclasses.replace(case, x=case.x.astype(np.float32).astype(np.float64))
+        case, results = autocast(torch, case, large_bias=bool(number % 2))
+        keep = rng.random(len(results)) < rng.choice([1.0, 0.5])
+        kept = {name: a for (name, a), kept in zip(results.items(), keep) if kept}
+        assert_clean(case, kept, "bfloat16-autocast", number)
+    tc = rt.Transcoder.from_arrays(**case.params(), top_k=case.top_k)
+    for name in results:
+        wrong = results | {name: results[name] * 1.25}
+        report = audit(
+            wrong,
+            tc,
+            case.x,
+            case.target,
+            l1_coeff=case.l1_coeff,
+            arithmetic="bfloat16-autocast",
+        )
+        assert report.blame == name or report.convention, str(report)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_torch_is_never_at_fault(dtype):
     torch = pytest.importorskip("torch")

@@ -243,6 +243,17 @@ def test_no_planted_fault_above_the_floor_passes_and_blame_is_right(fault, arith
         assert wanted in found, (found, [outcome(fault, arithmetic, *r) for r in REGIMES])
 
 
+@pytest.mark.parametrize("given", [("reconstruction",), ("pre", "reconstruction", "dW_enc")])
+def test_a_missing_relu_is_named_where_hidden_is_not_given(given):
+    """Where fewer than K are positive, negative ones are kept."""
+    machine = Machine("float32")
+    case = random_case(1, machine, few=True)
+    results = simulate(case, machine, unrectified=1)
+    problem, candidate, judge = judged(case, {n: results[n] for n in given}, "float32")
+    named = name_fault(problem, candidate, judge.run())
+    assert named["reconstruction"].explanation.startswith("pre is not rectified")
+
+
 def test_there_are_enough_of_them():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40
     assert {fault.stage for fault in FAULTS} == set(STAGES)

@@ -37,7 +37,8 @@ class Arithmetic:
     """The roundings that are allowed.
 
     Attributes:
-        inputs: what the operands of a product are rounded to first.
+        inputs: what the operands of a product are rounded to first; a bias that is added to one
+            may be, too.
         accumulator: what the products are added up in.
         store: what every result is stored in.
         truncating: whether the accumulator truncates instead of rounding: twice the error a step.
@@ -77,11 +78,11 @@ ARITHMETICS = {
     )
 }
 
-#: Arithmetics that differ from stage to stage.  Autocast casts products and leaves losses alone.
+#: Arithmetics that differ from stage to stage.  Autocast casts products, and the squared error back,
+#: whose gradient is in the format of the reconstruction all the same.
 MIXED = {
     "bfloat16-autocast": {
-        stage: ARITHMETICS["float32" if stage in ("loss", "d_reconstruction") else "bfloat16"]
-        for stage in STAGES
+        stage: ARITHMETICS["float32" if stage == "loss" else "bfloat16"] for stage in STAGES
     }
 }
 

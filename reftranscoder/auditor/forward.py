@@ -20,7 +20,7 @@ from ..params import Params
 from .arithmetic import Arithmetic
 from .definition import Definition
 from .features import Features
-from .interval import TIERS, Interval, entrywise, growth, in_pieces, stored, sum_of_two
+from .interval import TIERS, Interval, cast, entrywise, growth, in_pieces, stored, sum_of_two
 from .products import Operand, Sum, by_rows, sparse_product
 
 
@@ -92,7 +92,7 @@ class Forward:
         arithmetic = self.arithmetic["pre"]
         total = Sum(arithmetic)
         total.add(by_rows, self.encoder_input(x), self.operand(self.W_enc), x.value.shape[1])
-        total.plus(self.b_enc)
+        total.plus(*_bias(self.b_enc, arithmetic))
         pre = _stored_twice(total.bounded(), self.b_enc, arithmetic)
         return self.normed(pre, self.norms, "pre") if self.definition.norms == "pre" else pre
 
@@ -123,7 +123,7 @@ class Forward:
         total.add(
             sparse_product(hidden.pattern), written, self.operand(self.W_dec), hidden.counts()
         )
-        total.plus(self.b_dec)
+        total.plus(*_bias(self.b_dec, arithmetic))
         result = _stored_twice(total.bounded(), self.b_dec, arithmetic)
         if self.W_skip is None:
             return result
@@ -172,6 +172,11 @@ class Forward:
 
 def _rectified(value: np.ndarray, error: np.ndarray) -> np.ndarray:
     return np.where(value + error <= 0, 0.0, error)
+
+
+def _bias(bias: np.ndarray, arithmetic: Arithmetic) -> Interval:
+    """A bias as an affine layer sees it: torch's ``linear`` casts it as it casts the operands."""
+    return cast(Interval(bias), arithmetic)
 
 
 def _stored_twice(total: Interval, bias: np.ndarray, arithmetic: Arithmetic) -> Interval:

@@ -45,7 +45,7 @@ class Loss:
 
     def bounded(self) -> Interval:
         stages = self.stages
-        arithmetic = stages.arithmetic["loss"]
+        arithmetic, features = stages.arithmetic["loss"], stages.arithmetic["hidden"]
         N = stages.B * stages.O
         value = self._mse + self._l1
         errors = []
@@ -57,5 +57,8 @@ class Loss:
             shrunk = terms[tier][1] * (self._l1 + l1_error) + l1_error
             own = (N + self._entries + 8) * FLOAT64.unit * value
             final = entrywise(value, 6, arithmetic)
+            if features.store.unit > arithmetic.store.unit:
+                # A mean of hidden may be kept in the format that hidden has.
+                final = add_up(final, entrywise(self._l1, 4, features))
             errors.append(np.asarray(add_up(grown, shrunk, own, final)))
         return stages.mistaken("loss", Interval(np.asarray(value), tuple(errors)))

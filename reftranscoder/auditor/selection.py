@@ -13,9 +13,10 @@ is decided exactly (with K kept, ReLU, and zeros that are never members)::
 Under ``keep_all`` T may be larger: there is a threshold t with hi >= t on T and lo < t outside, of
 which fewer than K have lo > t.
 
-Where T is not known, the features that every correct implementation selects have lo > 0 and lo
-above the (K + 1)-th largest hi of the row; those that none does have hi <= 0 or hi below the K-th
-largest lo; what is left is ambiguous.
+Where T is not known, the features that every correct implementation selects have a box without 0
+and lo above the (K + 1)-th largest hi of the row; those that none does have lo = hi = 0, which is
+where the ReLU leaves what is surely not positive, or hi below the K-th largest lo; what is left is
+ambiguous.
 """
 
 from __future__ import annotations
@@ -130,9 +131,9 @@ def selection(values: np.ndarray, top_k: int, ties: str) -> np.ndarray:
 
 def certainty(lo: np.ndarray, hi: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
     """Masks (B, D): the features that every correct implementation selects, and the ambiguous
-    ones."""
-    certain_in = (lo > 0) & (lo > _largest(hi, top_k + 1))
-    certain_out = (hi <= 0) | (hi < _largest(lo, top_k))
+    ones.  Without a ReLU, activations may be negative."""
+    certain_in = ((lo > 0) | (hi < 0)) & (lo > _largest(hi, top_k + 1))
+    certain_out = ((lo == 0) & (hi == 0)) | (hi < _largest(lo, top_k))
     return certain_in, ~certain_in & ~certain_out
 
 

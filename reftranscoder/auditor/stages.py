@@ -108,11 +108,16 @@ class Stages(Forward):
         return self.mistaken("d_hidden", product)
 
     def penalty(self, hidden: Features, x: Interval) -> Interval:
-        """(P2): the L1 loss's share of d_hidden (nnz,)."""
+        """(P2): the L1 loss's share of d_hidden (nnz,).
+
+        Where hidden is uncertain of an entry, its share may be there or not.
+        """
         arithmetic = self.arithmetic["d_hidden"]
         factor, relative = self.l1_factor(hidden.pattern, x)
         value = self.definition.l1_gradient * factor * np.sign(hidden.entries.value)
         own = entrywise(value, 4, arithmetic)
+        if hidden.entries.errors is not None:
+            own = add_up(own, np.where(_may_be_zero(hidden), np.abs(value), 0.0))
         errors = tuple(add_up(own, multiply_up(r, np.abs(value))) for r in relative)
         return Interval(value, errors)
 
@@ -142,7 +147,7 @@ class Stages(Forward):
         if self.definition.norms == "hidden":
             entries = self.normed(entries, self.norms[hidden.pattern.indices], "d_pre")
         if hidden.entries.errors is not None:
-            perhaps = np.abs(hidden.entries.value) <= hidden.entries.error(0)
+            perhaps = _may_be_zero(hidden)
             if perhaps.any():
                 size = np.where(perhaps, np.abs(entries.value), 0.0)
                 whole = entries.each(lambda e: add_up(e, size))
@@ -210,6 +215,11 @@ class Stages(Forward):
         total = Sum(self.arithmetic["dx"])
         total.add(dense_product, d_reconstruction, self.operand(self.W_skip), self.O)
         return stored(total.bounded(), self.arithmetic["dx"])
+
+
+def _may_be_zero(hidden: Features) -> np.ndarray:
+    """Mask (nnz,) of the entries that a correct candidate need not have."""
+    return np.abs(hidden.entries.value) <= hidden.entries.error(0)
 
 
 def _variance(target: np.ndarray, arithmetic: Arithmetic) -> tuple:
