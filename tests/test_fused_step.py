@@ -10,6 +10,8 @@ from numba.core import config
 
 from reftranscoder import kernels, reference
 from reftranscoder.kernels.encoder import Encoder
+from reftranscoder.kernels.engine.panels import Columns, PackedWeights
+from reftranscoder.kernels.engine.target import PANELS
 from reftranscoder.kernels.engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
 from reftranscoder.kernels.fused_step import step_in_place
 
@@ -115,6 +117,33 @@ def test_both_ways_take_the_same_steps(dtype, case):
     # nearly every feature is active, one without entries that moves on.
     assert {0, B} < entries and entries & {1, 2, 3} and entries & {5, 6, 7, 9}
     assert moved_on or case["activation"] == "relu"
+
+
+@pytest.mark.parametrize("panels", PANELS)
+def test_the_screen_s_copies_are_rewritten_with_the_weights(panels):
+    rng = np.random.default_rng(20240617)
+    rows, top_k = 66, 5  # enough for means to be moved, and D for features to be screened
+    shapes = {"W_enc": (60, I), "b_enc": (60,), "W_dec": (60, O), "b_dec": (O,)}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    state = arrays, zeros_like(arrays), zeros_like(arrays)
+    plain = copies(*state)
+    encoder = Encoder(arrays["W_enc"], arrays["b_enc"], panels)
+    for t in range(1, 4):
+        x, target = (rng.standard_normal((rows, n)).astype(np.float32) + 1 for n in (I, O))
+        options = {**ADAM, "l1_coeff": 0.3, "top_k": top_k}
+        got = step_in_place(*state, x, target, t, 1e-2, **options, encoder=encoder)
+        assert got == step_in_place(*plain, x, target, t, 1e-2, **options)
+        for group, other in zip(state, plain):
+            assert_same_bits(group, other)
+        order, columns, *_, kept, features, _ = encoder.rewrite()
+        assert len(kept) == 0 if panels == np.float32 else columns[1].all()
+        if len(kept):
+            chosen = Columns(I)
+            chosen.scales, chosen.means = columns
+            anew = PackedWeights(arrays["W_enc"], arrays["b_enc"], chosen, panels)
+            np.testing.assert_array_equal(order, anew.order)
+            np.testing.assert_array_equal(kept, anew.panels)
+            np.testing.assert_array_equal(features, anew.features)
 
 
 def test_a_row_of_zeros_has_no_norm():

@@ -24,6 +24,7 @@ import reftranscoder
 from reftranscoder import kernels
 from reftranscoder.kernels.engine.door import as_kernel_array
 from reftranscoder.kernels.engine.guest import ParallelKernel
+from reftranscoder.kernels.engine.target import PANELS
 from reftranscoder.kernels.fused_step import step_in_place
 
 pytestmark = [
@@ -215,5 +216,7 @@ def test_nothing_compiles_twice_for_one_dtype(rng):
             )
             for signature in dispatcher.signatures
         ]
-        assert len(dtypes) == len(set(dtypes)) <= 2, name
+        screens = any(types.int8 in signature for signature in dtypes)
+        most = 2 * len(PANELS) if screens else 2  # other tests may have asked for other screens
+        assert len(dtypes) == len(set(dtypes)) <= most, name
         assert not (name.endswith("serial") and dtypes), name  # compiled only where it is needed

@@ -15,13 +15,14 @@ from ..sparse import Sparse, row_starts
 from .encode import ACTIVATIONS, encode_forward
 from .engine.door import as_kernel_array
 from .engine.floats import FloatWeights
-from .engine.guest import Lock, threads
+from .engine.guest import Lock, threads, threads_are_awake
 from .engine.panels import FEWEST_ROWS, Columns, PackedWeights
 from .engine.quantised import SCREENED, ZERO
 from .engine.rescoring import NO_ROOM, WRONG_GUESS, rescore
 from .engine.screening import screen
 from .engine.shares import few_threads
 from .engine.target import PANELS, TILE
+from .engine.workspace import workspace
 from .topk import joined
 
 _encoders: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -45,8 +46,8 @@ _LONGEST = 1 << 17  # inputs that the theorem of a screen allows
 _ROWS_PER_TASK = 256  # their 8-bit panels stay in the second-level cache
 
 #: What a thread must have to read before it is woken, once for each tile of rows: about a
-#: millisecond of work.  Waking one took up to eight where the others had been idle.
-_WORTH_WAKING = 1 << 24
+#: millisecond of work, as waking one took up to eight.  If it is awake, a tenth of that.
+_WORTH_WAKING, _WORTH_SHARING = 1 << 24, 1 << 21
 
 
 def encoder_of(params):
@@ -59,9 +60,10 @@ def encoder_of(params):
 
 
 class Encoder:
-    """`encode_forward` under ``W_enc`` (D, I) and ``b_enc`` (D,), which must never change.
+    """`encode_forward` under ``W_enc`` (D, I) and ``b_enc`` (D,).
 
-    ``panels`` is the dtype in which the first screen has the weights, one of `PANELS`.
+    These must not change, unless whoever changes them says so: see `rewrite`.  ``panels`` is the
+    dtype in which the first screen has the weights, one of `PANELS`.
     """
 
     def __init__(self, W_enc, b_enc, panels=PANELS[0]):
@@ -89,13 +91,26 @@ class Encoder:
         ]
         return joined(blocks, D).astype(x.dtype)
 
+    def rewrite(self):
+        """Before all weights are overwritten: where their 8-bit copies must be, too.
+
+        Returns ``order``, and the arguments of `quantise_feature` between ``b`` and the place n,
+        which is that of feature ``order[n]``.  Without a copy its panels have no bytes.
+        """
+        self._as_floats = None
+        if self._packed is not None:
+            return self._packed.order, *self._packed.destination
+        order = np.arange(len(self._W), dtype=np.int32)
+        panels = np.empty(0, self._panels if self._eight_bit else np.uint8)
+        return order, np.ones((2, 0)), 0, panels, np.empty((5, 0), np.float32), 1
+
     def _weights(self, x):
         if not self._eight_bit:
             return self._floats()
         with self._lock:
             if self._packed is None or (not self._measured and len(x) >= FEWEST_ROWS):
                 self._measured = len(x) >= FEWEST_ROWS
-                self._packed = PackedWeights(self._W, self._b, Columns.of(x), self._panels)
+                self._packed = PackedWeights(self._W, self._b, Columns.of(x, self._W), self._panels)
             return self._packed
 
     def _floats(self):
@@ -105,8 +120,8 @@ class Encoder:
             return self._as_floats
 
     def _block(self, x, weights, caution, kept, keep_all):
-        tiles = -(-len(x) // TILE.rows)
-        with few_threads(tiles * weights.panels.nbytes // _WORTH_WAKING):
+        work = -(-len(x) // TILE.rows) * weights.panels.nbytes
+        with few_threads(work // (_WORTH_SHARING if threads_are_awake() else _WORTH_WAKING)):
             inputs = weights.pack(x)
             found, block = self._screened(x, weights, inputs, caution, kept, keep_all)
         selection = {"kept": kept, "keep_all": keep_all}
@@ -137,23 +152,24 @@ class Encoder:
         thresholds = np.full((S, padded), np.inf, np.float32)
         thresholds[:, :B][:, inputs.states == SCREENED] = 0
         counts = np.zeros((padded, S), np.int64)
-        candidates = [
-            np.empty((padded, S, capacity), t) for t in (np.int32, np.float32, np.float32)
-        ]
-        screen(
-            weights.panels, inputs.panels, weights.steps, inputs.rows, inputs.starts,
-            weights.features, kept, caution, thresholds, tasks, segments, counts, *candidates,
-        )  # fmt: skip
         found = np.where(inputs.states == SCREENED, 0, NO_ROOM)
         most = S * capacity if keep_all else min(kept, S * capacity)
-        ids, p = np.empty((B, most), np.int32), np.empty((B, most))
-        with few_threads(B):
-            rescore(
-                x, self._W, self._b, weights.order, kept, caution, keep_all, thresholds,
-                _shares(B), counts,
-                *candidates, found, ids, p,
+        with workspace() as work:
+            candidates = [
+                work.array(name, (padded, S, capacity), dtype)
+                for name, dtype in (("ids", "i4"), ("bounds", "f4"), ("estimates", "f4"))
+            ]
+            screen(
+                weights.panels, inputs.panels, weights.steps, inputs.rows, inputs.starts,
+                weights.features, kept, caution, thresholds, tasks, segments, counts, *candidates,
             )  # fmt: skip
-        return found, _gathered(found, ids, p, D)
+            ids, p = work.array("kept", (B, most), "i4"), work.array("p", (B, most), "f8")
+            with few_threads(B):
+                rescore(
+                    x, self._W, self._b, weights.order, kept, caution, keep_all, thresholds,
+                    _shares(B), counts, *candidates, found, ids, p,
+                )  # fmt: skip
+            return found, _gathered(found, ids, p, D)
 
     def _hands_over(self, weights, rows):
         """Whether ``rows`` that one screen leaves are worth another, and packing weights for it."""

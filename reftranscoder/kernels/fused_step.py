@@ -3,8 +3,9 @@
 A feature's weights, their gradients and their means in Adam take part in nothing that another
 feature does.  So the thread that owns feature j reads ``W_dec[j]`` once, walks the rows where j is
 active, and has d_hidden, d_pre and the rows j of both gradients in its cache when it overwrites
-``W_enc[j]``, ``W_dec[j]`` and ``b_enc[j]``.  A feature without entries has the gradient 0; its
-weights move on by what Adam remembers.
+``W_enc[j]``, ``W_dec[j]`` and ``b_enc[j]``, and rounds the former to the 8 bits that the next step
+screens with.  A feature without entries has the gradient 0; its weights move on by what Adam
+remembers.
 
 Every sum is that of `transcoder_backward`, in the same order, and every update that of `adam_step`:
 bit for bit the step that these two would take.
@@ -22,6 +23,7 @@ from .decode import decode_forward, sum_rows
 from .encoder import Encoder
 from .engine.door import as_kernel_array
 from .engine.jit import kernel, routine
+from .engine.quantised import quantise_feature
 from .engine.shares import shares
 from .engine.sparse_loops import by_feature, four_dots
 from .engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
@@ -52,18 +54,20 @@ def step_in_place(
     activation="topk",
     ties="lowest_index",
     unit_norm_decoder=False,
+    encoder=None,
 ):
     """Overwrite ``arrays``, ``m`` and ``v`` by step ``t``; return the loss before it, a float64.
 
     The three are dictionaries of C-contiguous arrays of one dtype, by the names in ``Params``, with
     or without ``W_skip``; ``x`` is (B, I) and ``target`` (B, O).  With ``unit_norm_decoder`` each
     row of ``W_dec`` is then divided by its norm, unless that is 0: the squares are summed in
-    float64 in lane order, and the root is rounded once.
+    float64 in lane order, and the root is rounded once.  ``encoder``, an `Encoder` of ``W_enc`` and
+    ``b_enc``, is kept true to them for the next step.
     """
     W_enc, b_enc, W_dec, b_dec = (arrays[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
     dtype = W_enc.dtype
     x = as_kernel_array(x, dtype)
-    encoder = Encoder(W_enc, b_enc)  # for this step: the weights change at its end
+    encoder = encoder or Encoder(W_enc, b_enc)
     hidden = encoder.encode(x, top_k=top_k, activation=activation, ties=ties)
     reconstruction = decode_forward(hidden, W_dec, b_dec)
     if "W_skip" in arrays:
@@ -79,8 +83,10 @@ def step_in_place(
         adam_step(arrays[name], gradient, m[name], v[name], *options)
 
     transpose = by_feature(hidden)
+    order, *destination = encoder.rewrite()
     _step_features(
-        shares(transpose.starts, _ROW_WORK),
+        _shares(np.diff(transpose.starts)[order], destination[-1]),
+        as_kernel_array(order, np.int32),
         *transpose,
         as_kernel_array(hidden.values, dtype),
         as_kernel_array(l1_backward(hidden, l1_coeff).values, dtype),
@@ -89,13 +95,22 @@ def step_in_place(
         *(group[name] for name in ("W_enc", "b_enc", "W_dec") for group in (arrays, m, v)),
         adam_factors(dtype, *options),
         bool(unit_norm_decoder),
+        *destination,
     )
     return loss
+
+
+def _shares(entries, together):
+    """`shares` of features with so many ``entries``, which end where so many ``together`` do."""
+    firsts = shares(np.concatenate([[0], np.cumsum(entries)]), _ROW_WORK)
+    firsts[1:-1] -= firsts[1:-1] % together
+    return firsts
 
 
 @kernel
 def _step_features(
     firsts,
+    order,
     starts,
     rows,
     entries,
@@ -114,11 +129,17 @@ def _step_features(
     v_W_dec,
     factors,
     unit_norm_decoder,
+    columns,
+    steps,
+    panels,
+    features,
+    per_panel,
 ):
     for share in prange(len(firsts) - 1):
         dW_enc = np.empty(W_enc.shape[1], W_enc.dtype)
         dW_dec = np.empty(W_dec.shape[1], W_dec.dtype)
-        for j in range(firsts[share], firsts[share + 1]):
+        for n in range(firsts[share], firsts[share + 1]):
+            j = order[n]
             dW_enc[:] = 0
             dW_dec[:] = 0
             db_enc = _gradient(
@@ -131,6 +152,8 @@ def _step_features(
             )
             if unit_norm_decoder:
                 _normalize(j, W_dec)
+            if len(panels):
+                quantise_feature(W_enc, j, b_enc, columns, steps, panels, features, per_panel, n)
 
 
 @routine

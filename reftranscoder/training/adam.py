@@ -6,6 +6,7 @@ What Adam does stands in ``reference/adam.py``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,7 @@ class State:
     m: dict[str, np.ndarray]  # the mean gradient
     v: dict[str, np.ndarray]  # the mean squared gradient
     t: int
+    encoder: Any = dataclasses.field(default=None, repr=False)  # what the kernels know of W_enc
 
     @classmethod
     def start(cls, config: TranscoderConfig, arrays: dict[str, np.ndarray]) -> State:
@@ -77,8 +79,11 @@ def training_step(
 
 
 def _by_kernels(state, recipe, options, x, target) -> np.floating:
+    from ..kernels.encoder import Encoder
     from ..kernels.fused_step import step_in_place
 
+    if state.encoder is None:
+        state.encoder = Encoder(state.arrays["W_enc"], state.arrays["b_enc"])
     loss = step_in_place(
         state.arrays,
         state.m,
@@ -91,6 +96,7 @@ def _by_kernels(state, recipe, options, x, target) -> np.floating:
         activation=state.config.activation,
         ties=state.config.ties,
         unit_norm_decoder=recipe.unit_norm_decoder,
+        encoder=state.encoder,
     )
     return x.dtype.type(loss)  # as `Transcoder.value_and_grad` returns it
 

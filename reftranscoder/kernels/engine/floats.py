@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .panels import aligned, random_order
+from .panels import random_order
 from .quantised import OUTSIDE, SCREENED, ZERO
 from .target import TILE
 from .tile import BIAS, NORM, RESIDUAL, SCALE, steps_at_once
+from .workspace import aligned
 
 _U = 2.0**-24
 _UP = 1 + 8 * _U

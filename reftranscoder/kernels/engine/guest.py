@@ -10,8 +10,10 @@ with the same bits: no result depends on their number.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import threading
+import time
 import weakref
 
 import numba
@@ -40,12 +42,14 @@ class ParallelKernel:
             return self.serial(*arguments)
         lock = process.lock  # once: another thread may be about to find that none is needed
         if lock is None:
-            return self.parallel(*arguments)
-        with lock:
             result = self.parallel(*arguments)
-            if numba.threading_layer() != "workqueue":
-                process.lock = None
-            return result
+        else:
+            with lock:
+                result = self.parallel(*arguments)
+                if numba.threading_layer() != "workqueue":
+                    process.lock = None
+        process.last_used = time.perf_counter()
+        return result
 
     def __getattr__(self, name):
         return getattr(self.parallel, name)
@@ -80,6 +84,7 @@ class Process:
 
     def __init__(self):
         self.lock = Lock()  # None once it is known that none is needed
+        self.last_used = -math.inf  # when the last parallel kernel ended
         self.alone = False  # a child of one that had threads: it has none and must start none
 
     def begin_as_child(self):
@@ -99,6 +104,15 @@ this_process = Process()
 def threads():
     """The number of threads that a parallel loop called from here runs on."""
     return 1 if this_process.alone else numba.get_num_threads()
+
+
+def threads_are_awake():
+    """Whether threads still wait for work as busily as after every kernel: waking them costs."""
+    return time.perf_counter() - this_process.last_used < _AWAKE
+
+
+#: Seconds.  OpenMP's threads go to sleep after a few milliseconds, TBB's sooner.
+_AWAKE = 1e-3
 
 
 if hasattr(os, "register_at_fork"):

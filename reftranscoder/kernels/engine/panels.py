@@ -12,10 +12,11 @@ from .quantised import quantise_features, quantise_inputs
 from .shares import few_threads
 from .target import TILE
 from .tile import BIAS, features_a_panel, rows_a_panel, steps_at_once
+from .workspace import aligned
 
 #: From fewer rows than this no mean is taken: that of one row is the row itself.
 FEWEST_ROWS = 64
-_MOST_ROWS = 1024
+_MOST_ROWS, _MOST_SCALE = 1024, 16
 
 _ROWS_PER_THREAD = 64
 
@@ -30,14 +31,25 @@ class Columns:
         self.scales, self.means = np.ones(I), np.zeros(I)
 
     @classmethod
-    def of(cls, x):
-        """Those of a sample of ``x`` (B, I), or none if it is too small or not finite."""
+    def of(cls, x, W):
+        """Those of samples of ``x`` (B, I) and ``W`` (D, I), or none if there are too few rows.
+
+        A scale is the geometric mean of what would make the columns of ``x``, less their means, and
+        of ``W`` equally large: neither then has columns that its 8 bits are spent on.
+        """
         self = cls(x.shape[1])
-        sample = x[:_MOST_ROWS].astype(np.float64)
+        if len(x) < FEWEST_ROWS:
+            return self
+        sample, weights = (a[:: -(-len(a) // _MOST_ROWS)].astype(np.float64) for a in (x, W))
         with np.errstate(all="ignore"):
-            means = sample.mean(axis=0) if len(x) >= FEWEST_ROWS else self.means
-        if np.isfinite(means).all():
+            means = sample.mean(axis=0)
+            spread = ((sample - means) ** 2).mean(axis=0) / (weights**2).mean(axis=0)
+            exponents = np.log2(spread) / 4
+        known = np.isfinite(exponents)
+        if np.isfinite(means).all() and known.any():
             self.means = means
+            exponents = np.rint(exponents[known] - np.median(exponents[known]))
+            self.scales[known] = 2.0 ** np.clip(exponents, -_MOST_SCALE, _MOST_SCALE)
         return self
 
 
@@ -62,12 +74,15 @@ class PackedWeights:
         self.panels[-TILE.features * 4 * self.steps :] = 0
         self.features = np.zeros((5, padded), np.float32)
         self.features[BIAS:, D:] = -np.inf  # what fills the last panel is never a candidate
-        of_weights = np.stack([columns.scales, columns.means])
+        self.of_weights = np.stack([columns.scales, columns.means])
         W, b = as_kernel_array(W, W.dtype), as_kernel_array(b, W.dtype)
-        quantise_features(
-            W, b, of_weights, self.steps, self.panels, self.features, features_a_panel(dtype),
-            self.order,
-        )  # fmt: skip
+        quantise_features(W, b, *self.destination, self.order)
+
+    @property
+    def destination(self):
+        """Where and how `quantise_feature` writes: its arguments between ``b`` and the place."""
+        per_panel = features_a_panel(self.panels.dtype)
+        return self.of_weights, self.steps, self.panels, self.features, per_panel
 
     def pack(self, x):
         """`PackedInputs` of ``x`` (B, I)."""
@@ -100,11 +115,3 @@ def random_order(D):
     order = np.random.default_rng(0).permutation(D).astype(np.int32)
     order.flags.writeable = False
     return order
-
-
-def aligned(size, dtype):
-    """An array that begins with a cache line: what straddles two is slower to load."""
-    itemsize = np.dtype(dtype).itemsize
-    memory = np.empty(size + 64 // itemsize, dtype)
-    first = -memory.ctypes.data % 64 // itemsize
-    return memory[first : first + size]

@@ -25,8 +25,8 @@ to 2^60, |b'| <= 2^90, |X| + |M| <= 2^60, I <= 131072, and s and t are such that
 
 *Proof.*  With Y = X - M, e = |Y - s q|, R = |t r|, F = |V - t r| and b2 = |b| + |m.w|: x.w = M.V +
 Y.V, and Y.V = s q.t r + (Y - s q).t r + Y.(V - t r), so that without any rounding U is an upper
-bound by the Cauchy-Schwarz inequality.  Also e <= |Y|, as 0 is a multiple of s; here and below up to
-2^-50 of itself, by which a quotient may be rounded to the wrong side of a half.  The roundings:
+bound by the Cauchy-Schwarz inequality.  Also e <= |Y|, as 0 is a multiple of s; here and below but
+for a part of 2^-50, by which a quotient may be rounded to the wrong side of a half.  The roundings:
 
 - q.r is a whole number below 2^31, made by wrapping sums, which end right.  Its conversion, the
   product with t and the three fma each round what is at most (|Y| + e) R, |b'|, ex wn and xn ew:
