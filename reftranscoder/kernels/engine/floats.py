@@ -9,17 +9,23 @@ is subnormal.  The former is part of ex here, the latter is less than b' allows 
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
+import numpy as np
+from numba import prange
+
+from .door import as_kernel_array
+from .jit import kernel
+from .packing import larger, largest
 from .panels import random_order
 from .quantised import OUTSIDE, SCREENED, ZERO
 from .target import TILE
 from .tile import BIAS, NORM, RESIDUAL, SCALE, steps_at_once
+from .vector import LANES, fma, lane_sum, load_tail, zeros
 from .workspace import aligned
 
 _U = 2.0**-24
 _UP = 1 + 8 * _U
-_ROWS_AT_ONCE = 64 * TILE.rows * TILE.features  # whole panels of either, and a few MB
 
 
 class FloatWeights:
@@ -81,23 +87,32 @@ def _clear(panels, rows, steps, per_panel):
 def _packed(rows, order, steps, per_panel):
     """Panels of ``rows[order]`` rounded to float32; in float64 the rows' norms, and those of what
     rounding took away.  A norm is 0 only if the row is."""
-    N, I = rows.shape
-    padded = N + -N % per_panel
+    padded = len(order) + -len(order) % per_panel
     panels = aligned(padded * steps, np.float32)
+    panels.reshape(-1, steps, per_panel)[:, rows.shape[1] :] = 0
+    panels[-per_panel * steps :] = 0
     norms, residuals = np.zeros(padded), np.zeros(padded)
-    by_panel = panels.reshape(-1, steps, per_panel)
-    by_panel[:, I:] = 0
-    for first in range(0, N, _ROWS_AT_ONCE // per_panel * per_panel):
-        some = order[first : first + _ROWS_AT_ONCE // per_panel * per_panel]
-        exact = rows[some].astype(np.float64)
-        last = first + len(exact)
-        with np.errstate(all="ignore"):
-            rounded = exact.astype(np.float32)
-            norms[first:last] = np.sqrt(np.sum(exact * exact, axis=1))
-            residuals[first:last] = np.sqrt(np.sum((exact - rounded) ** 2, axis=1))
-        norms[first:last][(norms[first:last] == 0) & exact.any(axis=1)] = np.nan
-        full = np.zeros((len(exact) + -len(exact) % per_panel, I), np.float32)
-        full[: len(exact)] = rounded
-        place = slice(first // per_panel, (first + len(full)) // per_panel)
-        by_panel[place, :I] = full.reshape(-1, per_panel, I).transpose(0, 2, 1)
+    rows, order = as_kernel_array(rows, rows.dtype), as_kernel_array(order, np.int32)
+    _pack(rows, order, steps, panels, norms, residuals, per_panel)
     return panels, norms, residuals
+
+
+@kernel
+def _pack(rows, order, steps, panels, norms, residuals, per_panel):
+    N, I = len(order), rows.shape[1]
+    for panel in prange((N + per_panel - 1) // per_panel):
+        for n in range(panel * per_panel, min((panel + 1) * per_panel, N)):
+            r, place = order[n], panel * per_panel * steps + n % per_panel
+            squares, peaks, rests = zeros(), zeros(), 0.0
+            for i in range(0, I, LANES):
+                v = load_tail(rows, r, i)
+                squares, peaks = fma(v, v, squares), larger(v, peaks)
+            for i in range(I):
+                exact = np.float64(rows[r, i])
+                rounded = np.float32(exact)
+                panels[place + i * per_panel] = rounded
+                rests += (exact - np.float64(rounded)) ** 2
+            norms[n] = math.sqrt(lane_sum(squares))
+            if norms[n] == 0 and largest(peaks) > 0:
+                norms[n] = np.nan
+            residuals[n] = math.sqrt(rests)
