@@ -13,9 +13,9 @@ from .ranking import kth_largest
 from .screening import raise_threshold
 from .sparse_loops import four_dots
 
-#: Of weights that stay in the second-level cache while the rows of a task pass by: each is then
-#: read from memory once a task, not once a candidate.
-_CACHED_BYTES = 1 << 21
+#: Of weights that stay in the last-level cache while the rows of a task pass by: each is then read
+#: from memory once a task, not once a candidate.
+_CACHED_BYTES = 1 << 24
 
 NO_ROOM, WRONG_GUESS = -1, -2
 
