@@ -145,3 +145,32 @@ def test_a_contradiction_is_a_fault_at_pre_that_the_bound_alone_would_miss():
     assert report.blame == "pre" and not report.passed
     assert "declared float32, but pre looks like TF32" in report.sentence()
     assert audit({"pre": pre}, tc, case.x, arithmetic="tf32").passed
+
+
+@pytest.mark.parametrize("inputs", [4, 64])
+@pytest.mark.parametrize(
+    "mistake", [np.zeros_like, np.rint, np.ceil, lambda a: np.float32(2) ** np.rint(a)]
+)
+def test_numbers_of_a_narrow_format_are_not_rounded_to_it_where_they_are_elsewhere(mistake, inputs):
+    """Zeros and integers are numbers of any format; that they are here is another fault."""
+    case = case_of(inputs)
+    mark = found(case, mistake(product(case)))
+    assert not mark.contradicts, mark
+
+
+def test_operands_and_results_in_bfloat16_are_called_storage():
+    case = case_of(64)
+    mark = found(case, product(case, Machine("bfloat16")))
+    assert mark.contradicts and mark.looks_like == "storage in bfloat16"
+
+
+def test_errors_of_the_size_of_float32_prove_no_coarser_inputs():
+    """Nearly exact sums: operands whose low bits are few."""
+    case = case_of(64)
+    x = cut(case.x, 8)
+    W = cut(case.W_enc, 8) * (1 + 2.0**-23)
+    W = W.astype(np.float32).astype(float)
+    case = dataclasses.replace(case, x=x, W_enc=W, b_enc=0 * case.b_enc)
+    pre = cut(case.x, 8) @ cut(case.W_enc, 8).T
+    mark = found(case, pre)
+    assert "inputs" in mark.looks_like and not mark.contradicts and mark.rms < 0.6

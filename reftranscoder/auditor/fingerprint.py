@@ -6,8 +6,10 @@ the terms.  Rounded to nearest, in any reasonable order, their root mean square 
 
 - **Inputs rounded** to TF32, bfloat16 or float16: the same sum of rounded operands explains the
   errors almost completely.  Nothing else does that, no order of summation in particular: that
-  arithmetic is proved, and if it is coarser than the one declared, this is a fault.
-- **Storage** in a narrower format: every number is one of that format.  That is proved as well.
+  arithmetic is proved, and if it is coarser than the one declared, this is a fault.  Errors that
+  float32 itself makes prove nothing: where sums are nearly exact, any rounding may fit them.
+- **Storage** in a narrower format: every number is one of that format, and within its rounding of
+  what it should be.  That is proved as well.
 - **A coarser accumulator**: errors of float16's or bfloat16's size.  The bounds are the judge.
 - **Truncation**: errors that point towards zero.  An unlucky order can do that too, so that it is
   said and not judged.
@@ -104,6 +106,7 @@ def fingerprint(problem: Problem, candidate: Candidate) -> Fingerprint | None:
             return (((got - exact) / (_UNIT * S))[usable], exact)
 
     plain, exact = errors(_cast(x, declared.inputs), _cast(W, declared.inputs))
+    ordinary = _rms(plain) <= typical(x.shape[1] + 1)[1]
     best, cause, coarser = plain, None, False
     for inputs in _INPUTS:
         coarse = inputs.precision
@@ -114,7 +117,7 @@ def fingerprint(problem: Problem, candidate: Candidate) -> Fingerprint | None:
         if _rms(residue) * _DECISIVE < _rms(plain) and _rms(residue) < 0.99 * _rms(best):
             best, cause, coarser = residue, inputs.name, coarse.unit > declared.inputs.unit
     toward_zero = float(np.mean(best * np.sign(exact[usable])))
-    narrow = _narrower(got[usable], exact[usable], declared.store)
+    narrow = _narrower(got, x, W, b, usable, declared.store)
     looks_like = cause or narrow
     if looks_like is None and declared.store.unit > _UNIT:
         looks_like = declared.name  # its last rounding hides the others
@@ -126,7 +129,7 @@ def fingerprint(problem: Problem, candidate: Candidate) -> Fingerprint | None:
         signed_mean=float(np.mean(plain * np.sign(exact[usable]))),
         values=int(usable.sum()),
         terms=x.shape[1] + 1,
-        contradicts=coarser or bool(narrow),
+        contradicts=not ordinary and (coarser or bool(narrow)),
     )
 
 
@@ -176,16 +179,36 @@ def _cast(a: np.ndarray, to: Precision, truncated: bool = False) -> np.ndarray:
     return np.ldexp(np.trunc(scaled) if truncated else np.rint(scaled), exponent) * to.unit
 
 
-def _narrower(got: np.ndarray, exact: np.ndarray, store: Precision) -> str | None:
-    """The narrow format that every value is a number of, though the exact ones are not."""
+def _narrower(got, x, W, b, usable: np.ndarray, store: Precision) -> str | None:
+    """The narrow format that every value is a number of, and rounded to, though the exact ones
+    are not."""
     for name in ("bfloat16", "float16"):
         to = PRECISIONS[name]
-        if to.unit <= store.unit or not representable(got, to):
+        if to.unit <= store.unit or not representable(got[usable], to):
             continue
-        # Sums of small integers are numbers of any format.
-        rounded = np.mean(got != exact)
-        return f"storage in {name}" if rounded > 0.5 else None
+        if any(_is_rounded(got, *operands, b, usable, to) for operands in _as_seen(x, W, to)):
+            return f"storage in {name}"
     return None
+
+
+def _as_seen(x: np.ndarray, W: np.ndarray, to: Precision) -> tuple:
+    """The operands as they are, and as a product sees them that is all in the narrow format."""
+    return (x, W), (_cast(x, to), _cast(W, to))
+
+
+def _is_rounded(got, x, W, b, usable: np.ndarray, to: Precision) -> bool:
+    """Whether most entries of ``got`` are not exact, and all as near as float32 sums, then stored,
+    once with the bias and perhaps once without, must be."""
+    product = x @ W.T
+    exact = product + b
+    # Sums of small integers are numbers of any format.
+    if np.mean((got != exact)[usable]) <= 0.5:
+        return False
+    summed = (x.shape[1] + 1) * _UNIT * (np.abs(x) @ np.abs(W).T + np.abs(b))
+    stored = to.unit * (np.abs(product) + np.abs(exact) + to.unit * np.abs(product)) + to.spacing
+    # To first order in the units, of which the largest is 2^-8.
+    bound = (stored + summed * (1 + 2 * to.unit)) * (1 + _UNIT)
+    return bool(np.all(np.abs(got - exact)[usable] <= bound[usable]))
 
 
 def _accumulator(errors: np.ndarray, exact: np.ndarray, S: np.ndarray, toward_zero: float) -> str:
