@@ -254,6 +254,44 @@ def test_a_missing_relu_is_named_where_hidden_is_not_given(given):
     assert named["reconstruction"].explanation.startswith("pre is not rectified")
 
 
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_a_stage_that_is_off_by_more_than_its_floor_is_at_fault(arithmetic, alone, copies):
+    """As a whole, by a factor; and where an entry is exactly known, by however little."""
+    machine = Machine(arithmetic)
+    case = random_case(1, machine)
+    results = simulate(case, machine)
+
+    def result(given, stage):
+        problem, candidate, _ = judged(case, given, arithmetic)
+        return Judge(problem._replace(copies=copies), candidate).run()[stage]
+
+    for stage in STAGES:
+        if stage == "hidden" and not alone:
+            continue  # a kept value may be the activation given, or as near the true one
+        given = {stage: results[stage]} if alone else results
+        right = result(given, stage)
+        floor = right.floor["R"]
+        assert right.verdict != "fault" and floor >= 0
+        if floor < np.inf:
+            wrong = results[stage] * (1 + 1.0001 * max(floor, 1e-12))
+            assert result(given | {stage: wrong}, stage).verdict == "fault", (stage, floor)
+        assert floor < np.inf or alone, stage
+
+
+def test_dead_features_hide_no_floor():
+    """Their gradients are zeros that underflow alone bounds: far less than any other's bound."""
+    machine = Machine("bfloat16")
+    case = random_case(1, machine, few=True)
+    case = dataclasses.replace(case, b_enc=np.where(np.arange(48) < 24, case.b_enc, -99.0))
+    results = simulate(case, machine)
+    assert not results["dW_enc"][24:].any()
+    _, _, judge = judged(case, results, "bfloat16")
+    # One store, at least: a relative 2^-8, twice.
+    assert judge.run()["dW_enc"].floor["C"] > 2 * 2.0**-9
+
+
 def test_there_are_enough_of_them():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40
     assert {fault.stage for fault in FAULTS} == set(STAGES)

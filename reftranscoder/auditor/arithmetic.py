@@ -78,8 +78,8 @@ ARITHMETICS = {
     )
 }
 
-#: Arithmetics that differ from stage to stage.  Autocast casts products, and the squared error back,
-#: whose gradient is in the format of the reconstruction all the same.
+#: Arithmetics that differ from stage to stage.  Autocast casts products and, for the squared error,
+#: what they made back, whose gradient is in the narrow format all the same.
 MIXED = {
     "bfloat16-autocast": {
         stage: ARITHMETICS["float32" if stage == "loss" else "bfloat16"] for stage in STAGES

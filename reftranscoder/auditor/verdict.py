@@ -8,8 +8,16 @@ With e the error of an entry, and R and P its bounds in those tiers (see ``inter
     some e > P, every e <= R               "cannot tell": an unlucky but legal order could do it
     every e <= P                           "rounding", in the tightest tier that holds
 
-The floor says how small a fault could be and still show: the least, over the entries, of twice the
-bound, relative to the root mean square of the reference.
+The floor says how small a fault could be and still show: a stage that is off by a factor 1 + f as
+a whole is called a fault for every f above floor R, and no longer rounding above floor P.  With r
+the least of bound / |want| over all entries but zeros::
+
+    floor = 2 r / (1 - r);  infinite where r >= 1, as zeros would pass                      (F1)
+
+Proof: a correct g is within r |want| of want there, so that |g| >= (1 - r) |want|, and (1 + f) g is
+off by at least f |g| - r |want| >= (f (1 - r) - r) |want|, which is above r |want| if f > floor.
+The floor is 0 where some entry that is not 0 is exactly known.  It is that of the bounds that were
+used: they are larger where results count as rounded copies (`hypotheses.if_copies`).
 """
 
 from __future__ import annotations
@@ -56,7 +64,7 @@ class StageResult:
     tier: str | None = None  # "C", "P" or "R"
     max_error: float | None = None  # the largest |got - want| of any entry
     max_ratio: float | None = None  # the largest error over its rigorous bound
-    floor: dict[str, float] | None = None  # by tier, relative
+    floor: dict[str, float] | None = None  # by tier: (F1)
     index: tuple[int, ...] | None = None
     got: float | None = None
     want: float | None = None
@@ -76,8 +84,7 @@ class Tally:
         self.max_error = 0.0
         self.ratios = np.zeros(len(TIERS))
         self.worst: tuple | None = None  # index, got, want, bound
-        self._squares = 0.0
-        self._least = np.full(len(TIERS), np.inf)  # bounds
+        self._least = np.full(len(TIERS), np.inf)  # bounds, over what they are bounds of
         self._totals = np.zeros(len(TIERS))  # of the bounds
         self._all_hidden = True  # every bound so far is at least the reference
         self._equal = 0
@@ -97,25 +104,24 @@ class Tally:
 
     def _add(self, got, value, bounds, start: int, index) -> None:
         got = got.astype(np.float64)
-        errors = np.abs(got - value)
+        errors, size = np.abs(got - value), np.abs(value)
         most = float(errors.max())
         self.count += got.size
         self.max_error = max(self.max_error, most)
-        # Not by BLAS, whose threads would be woken for every piece.
-        self._squares += float(np.sum(value * value))
         for tier, bound in enumerate(bounds):
-            least = float(bound.min())
-            ratio = _over(errors, bound, least > 0 and most < np.inf)
+            ratio = _over(errors, bound, bool(bound.min() > 0) and most < np.inf)
             worst = int(ratio.argmax())
             if tier == 0:
                 if self.worst is None or ratio[worst] > self.ratios[0]:
                     found = (float(got[worst]), float(value[worst]), float(bound[worst]))
                     self.worst = (index(start + worst), *found)
                 if self._all_hidden:
-                    self._all_hidden = bool(np.all(bound >= np.abs(value)))
+                    self._all_hidden = bool(np.all(bound >= size))
                 self._sort(ratio)
             self.ratios[tier] = max(self.ratios[tier], ratio[worst])
-            self._least[tier] = min(self._least[tier], least)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+                # Zeros, which no factor changes, give infinity or NaN.
+                self._least[tier] = np.fmin(self._least[tier], np.fmin.reduce(bound / size))
             self._totals[tier] += float(bound.sum())
 
     def _sort(self, ratio: np.ndarray) -> None:
@@ -157,9 +163,8 @@ class Tally:
         return Histogram(self._equal, tuple(int(n) for n in self._counts), tiers)
 
     def floor(self) -> dict[str, float]:
-        rms = np.sqrt(self._squares / max(self.count, 1))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return {t: float(2 * b / rms) if rms else 0.0 for t, b in zip(TIERS, self._least)}
+        """(F1) for each tier."""
+        return {t: float(2 * r / (1 - r)) if r < 1 else np.inf for t, r in zip(TIERS, self._least)}
 
     def _verdict(self) -> tuple[str, str | None]:
         R, P, C = self.ratios
