@@ -25,7 +25,7 @@ from reftranscoder.kernels.engine.floats import FloatWeights
 from reftranscoder.kernels.engine.panels import Columns, PackedWeights
 from reftranscoder.kernels.engine.quantised import OUTSIDE, SCREENED, ZERO
 from reftranscoder.kernels.engine.target import PANELS, TILE
-from reftranscoder.kernels.engine.tile import configure, release, screen_tile
+from reftranscoder.kernels.engine.tile import RESIDUAL, configure, release, screen_tile
 
 pytestmark = pytest.mark.kernels
 
@@ -350,6 +350,14 @@ def test_no_bound_is_below_what_it_bounds(name, panels, moved, dtype, rng):
         norms = norms[:, None] * np.sqrt(((W * columns.scales) ** 2).sum(axis=1)) + np.abs(b)
         share = 1e-5 if panels == np.float32 else 0.05
         assert (width <= share * norms[:, weights.order]).all()
+
+
+def test_a_norm_that_underflows_is_no_zero():
+    tiny = np.full((1, 3), 1e-170)
+    weights = FloatWeights(tiny, np.zeros(1))
+    assert weights.features[RESIDUAL, 0] == np.inf
+    assert weights.pack(tiny).states == OUTSIDE
+    assert weights.pack(0 * tiny).states == ZERO
 
 
 @compiled_only

@@ -37,3 +37,30 @@ def test_each_kind_of_panel_needs_every_feature():
         without = tiles - {feature} | {feature.replace("+", "-")}
         fastest = target.panels_of("x86_64", without, True)[0]
         assert fastest == (np.float32 if feature in vectors else np.uint8)
+
+
+@pytest.mark.parametrize(("answer", "allowed"), [(0, True), (-1, False)])
+def test_tiles_are_asked_for(monkeypatch, answer, allowed):
+    asked = []
+
+    class Library:
+        def syscall(self, *arguments):
+            asked.append(arguments)
+            return answer
+
+    monkeypatch.setattr(target.sys, "platform", "linux")
+    monkeypatch.setattr(target.ctypes, "CDLL", lambda name: Library())
+    assert target.tiles_are_allowed() is allowed
+    assert asked == [(158, 0x1023, 18)]
+
+
+def test_tiles_are_not_asked_for_where_there_is_nobody_to_ask(monkeypatch):
+    def without(name):
+        raise OSError
+
+    monkeypatch.setattr(target.ctypes, "CDLL", without)
+    monkeypatch.setattr(target.sys, "platform", "linux")
+    assert not target.tiles_are_allowed()
+    monkeypatch.setattr(target.sys, "platform", "win32")
+    monkeypatch.setattr(target.ctypes, "CDLL", None)
+    assert not target.tiles_are_allowed()
