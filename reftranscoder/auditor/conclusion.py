@@ -15,13 +15,13 @@ from ..transcoder import Transcoder
 from .arithmetic import STAGES, Arithmetic
 from .candidate import Candidate
 from .case import non_finite_rows
-from .conventions import Named, explain
 from .coverage import WARNINGS, applicable_terms, say_unseen, unseen_terms, warnings_for
 from .definition import Definition
 from .faults import name_fault, say_zero
 from .fingerprint import fingerprint, judge_arithmetic
 from .hypotheses import first_fault, if_copies
 from .judge import Judge
+from .naming import Named, explain
 from .non_finite import checked_refusals, set_aside, with_rows
 from .problem import PARENTS, Problem, parents_of
 from .report import Report
@@ -115,7 +115,7 @@ def conclude(
     problem, stages = if_copies(problem, candidate, hearing.stages)
     named = Named(stages, problem, None, (), ())
     if search:
-        named = explain(problem, candidate, stages, progress)
+        named = explain(problem, candidate, stages, progress, accepted)
     options = {"search": search, "advise": advise, "progress": progress}
     return report_of(hearing, named, declared, accepted, **options)
 

@@ -16,17 +16,12 @@ those of the sources:
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from ..errors import OptionError
-from .candidate import Candidate
 from .definition import L1, MSE
-from .hypotheses import Explained, Hypothesis, if_copies
+from .hypotheses import Hypothesis
 from .problem import Problem
-from .trials import Trials
-from .verdict import StageResult, first_fault
 
 _LOSSES = {
     "mse_sum": ("loss", {"mse": "row_sum"}),
@@ -116,59 +111,3 @@ def _ties(ties: str) -> Hypothesis:
         return Hypothesis("lowest_index", meaning, "hidden", {"ties": "lowest_index"})
     meaning = "everything that equals the K-th largest is kept"
     return Hypothesis("keep_all", meaning, "hidden", {"ties": "keep_all"})
-
-
-class Named(NamedTuple):
-    """What conventions make of a candidate."""
-
-    results: dict[str, StageResult]  # judged under what explains most
-    problem: Problem  # with that definition
-    convention: str | None  # what explains everything
-    names: tuple[str, ...]  # of all conventions in ``convention``
-    explanations: tuple[str, ...]  # what explains some of it
-    partly: str | None = None  # the names in that
-
-
-def explain(
-    problem: Problem,
-    candidate: Candidate,
-    results: Mapping[str, StageResult],
-    progress: Callable[[int], None] | None = None,
-) -> Named:
-    """Name the conventions under which a candidate with these ``results`` is right, or nearly."""
-    results = dict(results)
-    nothing = Named(results, problem, None, (), ())
-    if first_fault(results) is None:
-        return nothing
-    trials = Trials(problem, candidate, results, documented(problem), progress)
-    found = None
-    for pairs in (False, True):
-        found = trials.best(pairs)
-        if found is not None:
-            applied = problem
-            for hypothesis in found.hypotheses:
-                applied = hypothesis.applied(applied)
-            relaxed, judged = if_copies(applied, candidate, found.results)
-            if first_fault(judged) is None:
-                problem = problem._replace(copies=relaxed.copies)
-                found = found._replace(results=judged, complete=True)
-                break
-    if found is None:
-        return nothing
-    for hypothesis in found.hypotheses:
-        problem = hypothesis.applied(problem)
-    marked = found.results | {found.first: _as_convention(found)}
-    names = tuple(dict.fromkeys(name for names in found.alternatives for name in names))
-    if found.complete:
-        return Named(marked, problem, found.name, names, ())
-    some = (f"{found.name} explains {found.first}",)
-    return Named(marked, problem, None, (), some, found.name)
-
-
-def _as_convention(found: Explained) -> StageResult:
-    meanings = ", and ".join(dict.fromkeys(h.meaning for h in found.hypotheses))
-    return dataclasses.replace(
-        found.results[found.first],
-        verdict="convention",
-        explanation=f"{found.name}: {meanings}",
-    )

@@ -7,9 +7,10 @@ is at fault; it explains a part if the first fault comes later than before.  ``t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from .arithmetic import STAGES
 from .candidate import Candidate
 from .judge import Judge
 from .parts import is_large, parts_of
@@ -40,10 +41,27 @@ class Explained(NamedTuple):
     first: str  # the stage that was at fault before
     complete: bool  # nothing is at fault any more
     stages: tuple[str, ...]  # what the alternatives change first
+    tied: tuple[tuple[Hypothesis, ...], ...] = ()  # all that do as well
 
     @property
     def name(self) -> str:
         return " or ".join(" and ".join(names) for names in self.alternatives)
+
+
+def compatible(a: Hypothesis, b: Hypothesis) -> bool:
+    """Whether both may hold: they change different fields."""
+    return not set(a.changes) & set(b.changes)
+
+
+def ordered_names(
+    combination: Iterable[Hypothesis], hypotheses: Iterable[Hypothesis]
+) -> tuple[str, ...]:
+    """The names in a combination, in one order whichever variants of ``hypotheses`` are in it."""
+    stages: dict[str, int] = {}
+    for h in hypotheses:
+        place = STAGES.index(h.stage)
+        stages[h.name] = min(place, stages.get(h.name, place))
+    return tuple(sorted({h.name for h in combination}, key=lambda n: (stages[n], n)))
 
 
 def if_copies(

@@ -13,11 +13,11 @@ from ..errors import Error
 from .arithmetic import STAGES, Arithmetic
 from .case import Case
 from .conclusion import Hearing, conclude, hear, report_of
-from .conventions import Named, explain
 from .coverage import WARNINGS, applicable_terms, say_unseen, unseen_terms, warnings_for
 from .exactness import exact_stages, insist_on_exact
 from .hypotheses import first_fault, if_copies
 from .judge import Judge
+from .naming import Named, explain
 from .report import Report
 from .reports import Reports
 from .verdict import StageResult

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from .arithmetic import STAGES
 from .candidate import Candidate
-from .hypotheses import Explained, Hypothesis
+from .hypotheses import Explained, Hypothesis, compatible, ordered_names
 from .judge import Judge
 from .parts import Part, in_float64, is_large, parts_of
 from .problem import Problem
@@ -15,14 +15,17 @@ from .verdict import StageResult, first_fault, progress_of
 
 _CONFIRMED = 2  # full runs that a large audit may take
 
+Combination = tuple[Hypothesis, ...]
+
 
 class Trials:
     """Tries hypotheses on a candidate with ``results``, one of which is a fault.
 
     They are tried one by one and then in pairs; on a large candidate first on parts of it, and what
     is left is confirmed on everything.  Stages before the first one that a hypothesis changes are
-    not judged again.  ``progress(0)`` is called after each block: it may take seconds, and does no
-    new rows.
+    not judged again.  ``believed(combination, results)`` says whether what a combination makes of
+    everything may be more than a coincidence.  ``progress(0)`` is called after each block: it may
+    take seconds, and does no new rows.
     """
 
     def __init__(
@@ -32,8 +35,9 @@ class Trials:
         results: dict[str, StageResult],
         hypotheses: Sequence[Hypothesis],
         progress: Callable[[int], None] | None = None,
+        believed: Callable[[Combination, dict], bool] = lambda combination, results: True,
     ) -> None:
-        self.candidate, self.results = candidate, results
+        self.candidate, self.results, self.believed = candidate, results, believed
         self.hypotheses, self.progress = hypotheses, progress
         self.first = first_fault(results)
         self.helpful: list[Hypothesis] = []
@@ -59,14 +63,21 @@ class Trials:
         harmless = [(h,) for h in self.hypotheses if h not in self.harmful]
         helpful = [] if singles is None else [(h,) for h in self.helpful]
         found = self._best(_joined(helpful, harmless), self.parts)
-        if found is None:
+        if found is None or not found.complete:
+            # What helps alone may do so by accident.
             relevant = [single for single in relevant if single in harmless]
-            found = self._best(_joined(relevant, relevant), self.parts)
+            found = _better(self._best(_joined(relevant, relevant), self.parts), found)
         return _better(found, singles)
 
-    def _best(
-        self, combinations: list[tuple[Hypothesis, ...]], parts: list[Part]
-    ) -> Explained | None:
+    def among(self, combinations: list[Combination]) -> Explained | None:
+        """What explains most among these ``combinations``, or None."""
+        return self._best(combinations, self.parts)
+
+    def made_by(self, combination: Combination) -> dict[str, StageResult]:
+        """What a combination makes of everything."""
+        return self._judged(combination)
+
+    def _best(self, combinations: list[Combination], parts: list[Part]) -> Explained | None:
         """The combinations that come furthest, if that is further than without any."""
         left = combinations
         if self.large:
@@ -82,7 +93,7 @@ class Trials:
             results = self._judged(combination)
             if progress_of(results) < start and len(combination) == 1:
                 self.harmful += combination
-            if progress_of(results) > start:
+            if progress_of(results) > start and self.believed(combination, results):
                 scored.append((progress_of(results), combination, results))
                 self.helpful += [h for h in combination if h not in self.helpful]
         if not scored:
@@ -92,29 +103,24 @@ class Trials:
         names = dict.fromkeys(self._names(c) for c, _ in winners)
         changed = {min((h.stage for h in c), key=STAGES.index) for c, _ in winners}
         stages = tuple(sorted(changed, key=STAGES.index))
-        whole = most == len(STAGES)
-        return Explained(tuple(names), *winners[0], self.first, whole, stages)
+        whole, tied = most == len(STAGES), tuple(c for c, _ in winners)
+        return Explained(tuple(names), *winners[0], self.first, whole, stages, tied)
 
-    def _names(self, combination: tuple[Hypothesis, ...]) -> tuple[str, ...]:
-        """The names of a combination, in one order whichever of their variants are at work."""
-        stages = {}
-        for h in self.hypotheses:
-            place = STAGES.index(h.stage)
-            stages[h.name] = min(place, stages.get(h.name, place))
-        return tuple(sorted({h.name for h in combination}, key=lambda n: (stages[n], n)))
+    def _names(self, combination: Combination) -> tuple[str, ...]:
+        return ordered_names(combination, self.hypotheses)
 
     def _at_work(self, rows: int) -> None:
         """After each block: ``rows`` of them are done once more, which counts for nothing."""
         if self.progress is not None:
             self.progress(0)
 
-    def _shown(self, combination) -> bool:
+    def _shown(self, combination: Combination) -> bool:
         """Whether a part has the stage at fault, and shows all that is changed."""
         changes = {field for hypothesis in combination for field in hypothesis.changes}
         seeing = [part for part in self.parts if self.first in part.candidate]
         return any(not part.blind & changes for part in seeing)
 
-    def _screened(self, combinations: list, part: Part) -> list:
+    def _screened(self, combinations: list[Combination], part: Part) -> list:
         """Those that come further than the default on a part, or if it is clean spoil nothing."""
         first = first_fault(part.results)
         least = STAGES.index(first) + 1 if first else len(STAGES)
@@ -131,9 +137,7 @@ class Trials:
         scored.sort(key=lambda pair: -pair[0])
         return [combination for _, combination in scored]
 
-    def _judged(
-        self, combination: tuple[Hypothesis, ...], part: Part | None = None
-    ) -> dict[str, StageResult]:
+    def _judged(self, combination: Combination, part: Part | None = None) -> dict[str, StageResult]:
         """What a combination makes of a part, or of everything."""
         key = (id(part), *map(id, combination))
         if key in self._known:
@@ -150,11 +154,11 @@ class Trials:
         return self._known[key]
 
 
-def _joined(some, others) -> list[tuple[Hypothesis, ...]]:
+def _joined(some, others) -> list[Combination]:
     pairs = []
     for (a,), (b,) in itertools.product(some, others):
         a, b = sorted((a, b), key=lambda h: (STAGES.index(h.stage), h.name))
-        if not set(a.changes) & set(b.changes) and (a, b) not in pairs:
+        if compatible(a, b) and (a, b) not in pairs:
             pairs.append((a, b))
     return pairs
 
