@@ -342,8 +342,9 @@ def test_a_folder_that_contradicts_itself(folder):
 
 def test_a_malformed_case_is_named(folder):
     save(folder / FEW[1] / "results.npz", {"pre": np.ones(3)})
-    with pytest.raises(ShapeError, match=f"^{FEW[1]}: pre must have shape"):
-        rt.audit(folder)
+    for path in folder, folder / FEW[1]:
+        with pytest.raises(ShapeError, match=f"^{FEW[1]}: pre must have shape"):
+            rt.audit(path)
 
 
 def test_a_case_may_be_refused_as_a_whole(folder):

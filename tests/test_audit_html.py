@@ -10,7 +10,7 @@ import pytest
 from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
-from reftranscoder.auditor import STAGES
+from reftranscoder.auditor import STAGES, Report, Reports, StageResult
 from reftranscoder.auditor.html import page
 from reftranscoder.auditor.verdict import HIGHEST, LOWEST
 
@@ -165,3 +165,21 @@ def test_a_convention_is_not_called_a_fault():
     parsed = Parsed(page({"convention": faulty(x_minus_b_dec=True)}))
     assert parsed.named("span", "outcome")[0]["class"] == "outcome convention"
     assert "x - b_dec" in parsed.text
+
+
+def test_several_cases_are_concluded_as_on_the_terminal():
+    report = clean()
+    nothing = {name: StageResult(name, "not given") for name in STAGES}
+    undecided = Report(nothing | {"loss": StageResult("loss", "cannot tell")}, "float32")
+    cases = {"right": report, "open": undecided}
+    decisive = dict.fromkeys(cases, True)
+    both = Reports.of(cases, {"left out": "no results"}, decisive, declared="float32")
+    parsed = Parsed(page(both))
+    assert "all 2 cases passed" in parsed.text and both.sentence() in parsed.text
+    assert "nothing judged" in parsed.text and "left out" in parsed.text
+    for some in {}, {"open": undecided}:
+        none = Reports.of(some, {"left out": "no results"}, decisive, declared="float32")
+        assert "Audit: nothing was judged" in Parsed(page(none)).text and not none.passed
+    wrong = Reports.of(cases | {"wrong": faulty(dW_enc_pre_acts=1)}, {}, decisive | {"wrong": True},
+                       declared="float32")  # fmt: skip
+    assert "1 of 3 cases failed" in Parsed(page(wrong)).text

@@ -7,6 +7,7 @@ import pytest
 
 import reftranscoder as rt
 from reftranscoder.auditor.probes import probes
+from reftranscoder.errors import OptionError
 
 CASES = {case.name: case for case in probes()}
 NON_FINITE = CASES["topk-skip-non-finite"]
@@ -148,3 +149,12 @@ def test_all_rows_may_be_refused():
     assert not rt.audit({}, tc, x).passed
     assert rt.audit({"refused": [0, 1]}, tc, x).passed
     assert rt.audit({"hidden": np.zeros((2, 8))}, tc, x).blame == "hidden"
+
+
+@pytest.mark.parametrize("refused", [["a"], [True], [1j], [2.5], [[0]], np.array([2.0**70]), [1]])
+def test_what_is_refused_are_numbers_of_rows(refused):
+    tc = rt.build(input_size=3, output_size=2, dict_size=8, top_k=2)
+    x = np.array([[np.nan, 0, 0], [1, 2, 3]])
+    with pytest.raises(OptionError, match="refused must be"):
+        rt.audit({"refused": refused}, tc, x)
+    assert rt.audit({"refused": [0.0]}, tc, x[:1]).passed

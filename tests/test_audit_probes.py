@@ -18,6 +18,7 @@ from reftranscoder.auditor.kinds import KINDS
 from reftranscoder.auditor.probes import VARIANTS, probes, probes_of
 from reftranscoder.auditor.probing import Answer, judge_cases
 from reftranscoder.bounds import PRECISIONS
+from reftranscoder.errors import OptionError
 
 CASES = {case.name: case for case in probes()}
 TOPK = [name for name in VARIANTS if name.startswith("topk")]
@@ -270,6 +271,71 @@ def test_a_convention_is_named_once_for_all_cases():
     assert judged(answers, accepted=("keep_all",)).passed
 
 
+@pytest.mark.parametrize(
+    "given",
+    [["reconstruction"], ["loss"], ["dW_enc", "db_enc"], ["pre", "dW_dec"], ["dx", "dW_skip"]],
+    ids=str,
+)
+def test_any_subset_of_right_results_passes(given):
+    # Which of equal features were selected is then not known, in cases where all sums are exact.
+    tie_breakers = {"prefers_last": True}, {}
+    cases = [c for c in FINITE if c.name.startswith("topk-skip-")]
+    for how in tie_breakers:
+        answers = [(case, simulated(case, Machine("float32"), **how)) for case in cases]
+        report = judged([(case, {n: r[n] for n in given}) for case, r in answers])
+        assert report.passed and not report.failed, str(report)
+    wrong = [(case, {n: 2 * r[n] for n in given}) for case, r in answers]
+    report = judged(wrong)
+    assert not report.passed and "topk-skip-ordinary" in report.failed
+
+
+def test_cases_that_decide_nothing_neither_fail_nor_pass():
+    name = "topk-skip-subnormal"
+    report = judged([(CASES[name], {"loss": ours(CASES[name])["loss"]})])
+    assert report.undecided == (name,) and not report.failed and not report.passed
+    assert report.sentence().startswith("Nothing was judged") and "undecided" in report.table()
+
+
+def test_keep_all_keeps_what_is_exactly_equal():
+    cases = [c for c in FINITE if c.name.startswith("topk-keep-all-")]
+    how = {"ties": "lowest_index"}
+    answers = [(case, simulated(case, Machine("float32"), **how)) for case in cases]
+    report = judged(answers)
+    assert set(report.failed) == {"topk-keep-all-integers", "topk-keep-all-skip-integers"}
+    assert report.blame == "hidden"
+    assert "equal the K-th largest exactly" in report.sentence()
+    assert judged(answers, accepted=("lowest_index",)).passed
+
+
+def test_a_convention_is_not_forgotten_where_there_is_a_fault_too():
+    cases = [c for c in FINITE if c.name.startswith("topk-skip-") and "subnormal" not in c.name]
+    how = {"mse": "row_sum", "times": {"dW_enc": 2}}
+    answers = [(case, simulated(case, Machine("float32"), **how)) for case in cases]
+    for accepted in (), ("mse_sum",):
+        report = judged(answers, accepted=accepted)
+        blamed = {r.blame for r in report.cases.values()} - {None}
+        assert report.blame == "dW_enc" and blamed == {"dW_enc"}, str(report)
+        assert "mse_sum" in report.sentence()
+
+
+def test_a_convention_may_divide_by_zero_in_some_cases():
+    cases = [c for c in FINITE if c.name.startswith("topk-skip-")]
+    answers = []
+    for case in cases:
+        results = ours(case, dtype="float64")
+        target, error = case.target, results["reconstruction"] - case.target
+        with np.errstate(all="ignore"):
+            loss = np.mean((error**2).sum(axis=1) / (target.astype(float) ** 2).sum(axis=1))
+            loss += case.l1_coeff * results["hidden"].mean()
+        forward = {n: results[n] for n in ("pre", "hidden", "reconstruction")}
+        answers.append((case, forward | {"loss": np.float32(loss)}))
+    report = judged(answers, accepted=("nmse_uncentred",))
+    assert report.passed and report.convention == "nmse_uncentred", str(report)
+    zero = report.cases["topk-skip-degenerate"].stages["loss"]
+    assert zero.verdict == "not judged" and "divides by zero" in zero.explanation
+    assert not judged(answers).passed
+
+
 def test_subnormals_may_count_as_zero():
     case = CASES["topk-skip-subnormal"]
     results = simulated(case, Machine("float32"))
@@ -339,6 +405,12 @@ def test_a_function_that_is_wrong_fails_with_its_stage_and_its_case():
     with pytest.raises(AssertionError, match="Fault at hidden"):
         report.raise_if_failed()
     assert report.to_dict()["cases"]["integers"]["blame"] == "hidden"
+
+
+def test_a_function_has_to_return_something():
+    tc = rt.build(input_size=12, output_size=10, dict_size=40, top_k=6)
+    with pytest.raises(OptionError, match="the results of own-random.*mapping.*got 'NoneType'"):
+        rt.audit(lambda params, x, target: None, tc)
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 6, 12])

@@ -26,7 +26,8 @@ class Comparison:
     Attributes:
         skipped: (B,) rows in which x or the target is not finite: nothing is said of them.
         broken: the stages that are not finite where the reference is, and where.
-        unjudged: the stages that read such a stage.
+        undefined: the stages in which the definition divides by zero, and those that read them.
+        unjudged: these, and the stages that read a broken one.
         trusted: stages that are read by the next ones, and not judged themselves.
     """
 
@@ -42,7 +43,9 @@ class Comparison:
         # What cannot be read cannot be trusted either.
         self.trusted = frozenset() if self.skipped.any() else trusted - set(self.broken)
         # A sum over rows is no number where one row is none; and nothing is said downstream of NaN.
-        self.unjudged = {name for name in STAGES if self._reads_broken(name)}
+        self.undefined = {name for name in STAGES if self._is_undefined(name)}
+        self.broken = {n: i for n, i in self.broken.items() if n not in self.undefined}
+        self.unjudged = self.undefined | {name for name in STAGES if self._reads_broken(name)}
         if self.skipped.any():
             self.unjudged |= set(SUMS)
             self.broken = {n: i for n, i in self.broken.items() if n not in SUMS}
@@ -174,6 +177,10 @@ class Comparison:
     def usable(self, name: str) -> bool:
         return name in self.candidate and name not in self.broken
 
+    def _is_undefined(self, name: str) -> bool:
+        parents = parents_of(self.problem.definition)[name]
+        return name in self.problem.undefined or any(self._is_undefined(p) for p in parents)
+
     def _reads_broken(self, name: str) -> bool:
         parents = parents_of(self.problem.definition)[name]
         return any(p in self.broken or self._reads_broken(p) for p in parents)
@@ -202,6 +209,8 @@ class Comparison:
             return StageResult(
                 name, "fault", index=index, explanation="not finite where the reference is"
             )
+        if name in self.undefined:
+            return StageResult(name, "not judged", explanation="its definition divides by zero")
         if name in self.unjudged:
             return StageResult(name, "not judged", explanation="what it reads is not finite")
         if name in self.trusted:

@@ -16,7 +16,7 @@ those of the sources:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..errors import OptionError
 from .definition import L1, MSE
@@ -63,8 +63,11 @@ def checked_names(names: str | Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def documented(problem: Problem) -> list[Hypothesis]:
-    """The conventions that make sense for a transcoder with these options and sizes."""
+def documented(problem: Problem, declared: Sequence[str] = ()) -> list[Hypothesis]:
+    """The conventions that make sense for a transcoder with these options and sizes.
+
+    One that divides by zero here makes sense only if it was ``declared``.
+    """
     definition, params = problem.definition, problem.params
     O, I = len(params.b_dec), params.W_enc.shape[1]
     found = []
@@ -89,8 +92,6 @@ def documented(problem: Problem) -> list[Hypothesis]:
             changes = {"norms": norms} | ({"detached": True} if detached else {})
             found.append(Hypothesis("rescale_acts_by_decoder_norm", meaning, stage, changes))
     for name, (stage, changes) in _LOSSES.items():
-        if name == "fvu_batch" and not problem.target_varies:
-            continue
         ((field, value),) = changes.items()
         meaning = f"the loss is {MSE[value]}" if field == "mse" else f"the penalty is {L1[value]}"
         found.append(Hypothesis(name, meaning, stage, changes))
@@ -102,7 +103,7 @@ def documented(problem: Problem) -> list[Hypothesis]:
             kind = L1[reduction or "mean"]
             meaning = f"the penalty is {kind}, |f| times |W_dec[j]|"
             found.append(Hypothesis(name, meaning, "loss", changes))
-    return found
+    return [h for h in found if h.name in declared or not h.applied(problem).undefined]
 
 
 def _ties(ties: str) -> Hypothesis:

@@ -40,11 +40,15 @@ def exact_stages(case: Case, arithmetic: dict[str, Arithmetic]) -> frozenset[str
     return frozenset(exact)
 
 
-def insist_on_exact(report: Report, exact: frozenset[str]) -> Report:
-    """The ``report``, in which nothing counts as rounding at the stages that are ``exact``.
+def insist_on_exact(report: Report, case: Case, arithmetic: dict[str, Arithmetic]) -> Report:
+    """The ``report`` on ``case``, in which nothing counts as rounding at the stages that are exact.
 
-    A stage whose own upstream is off is left as it is: what it read is no longer exact.
+    A stage whose own upstream is off is left as it is: what it read is no longer exact.  So is what
+    follows from features that nobody has seen, where any of some that tie may have been selected.
     """
+    exact = exact_stages(case, arithmetic)
+    if report.stages["hidden"].verdict == "not given" and is_free(case):
+        exact &= {"pre", "pre_acts"}
     stages, off = dict(report.stages), set()
     for name in STAGES:
         result = stages[name]
@@ -54,7 +58,29 @@ def insist_on_exact(report: Report, exact: frozenset[str]) -> Report:
             off.add(name)
             if name in exact and result.verdict in ("rounding", "cannot tell"):
                 stages[name] = _refused(result)
+        elif name == "hidden" and name in exact and result.verdict == "ambiguous":
+            if case.config.ties == "keep_all" and "lowest_index" not in report.accepted:
+                stages[name] = dataclasses.replace(result, verdict="fault", explanation=_DROPPED)
     return dataclasses.replace(report, stages=stages)
+
+
+def is_free(case: Case) -> bool:
+    """Whether equal activations leave a choice in some row: K are kept, and more would have to be.
+
+    For sums that are exact.
+    """
+    config = case.config
+    if config.activation != "topk" or config.ties == "keep_all" or config.top_k == config.dict_size:
+        return False
+    ranked = -np.sort(-case.expected["pre_acts"], axis=1)
+    last, following = ranked[:, config.top_k - 1], ranked[:, config.top_k]
+    return bool(np.any((last == following) & (last > 0)))
+
+
+_DROPPED = (
+    'features are left out that equal the K-th largest exactly, and ties="keep_all" keeps them '
+    "(keeping K of them is the convention lowest_index)"
+)
 
 
 def _refused(result: StageResult) -> StageResult:

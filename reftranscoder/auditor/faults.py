@@ -52,7 +52,7 @@ def known(problem: Problem) -> list[Hypothesis]:
     ]
     # Other factors of the same error have names of their own.
     for mse in ("over_norm", "over_square", "fvu"):
-        if mse != definition.mse and (mse != "fvu" or problem.target_varies):
+        if mse != definition.mse:
             meaning = f"the gradients are those of another loss, {MSE[mse]}"
             found.append(_fault(meaning, "d_reconstruction", mse=mse))
     default = {"mse": "mean", "half": False, "l1": "mean", "l1_weighted": False}
@@ -96,7 +96,7 @@ def known(problem: Problem) -> list[Hypothesis]:
     for stage, is_square in square.items():
         if is_square:
             found.append(_fault(f"{stage} is transposed", stage, flipped=(stage,)))
-    return found
+    return [fault for fault in found if not fault.applied(problem).undefined]
 
 
 def _factors(B: int, O: int) -> list[tuple[float, str]]:

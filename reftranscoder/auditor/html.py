@@ -12,6 +12,7 @@ from html import escape
 from .arithmetic import STAGES
 from .picture import axis, drawing
 from .report import Report
+from .reports import Reports
 from .style import CSS
 from .verdict import StageResult
 
@@ -24,6 +25,12 @@ _SIGNS = {
     "cannot tell": "?",
     "not judged": "–",
 }
+_OUTCOMES = {
+    "passed": ("rounding", "passed"),
+    "passed, but": ("cannot-tell", "passed, not conclusive"),
+    "undecided": ("cannot-tell", "nothing judged"),
+    "FAILED": ("fault", "failed"),
+}
 _TIERS = {
     "R": "rigorous: no order of summation exceeds this",
     "P": "probabilistic: likely for independent roundings",
@@ -31,16 +38,19 @@ _TIERS = {
 }
 
 
-def page(reports: Mapping[str, Report]) -> str:
+def page(reports: Mapping[str, Report] | Reports) -> str:
     """One self-contained page for ``reports``, which are named by their cases."""
-    body = [_overview(reports)] if len(reports) > 1 else []
-    heading = "h2" if len(reports) > 1 else "h1"
+    together = reports if isinstance(reports, Reports) else None
+    cases = reports if together is None else together.cases
+    body = []
+    if together is not None or len(cases) > 1:
+        body.append(_overview(cases, together))
+    heading = "h2" if body else "h1"
     body += [
-        _case(number, name, report, heading)
-        for number, (name, report) in enumerate(reports.items(), 1)
+        _case(number, name, report, _outcome(name, report, together), heading)
+        for number, (name, report) in enumerate(cases.items(), 1)
     ]
-    failed = sum(not report.passed for report in reports.values())
-    title = f"Audit: {_passed_of(len(reports), failed)}"
+    title = f"Audit: {_conclusion(cases, together)}"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -51,28 +61,42 @@ def page(reports: Mapping[str, Report]) -> str:
     )
 
 
-def _passed_of(total: int, failed: int) -> str:
+def _conclusion(cases: Mapping[str, Report], together: Reports | None) -> str:
+    if together is None:
+        failed = sum(not report.passed for report in cases.values())
+    elif not together.passed and not together.failed:
+        return "nothing was judged"
+    else:
+        failed = len(together.failed)
+    total = len(cases)
     if total == 1:
         return "failed" if failed else "passed"
     return f"all {total} cases passed" if not failed else f"{failed} of {total} cases failed"
 
 
-def _overview(reports: Mapping[str, Report]) -> str:
-    failed = sum(not report.passed for report in reports.values())
+def _overview(cases: Mapping[str, Report], together: Reports | None) -> str:
     rows = [
-        f'<tr><td>{_outcome(report)}</td><td><a href="#case-{number}">{escape(name)}</a></td>'
+        f'<tr><td>{_outcome(name, report, together)}</td>'
+        f'<td><a href="#case-{number}">{escape(name)}</a></td>'
         f"<td>{escape(report.sentence())}</td></tr>"
-        for number, (name, report) in enumerate(reports.items(), 1)
+        for number, (name, report) in enumerate(cases.items(), 1)
     ]
+    skipped = {} if together is None else together.skipped
+    rows += [
+        f"<tr><td>not judged</td><td>{escape(name)}</td><td>{escape(why)}</td></tr>"
+        for name, why in skipped.items()
+    ]
+    sentence = "" if together is None else f'<p class="sentence">{escape(together.sentence())}</p>'
     return (
-        f"<header><h1>Audit: {_passed_of(len(reports), failed)}</h1>\n"
-        f'<table class="overview"><tbody>{"".join(rows)}</tbody></table></header>'
+        f"<header><h1>Audit: {_conclusion(cases, together)}</h1>\n{sentence}\n"
+        f'<div class="wide"><table class="overview"><tbody>{"".join(rows)}</tbody></table></div>'
+        "</header>"
     )
 
 
-def _case(number: int, name: str, report: Report, heading: str) -> str:
+def _case(number: int, name: str, report: Report, outcome: str, heading: str) -> str:
     parts = [
-        f"<{heading}>{escape(name)} {_outcome(report)}</{heading}>",
+        f"<{heading}>{escape(name)} {outcome}</{heading}>",
         f'<p class="sentence">{escape(report.sentence())}</p>',
         _table(report),
         _ambiguous(report.stages["hidden"]),
@@ -81,15 +105,11 @@ def _case(number: int, name: str, report: Report, heading: str) -> str:
     return f'<section id="case-{number}">\n' + "\n".join(filter(None, parts)) + "\n</section>"
 
 
-def _outcome(report: Report) -> str:
-    if not report.passed:
-        kind, text = ("convention", "convention") if report.convention else ("fault", "failed")
-        if not report.judged:
-            kind, text = "cannot-tell", "nothing judged"
-    elif report.conclusive:
-        kind, text = "rounding", "passed"
-    else:
-        kind, text = "cannot-tell", "passed, not conclusive"
+def _outcome(name: str, report: Report, together: Reports | None) -> str:
+    verdict = report.verdict() if together is None else together.verdict(name)
+    kind, text = _OUTCOMES[verdict]
+    if verdict == "FAILED" and report.convention:
+        kind, text = "convention", "convention"
     return f'<span class="outcome {kind}">{text}</span>'
 
 

@@ -53,6 +53,10 @@ class Judge:
 
     def run(self, progress: Callable[[int], None] | None = None) -> dict[str, StageResult]:
         """Every stage's result; ``progress`` is called with the number of rows of each block."""
+        with np.errstate(all="ignore"):  # what is not finite is told from what ought to be
+            return self._run(progress)
+
+    def _run(self, progress: Callable[[int], None] | None) -> dict[str, StageResult]:
         backward = self.problem.target is not None
         gradients, loss = Gradients(self.stages, self.needed), Loss(self.stages)
         for rows in self._blocks():

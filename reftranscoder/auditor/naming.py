@@ -83,7 +83,7 @@ def _found(
     declared: Sequence[str],
 ) -> tuple[Explained, Problem] | None:
     """What explains everything, or else most, and the problem under it."""
-    hypotheses = documented(problem)
+    hypotheses = documented(problem, declared)
     waiting, best = [_Start(problem, results, ())], None
     for _ in range(_SEARCHES_IN_LARGE if is_large(problem, candidate) else _SEARCHES):
         if not waiting:
@@ -193,6 +193,8 @@ def _extended(
 
 
 def _as_convention(found: Explained, before: Mapping[str, StageResult]) -> StageResult:
+    if found.results[found.first].verdict == "not judged":
+        return found.results[found.first]
     meanings = ", and ".join(dict.fromkeys(h.meaning for h in found.hypotheses))
     if [n for n in STAGES if before[n].verdict == "fault" != found.results[n].verdict] == ["loss"]:
         meanings += "; the loss alone speaks for it"

@@ -43,9 +43,11 @@ def checked_refusals(refused: Any, bad: np.ndarray) -> np.ndarray:
         OptionError: something else than numbers of rows that are not finite.
     """
     rows = np.atleast_1d(np.asarray(refused))
-    if rows.size and (rows.ndim != 1 or not np.all(rows == np.round(rows.astype(np.float64)))):
-        raise OptionError("refused", "the numbers of rows", str(refused)[:60])
-    rows = rows.astype(np.int64)
+    if rows.dtype.kind == "f" and np.isin(rows, bad).all():  # a list that is empty is of floats
+        rows = rows.astype(np.int64)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        got = f"{rows.dtype} {str(refused)[:60]}"
+        raise OptionError("refused", "the numbers of rows, a list of whole numbers", got)
     wrong = np.setdiff1d(rows, bad)
     if len(wrong):
         where = f"among the rows that are not finite, {bad.tolist()[:20]}"

@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import Error
+from ..errors import Error, OptionError
 from .arithmetic import STAGES, Arithmetic
 from .case import Case
 from .conclusion import Hearing, conclude, hear, report_of
 from .coverage import WARNINGS, applicable_terms, say_unseen, unseen_terms, warnings_for
-from .exactness import exact_stages, insist_on_exact
+from .exactness import insist_on_exact
 from .hypotheses import first_fault, if_copies
 from .judge import Judge
 from .naming import Named, explain
 from .report import Report
 from .reports import Reports
-from .verdict import StageResult
+from .verdict import StageResult, progress_of
 
 _SEARCHES = 3  # cases in which a name for what is wrong is searched
 _LARGE = 1 << 20  # numbers in W_enc, above which one case has to show what there is to see
@@ -38,11 +38,15 @@ class Answer(NamedTuple):
 def run(function: Callable, case: Case) -> Answer:
     """What ``function(params, x, target)`` makes of a case; an exception refuses NaN."""
     try:
-        return Answer(function(case.params, case.x, case.target))
+        results = function(case.params, case.x, case.target)
     except Exception:
         if not len(case.non_finite):
             raise
         return Answer(None, "refused", refused=True)
+    if not isinstance(results, Mapping):
+        what, want = f"the results of {case.name}", "a mapping from stages to arrays"
+        raise OptionError(what, want, type(results).__name__)
+    return Answer(results)
 
 
 def judge_case(
@@ -57,16 +61,17 @@ def judge_case(
     if answer.refused:
         return _refusal(case, declared, accepted)
     given = case.x, case.target, case.l1_coeff
-    hearing = hear(answer.results or {}, case.transcoder, *given, arithmetic, progress)
+    with _naming(case):
+        hearing = hear(answer.results or {}, case.transcoder, *given, arithmetic, progress)
     hearing = _if_flushed(case, hearing)
     report = conclude(hearing, declared, accepted, progress=progress)
     if report.convention is None and case.target is not None and case.x.size < _SMALL:
-        report = insist_on_exact(report, exact_stages(case, arithmetic))
+        report = insist_on_exact(report, case, arithmetic)
     return report
 
 
 class _Known(NamedTuple):
-    """A convention that explained one case, to be tried on the others."""
+    """A convention that explained one case, or some of it, to be tried on the others."""
 
     case: str
     changes: dict[str, Any]  # of the fields of `Definition`
@@ -113,7 +118,7 @@ def judge_cases(
     for name, (case, hearing) in heard.items():
         report = _report(name, hearing, declared, accepted, known, searched)
         if report.convention is None and case.target is not None:
-            report = insist_on_exact(report, exact_stages(case, arithmetic))
+            report = insist_on_exact(report, case, arithmetic)
         reports[name] = report
     advice = _advice([hearing for _, hearing in heard.values()])
     return Reports.of(reports, skipped, decisive, declared=declared, **advice)
@@ -133,19 +138,24 @@ def _report(
     plain = Named(stages, problem, None, (), ())
     if first is None:
         return report_of(hearing, plain, declared, accepted)
+    best = plain
     for convention in known:
         named = _as_before(convention, hearing, plain, first)
-        if named is not None:
+        if named.convention is not None:
             return report_of(hearing, named, declared, accepted)
-    if first in searched or len(searched) >= _SEARCHES:
-        return report_of(hearing, plain, declared, accepted)
-    searched.add(first)
-    named = explain(problem, hearing.candidate, stages)
-    if named.convention is not None:
-        before, after = vars(problem.definition), vars(named.problem.definition)
-        changes = {field: after[field] for field in after if after[field] != before[field]}
-        known.append(_Known(name, changes, named.convention, named.names))
-    return report_of(hearing, named, declared, accepted, search=True)
+        if progress_of(named.results) > progress_of(best.results):
+            best = named
+    left = first_fault(best.results)
+    if left in searched or len(searched) >= _SEARCHES:
+        return report_of(hearing, best, declared, accepted)
+    searched.add(left)
+    if best is plain:
+        best = explain(problem, hearing.candidate, stages, declared=accepted)
+        if best.names or best.partly:
+            before, after = vars(problem.definition), vars(best.problem.definition)
+            changes = {field: after[field] for field in after if after[field] != before[field]}
+            known.append(_Known(name, changes, best.convention or best.partly, best.names))
+    return report_of(hearing, best, declared, accepted, search=True)
 
 
 def _if_flushed(case: Case, hearing: Hearing) -> Hearing:
@@ -175,16 +185,24 @@ def _has_subnormals(case: Case) -> bool:
     return any(bool(np.any((a != 0) & (np.abs(a) < smallest))) for a in arrays)
 
 
-def _as_before(known: _Known, hearing: Hearing, plain: Named, first: str) -> Named | None:
-    """What a convention that explained another case makes of this one, if it explains it too."""
+def _as_before(known: _Known, hearing: Hearing, plain: Named, first: str) -> Named:
+    """What a convention that explained another case makes of this one."""
     definition = dataclasses.replace(plain.problem.definition, **known.changes)
     problem = plain.problem._replace(definition=definition)
     stages = Judge(problem, hearing.candidate).run()
-    if first_fault(stages) is not None:
-        return None
-    explanation = f"{known.convention}, as in the case {known.case}"
-    marked = dataclasses.replace(stages[first], verdict="convention", explanation=explanation)
-    return Named(stages | {first: marked}, problem, known.convention, known.names, ())
+    fault = first_fault(stages)
+    if fault == first:
+        return plain
+    marked = dict(stages)
+    if marked[first].verdict != "not judged":
+        explanation = f"{known.convention}, as in the case {known.case}"
+        marked[first] = dataclasses.replace(
+            marked[first], verdict="convention", explanation=explanation
+        )
+    if fault is None and known.names:
+        return Named(marked, problem, known.convention, known.names, ())
+    some = (f"{known.convention} explains {first}",)
+    return Named(marked, problem, None, (), some, known.convention)
 
 
 def _refusal(case: Case, declared: str, accepted: tuple[str, ...]) -> Report:

@@ -58,7 +58,20 @@ class Problem(NamedTuple):
         return self if self.part_of is None else self.part_of
 
     @property
-    def target_varies(self) -> bool:
-        """Whether the rows of the target differ: the variance of equal rows divides nothing."""
-        target = self.whole.target
-        return target is not None and bool((target != target[0]).any())
+    def undefined(self) -> set[str]:
+        """The stages that the definition itself makes no number of, as it divides by zero here."""
+        found, x, target = set(), self.whole.x, self.whole.target
+        if target is not None and (
+            (self.definition.mse == "fvu" and self._vanishes(target - target.mean(axis=0), None))
+            or (self.definition.mse in ("over_norm", "over_square") and self._vanishes(target, 1))
+        ):
+            found |= {"loss", "d_reconstruction"}
+        if self.definition.l1 == "over_input_norm" and self._vanishes(x, 1):
+            found |= {"loss", "d_hidden"}
+        return found
+
+    def _vanishes(self, a: np.ndarray, axis: int | None) -> bool:
+        """Whether some sum of squares is zero, or so small that it may be in this arithmetic."""
+        store = self.arithmetic["loss"].store
+        smallest = store.spacing / (2 * store.unit)
+        return bool(np.any(np.square(a).sum(axis=axis) < smallest))

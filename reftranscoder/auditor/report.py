@@ -82,6 +82,28 @@ class Report:
         declared = set(self.explaining) <= set(self.accepted)
         return bool(self.judged or self.refused) and not self.faults and declared
 
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """Sentences on what the data do not show, and on what to declare."""
+        found = [*(f"unseen: {text}" for text in self.unseen), *self.coverage]
+        if self.convention is not None and not self.passed:
+            names = ", ".join(f'"{name}"' for name in self.explaining)
+            options = " ".join(f"--convention '{name}'" for name in self.explaining)
+            found.append(
+                f"If that definition is meant, declare it: conventions=({names},), or on the "
+                f"command line {options}."
+            )
+        return tuple(found)
+
+    def verdict(self) -> str:
+        """In a word or two: ``"passed"``, ``"passed, but"`` not on every stage, ``"undecided"``
+        (stages were given, and these data decide on none) or ``"FAILED"``."""
+        if self.inconclusive and not self.judged:
+            return "undecided"
+        if not self.passed:
+            return "FAILED"
+        return "passed, but" if self.inconclusive else "passed"
+
     def raise_if_failed(self) -> None:
         """Raise `AuditFailure` with the conclusion unless `passed`."""
         if not self.passed:
@@ -129,7 +151,7 @@ class Report:
             result = self.stages[name]
             if result.verdict != "not given":
                 lines.append(_line(result))
-        lines += [*(f"unseen: {text}" for text in self.unseen), *self.coverage]
+        lines += self.advice
         if self.arithmetic:
             lines.append(f"arithmetic: {self.arithmetic}")
         return "\n".join([*lines, self.sentence()])

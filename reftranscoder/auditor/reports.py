@@ -28,8 +28,9 @@ class Reports(Report):
     """One `Report` on an implementation that was run on several cases.
 
     A stage's result is the worst of any case, and says in which; `cases` holds each case's own
-    report.  It passed if every case did that has results.  Where several conventions explain a
-    case equally, the others decide between them.
+    report.  It passed if every case did that has results, but for those
+    in which these decide nothing.  Where several conventions explain a case equally, the others
+    decide between them.
     """
 
     cases: Mapping[str, Report] = dataclasses.field(default_factory=dict)
@@ -68,7 +69,12 @@ class Reports(Report):
     @property
     def failed(self) -> tuple[str, ...]:
         """The names of the cases that did not pass."""
-        return tuple(n for n, report in self.cases.items() if not self._passes(report))
+        return tuple(name for name in self.cases if self.verdict(name) == "FAILED")
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The names of the cases that neither failed nor show anything."""
+        return tuple(name for name in self.cases if self.verdict(name) == "undecided")
 
     @property
     def conclusive(self) -> bool:
@@ -79,15 +85,17 @@ class Reports(Report):
 
     @property
     def passed(self) -> bool:
-        """Whether there were results, and no case has more than rounding, ties and declared
+        """Whether some case shows something, and none has more than rounding, ties and declared
         conventions."""
-        return bool(self.cases) and not self.failed
+        return len(self.cases) > len(self.undecided) and not self.failed
 
     def sentence(self) -> str:
         """The conclusion: of the first case that the blamed stage was found in, or of all."""
         total = f"{len(self.cases)} cases" if len(self.cases) != 1 else "1 case"
         if not self.cases:
             return "Nothing was judged: no case has results."
+        if len(self.undecided) == len(self.cases):
+            return f"Nothing was judged: in {total}, these data do not decide."
         if self.blame is not None:
             name = next(n for n, report in self.cases.items() if report.blame == self.blame)
             failed = f"{len(self.failed)} of {total} failed"
@@ -112,7 +120,7 @@ class Reports(Report):
         width = max((len(name) for name in (*self.cases, *self.skipped)), default=4)
         lines = []
         for name, report in self.cases.items():
-            lines.append(f"{name:{width}}  {self._verdict(name, report):12}  {_remark(report)}")
+            lines.append(f"{name:{width}}  {self.verdict(name):12}  {_remark(report)}")
         lines += [f"{name:{width}}  {'-':12}  {why}" for name, why in self.skipped.items()]
         return "\n".join(line.rstrip() for line in lines)
 
@@ -121,19 +129,22 @@ class Reports(Report):
         failed = [f"{name}: {self.cases[name].sentence()}" for name in self.failed]
         return "\n".join([*lines[:-1], *failed, lines[-1]])
 
-    def _verdict(self, name: str, report: Report) -> str:
-        if not self._passes(report):
-            return "FAILED"
-        if report.inconclusive and self.decisive[name]:
-            return "passed, but"
-        return "passed"
+    def verdict(self, name: str | None = None) -> str:
+        """That on the case ``name``, or on all of them.
 
-    def _passes(self, report: Report) -> bool:
-        if report.passed:
-            return True
-        if report.convention is None:
-            return False
-        return bool(self.explaining) and set(self.explaining) <= set(self.accepted)
+        Conventions that several cases explain together are declared together, and a case that
+        cannot decide on all stages need not.
+        """
+        if name is None:
+            return super().verdict()
+        report = self.cases[name]
+        verdict = report.verdict()
+        if verdict == "FAILED" and report.convention is not None and self.explaining:
+            if set(self.explaining) <= set(self.accepted):
+                verdict = "passed, but" if report.inconclusive else "passed"
+        if verdict == "passed, but" and not self.decisive[name]:
+            return "passed"
+        return verdict
 
 
 def _remark(report: Report) -> str:

@@ -61,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
         print_json(report.to_dict())
     elif answers.several:
         print(report.table())
-        _print_advice(report)
+        if report.advice:
+            print("", *report.advice, sep="\n")
         print(f"\n{_count(report)}\n{report.sentence()}")
     else:
         print(report)
@@ -90,20 +91,15 @@ def _settled(report) -> bool:
 
 def _count(report) -> str:
     total = len(report.cases) + len(report.skipped)
+    failed, undecided = len(report.failed), len(report.undecided)
     return (
-        f"{plural(total, 'case')}: {len(report.cases) - len(report.failed)} passed, "
-        f"{len(report.failed)} failed, {len(report.skipped)} not judged."
+        f"{plural(total, 'case')}: {len(report.cases) - failed - undecided} passed, "
+        f"{failed} failed, {len(report.skipped) + undecided} not judged."
     )
-
-
-def _print_advice(report) -> None:
-    advice = [*(f"unseen: {text}" for text in report.unseen), *report.coverage]
-    if advice:
-        print("\n" + "\n".join(advice))
 
 
 def _write_page(path: str, report, name: str) -> None:
     from ..auditor.html import page
 
     with atomic_write(path) as file:
-        file.write(page(getattr(report, "cases", {name: report})).encode())
+        file.write(page(report if hasattr(report, "cases") else {name: report}).encode())
