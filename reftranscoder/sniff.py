@@ -54,6 +54,10 @@ _REMEDIES = {
     "html": "Download the file itself: its raw address, not the page about it.",
     "gzip": "Unpack it first: gunzip",
     "damaged zip": "Make or download it again.",
+    "torch": "It could run any code. Read it with torch.load(path, weights_only=True), and save "
+    "the arrays with numpy.savez.",
+    "pickle": "It could run any code. If you trust it, unpickle it, and save the arrays with "
+    "numpy.savez.",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import sys
 
 import ml_dtypes
@@ -292,6 +293,7 @@ def test_words_may_be_arrays_and_defaults_hold(tmp_path):
         ({"top_k": np.array(0)}, FileError, "top_k must be a positive integer"),
         ({"meta": np.array("{")}, FileError, "JSON object"),
         ({"meta": np.array('{"k": 3}')}, FileError, "JSON object"),
+        ({"meta": np.array('{"config": {}}')}, FileError, "this is a transcoder, not a case"),
         ({"x": np.array([None])}, FileError, "pickled"),
     ],
 )  # fmt: skip
@@ -309,7 +311,7 @@ def test_a_malformed_file_gets_a_line_and_no_verdict(tmp_path, changes, error, w
         (b"GIF89a" * 9, "unknown format"),
         (b"PK\x03\x04 and so on", "truncated or damaged"),
         (b"\x40\0\0\0\0\0\0\0{", "damaged"),
-        (b"\x80\x04K\x01.", "pickle"),
+        (b"\x80\x04K\x01.", "pickle.*numpy.savez"),
     ],
 )
 def test_a_file_that_is_none(tmp_path, content, words):
@@ -330,14 +332,58 @@ def test_a_folder_that_contradicts_itself(folder):
     with pytest.raises(FileError, match=r"results.npz and results.safetensors"):
         rt.audit(folder)
     (folder / FEW[0] / "results.npz").unlink()
-    (folder / FEW[0] / "case.json").write_text("[]")
-    with pytest.raises(FileError, match="case.json"):
-        rt.audit(folder)
-    (folder / "cases.json").write_text('{"format": "reftranscoder cases", "version": 99}')
-    with pytest.raises(FileError, match="another version"):
-        rt.audit(folder)
     with pytest.raises(OptionError, match="a file has its own"):
         rt.audit(folder, case.transcoder)
+
+
+@pytest.mark.parametrize(
+    ("broken", "content", "words"),
+    [
+        ("case.json", b"[]", "case.json: is damaged"),
+        ("case.json", b"{}", "case.json: does not describe a case"),
+        ("case.json", None, "case.json: there is no such file"),
+        ("input.npz", b"PK", "unknown format"),
+        ("input.npz", None, "input.npz: there is no such file"),
+        ("", None, f"{FEW[0]}: is in cases.json, and there is no such folder"),
+    ],
+)
+def test_what_is_lost_of_a_case_is_written_again(folder, broken, content, words):
+    for name in FEW:
+        save(folder / name / "results.npz", results_of(CASES[name]))
+    for path in (folder / FEW[0]).glob("*.safetensors"):
+        path.unlink()
+    path = folder / FEW[0] / broken
+    if content is not None:
+        path.write_bytes(content)
+    elif broken:
+        path.unlink()
+    else:
+        shutil.rmtree(path)
+    with pytest.raises(FileError, match=words) as caught:
+        rt.audit(folder)
+    assert broken == "input.npz" or "cases again" in str(caught.value)
+    write_cases(folder)
+    report = rt.audit(folder)
+    assert report.passed and len(report.cases) == 3 - (not broken)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"format": "reftranscoder cases", "version": 99}', "is of version 99"),
+        (b'{"format": "reftranscoder cases", "version": 1, "cases": [".."]}', "no list of names"),
+        (b'{"format": "reftran', "no JSON object"),
+        (b"\xff", "no JSON object"),
+    ],
+)
+def test_a_folder_whose_index_cannot_be_read_is_neither_judged_nor_replaced(folder, content, words):
+    (folder / "cases.json").write_bytes(content)
+    for doing in rt.audit, write_cases:
+        # Advice that both follow: another folder.
+        with pytest.raises(FileError, match=f"cases.json: .*{words}.* a new folder, ") as caught:
+            doing(folder)
+        assert "\n" not in str(caught.value)
+    assert (folder / "cases.json").read_bytes() == content
 
 
 def test_a_malformed_case_is_named(folder):

@@ -813,8 +813,15 @@ def test_audit_takes_an_arithmetic_and_conventions(run, refused, cases):
     np.savez(cases / name / "results.npz", **summed)
     code, out, _ = run("audit", cases / name)
     assert code == 1 and "under the convention mse_sum" in out
-    assert run("audit", cases / name, "--convention", "mse_sum")[0] == 0
-    assert run("audit", cases, "--convention", "mse_sum")[0] == 0
+    for path in cases / name, cases:
+        assert "--convention 'mse_sum'" in run("audit", path)[1]
+        code, out, _ = run("audit", path, "--convention", "mse_sum")
+        assert code == 0 and "--convention" not in out
+
+
+def test_audit_refuses_empty_names(refused, cases):
+    assert "CASE|DIR must be" in refused("audit", "")
+    assert refused("audit", cases / "topk-ordinary", "--html", "")
 
 
 def test_audit_strict_fails_where_the_data_do_not_decide(run, cases):

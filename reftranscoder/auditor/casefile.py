@@ -163,6 +163,8 @@ def _words(path: Path, text: str) -> dict[str, Any]:
         content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
+    if isinstance(content, dict) and "config" in content:
+        raise FileError(path, "this is a transcoder, not a case: it has no x and no results")
     if not isinstance(content, dict) or not set(content) <= set(WORDS):
         problem = f"its {META} must be a JSON object with {', '.join(WORDS)}; it is {text[:60]!r}"
         raise FileError(path, problem)

@@ -94,7 +94,8 @@ zero is not selected and passes no gradient.
 - Shapes are those above, row-major (C order). A transposed matrix is refused.
 - loss is one number: an array without axes, or with one entry.
 - expected.* holds all of these, computed in float64. It is there to look at; it is not what you are
-  compared with bit by bit, and the audit does not read it.
+  compared with bit by bit, and the audit does not read it. It holds hidden and indices with values;
+  results hold one or the other.
 
 Rows that are not finite
 ------------------------
@@ -117,8 +118,9 @@ Then
 
 The arithmetic is what the operands of products are rounded to, what products are added in, and what
 results are stored in: float32 (the default), float64, tf32, bfloat16-inputs (operands in bfloat16,
-the rest in float32), bfloat16, float16, bfloat16-autocast. Numbers that are subnormal in float32
-may count as zero, as they do on many processors.
+the rest in float32), bfloat16, float16, bfloat16-autocast. bfloat16 and float16 mean that operands
+and results are, and that sums are added up in float32, as processors do. Numbers that are subnormal
+in float32 may count as zero, as they do on many processors.
 
 Exit status: 0 if every case that has results passed; 1 if one did not, or if there are none; 2 if
 something cannot be read.

@@ -12,6 +12,7 @@ import argparse
 import os
 
 from ..atomic import atomic_write, check_replaceable
+from ..errors import OptionError
 from . import status
 from .arguments import add_json
 from .progress import Progress
@@ -49,13 +50,15 @@ def run(options: argparse.Namespace) -> int:
     from ..auditor.cases import answers_in
     from ..auditor.conventions import checked_names
 
-    if options.html:
+    if not options.case:
+        raise OptionError("CASE|DIR", "the name of a file or of a folder", options.case)
+    if options.html is not None:
         check_replaceable(options.html)
     arithmetic = by_stage(options.arithmetic)
     answers = answers_in(options.case)
     accepted = checked_names(options.convention)
     report = _judged(answers, arithmetic, options.arithmetic, accepted)
-    if options.html:
+    if options.html is not None:
         _write_page(options.html, report, os.path.basename(os.path.normpath(options.case)))
     if options.json:
         print_json(report.to_dict())
