@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -49,7 +50,7 @@ class Answers(NamedTuple):
             FileError: a file is missing, damaged, or not what it ought to be.
         """
         for path in self.paths:
-            yield _read_folder(path) if path.is_dir() else _read_whole(path)
+            yield _read_folder(path) if self.several or path.is_dir() else _read_whole(path)
 
 
 def answers_in(path: str | os.PathLike) -> Answers:
@@ -65,7 +66,7 @@ def answers_in(path: str | os.PathLike) -> Answers:
         return Answers((path,), several=False)
     names = _index(path)
     if names is None:
-        hint = f"Make one: reftranscoder cases {path}"
+        hint = "Name a folder that reftranscoder cases made, or a case in one."
         raise FileError(path, f"holds neither {INDEX} nor {DESCRIPTION}", hint)
     return Answers(tuple(path / name for name in names), several=True)
 
@@ -180,15 +181,25 @@ def _description(case: Case) -> dict[str, Any]:
 
 
 def _index(folder: Path) -> list[str] | None:
-    """The names in a folder of cases, or None if it is not one."""
-    content = _json(folder / INDEX)
-    if content is None or content.get("format") != FORMAT:
+    """The names in a folder of cases, or None if it is not one.
+
+    Raises:
+        FileError: it was one, and its list of names cannot be read or is of another version.
+    """
+    path = folder / INDEX
+    if not path.exists():
         return None
-    names = content.get("cases")
-    if content.get("version") != VERSION or not _are_names(names):
-        hint = f"Write it again: reftranscoder cases {folder}"
-        raise FileError(folder / INDEX, "is of another version, or damaged", hint)
-    return names
+    content = _json(path, "Write the cases into a new folder, and copy the results there.")
+    if content.get("format") != FORMAT:
+        return None
+    if content.get("version") != VERSION:
+        problem = f"is of version {content.get('version')}, and this library reads {VERSION}"
+        hint = "Write the cases into a new folder, and compute their results anew."
+        raise FileError(path, problem, hint)
+    if not _are_names(content.get("cases")):
+        hint = "Write the cases into a new folder, and copy the results there."
+        raise FileError(path, "is damaged: it has no list of names", hint)
+    return content["cases"]
 
 
 def _are_names(names: Any) -> bool:
@@ -197,12 +208,23 @@ def _are_names(names: Any) -> bool:
     return all(isinstance(n, str) and n and Path(n).name == n and n != ".." for n in names)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _json(path: Path, hint: str) -> dict[str, Any]:
+    """The JSON object in a file; ``hint`` says what to do where there is none.
+
+    Raises:
+        FileError: there is none.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
+    except FileNotFoundError:
+        raise FileError(path, "there is no such file", hint) from None
+    except OSError as error:
+        raise FileError(path, f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise FileError(path, "is damaged: it holds no JSON object", hint)
+    return content
 
 
 def _read_whole(path: Path) -> tuple[Case, Answer]:
@@ -211,12 +233,15 @@ def _read_whole(path: Path) -> tuple[Case, Answer]:
 
 
 def _read_folder(folder: Path) -> tuple[Case, Answer]:
-    words = _json(folder / DESCRIPTION)
-    if words is None or words.get("format") != FORMAT:
-        raise FileError(folder / DESCRIPTION, "is missing, damaged, or does not describe a case")
-    path = next((p for p in (folder / f"input{s}" for s in SUFFIXES) if p.exists()), None)
+    again = f"Write the cases again; results are left alone: reftranscoder cases {folder.parent}"
+    if not folder.is_dir():
+        raise FileError(folder, f"is in {INDEX}, and there is no such folder", again)
+    words = _json(folder / DESCRIPTION, again)
+    if words.get("format") != FORMAT:
+        raise FileError(folder / DESCRIPTION, "does not describe a case", again)
+    path = _input(folder)
     if path is None:
-        raise FileError(folder / "input.npz", "there is no such file")
+        raise FileError(folder / "input.npz", "there is no such file", again)
     held = read_file(path) | {name: words[name] for name in WORDS if name in words}
     case = case_from(path, held, folder.name, str(words.get("purpose", "")))
     case = dataclasses.replace(case, decisive=bool(words.get("decisive", True)))
@@ -229,6 +254,10 @@ def _read_folder(folder: Path) -> tuple[Case, Answer]:
     return case, Answer(results)
 
 
+def _input(folder: Path) -> Path | None:
+    return next((p for p in (folder / f"input{s}" for s in SUFFIXES) if p.exists()), None)
+
+
 def _results(folder: Path) -> Path | None:
     found = [path for path in (folder / f"results{s}" for s in SUFFIXES) if path.exists()]
     if len(found) > 1:
@@ -238,12 +267,20 @@ def _results(folder: Path) -> Path | None:
 
 
 def _check_results(folder: Path, case: Case) -> None:
-    """Refuse to put another input under results that exist."""
-    if _results(folder) is None or not (folder / "input.npz").exists():
+    """Refuse to put another input under results that exist.
+
+    What is missing or damaged says nothing of another input, and is what to write cases again for.
+    """
+    if _results(folder) is None:
         return
-    before, now = read_file(folder / "input.npz"), inputs_of(case)
-    words = _json(folder / DESCRIPTION) or {}
-    same = before.keys() == now.keys() and words.get("l1_coeff") == case.l1_coeff
+    now = inputs_of(case)
+    described, before = {}, now
+    with contextlib.suppress(FileError):
+        described = _json(folder / DESCRIPTION, "")
+    with contextlib.suppress(FileError):
+        before = read_file(_input(folder) or folder / "input.npz")
+    same = before.keys() == now.keys()
+    same = same and described.get("l1_coeff", case.l1_coeff) == case.l1_coeff
     if not same or any(not np.array_equal(before[n], now[n], equal_nan=True) for n in now):
         problem = "has results of a case that is another one in this version"
         raise FileError(folder, problem, "Move these away, or name a new folder.")
