@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 #: public name -> the module it lives in
 _HOMES = {
     "Activations": "activations",
+    "Arithmetic": "auditor",
     "Params": "params",
     "Sparse": "sparse",
     "Transcoder": "transcoder",

@@ -1,5 +1,6 @@
 """rt.audit from outside: real results, subsets, forms, functions and malformed input."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import scipy.sparse
 from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
-from reftranscoder.auditor import STAGES, AuditFailure
+from reftranscoder.auditor import ARITHMETICS, STAGES, AuditFailure
 from reftranscoder.auditor.selection import selection
 from reftranscoder.auditor.verdict import Tally
 from reftranscoder.errors import DTypeError, OptionError, ShapeError
@@ -226,3 +227,10 @@ def test_the_audit_selects_as_the_reference_does(ties, rng):
         values = rng.integers(-3, 4, (200, 8)).astype(float)
         kept = topk_forward(values, top_k, ties) != 0
         np.testing.assert_array_equal(selection(values, top_k, ties), kept)
+
+
+def test_an_arithmetic_of_ones_own_is_made_of_names():
+    own = rt.Arithmetic("own", inputs="bfloat16", accumulator="float32", store="bfloat16")
+    assert own == dataclasses.replace(ARITHMETICS["bfloat16"], name="own")
+    with pytest.raises(OptionError, match="accumulator must be one of float16, .*; got 'fp8'"):
+        rt.Arithmetic("own", "bfloat16", "fp8", "bfloat16")

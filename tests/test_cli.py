@@ -19,6 +19,7 @@ from scipy import sparse
 import reftranscoder as rt
 from reftranscoder import cli, metrics
 from reftranscoder.auditor.arithmetic import ARITHMETICS, MIXED
+from reftranscoder.auditor.conventions import NAMES
 from reftranscoder.auditor.probes import probes
 from reftranscoder.cli import arguments, audit, encode, fit, predict, progress, report, status
 from reftranscoder.twins import TWINS
@@ -874,6 +875,7 @@ def test_audit_shows_progress_on_a_terminal(on_a_terminal, cases):
 
 
 def test_the_arithmetics_in_the_help_are_those_there_are():
+    assert tuple(audit.CONVENTIONS.split(", ")) == NAMES
     assert audit.ARITHMETICS.split(", ") == sorted(
         [*ARITHMETICS, *MIXED], key=audit.ARITHMETICS.split(", ").index
     )

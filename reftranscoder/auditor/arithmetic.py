@@ -36,6 +36,8 @@ STAGES = (
 class Arithmetic:
     """The roundings that are allowed.
 
+    A format is a `Precision`, or the name of one: float16, bfloat16, tf32, float32 or float64.
+
     Attributes:
         inputs: what the operands of a product are rounded to first; a bias that is added to one
             may be, too.
@@ -45,6 +47,9 @@ class Arithmetic:
         depth: the height of the tree in which every sum is added up, where it is known: the
             bound grows with it instead of with the number of terms.  None allows any order.
         flushing: whether subnormal numbers count as zero.
+
+    Raises:
+        OptionError: an unknown format.
     """
 
     name: str
@@ -55,26 +60,30 @@ class Arithmetic:
     depth: int | None = None
     flushing: bool = False
 
+    def __post_init__(self) -> None:
+        for field in "inputs", "accumulator", "store":
+            given = getattr(self, field)
+            found = given if isinstance(given, Precision) else PRECISIONS.get(given)
+            if found is None:
+                raise OptionError(field, f"one of {', '.join(PRECISIONS)}", given)
+            object.__setattr__(self, field, found)
+
     @property
     def unit(self) -> float:
         """What one addition may be off by, relative to its result."""
         return self.accumulator.unit * (2 if self.truncating else 1)
 
 
-def _named(name: str, inputs: str, accumulator: str, store: str) -> Arithmetic:
-    return Arithmetic(name, PRECISIONS[inputs], PRECISIONS[accumulator], PRECISIONS[store])
-
-
 #: By name.  ``bfloat16-inputs`` is what a GPU does with float32 arrays under "medium" precision.
 ARITHMETICS = {
     a.name: a
     for a in (
-        _named("float64", "float64", "float64", "float64"),
-        _named("float32", "float32", "float32", "float32"),
-        _named("tf32", "tf32", "float32", "float32"),
-        _named("bfloat16-inputs", "bfloat16", "float32", "float32"),
-        _named("bfloat16", "bfloat16", "float32", "bfloat16"),
-        _named("float16", "float16", "float32", "float16"),
+        Arithmetic("float64", "float64", "float64", "float64"),
+        Arithmetic("float32", "float32", "float32", "float32"),
+        Arithmetic("tf32", "tf32", "float32", "float32"),
+        Arithmetic("bfloat16-inputs", "bfloat16", "float32", "float32"),
+        Arithmetic("bfloat16", "bfloat16", "float32", "bfloat16"),
+        Arithmetic("float16", "float16", "float32", "float16"),
     )
 }
 

@@ -19,6 +19,11 @@ from .progress import Progress
 from .report import plural, print_json
 
 ARITHMETICS = "float32, float64, tf32, bfloat16-inputs, bfloat16, float16, bfloat16-autocast"
+CONVENTIONS = (
+    "x - b_dec, skip of x - b_dec, keep_all, lowest_index, rank_by_decoder_norm, "
+    "rescale_acts_by_decoder_norm, mse_sum, mse_total, mse_over_norm, nmse_uncentred, fvu_batch, "
+    "l1_sum, l1_total, l1_over_k, l1_over_input_norm, half, l1_decoder_weighted, l1_weighted_mean"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="a documented definition under which the results may differ; may be repeated",
+        help="a documented definition under which the results may differ, which may be repeated: "
+        f"{CONVENTIONS}",
     )
     parser.add_argument(
         "--strict", action="store_true", help="exit with 1 as well where the data do not decide"
