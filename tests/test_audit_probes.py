@@ -305,6 +305,27 @@ def test_keep_all_keeps_what_is_exactly_equal():
     assert report.blame == "hidden"
     assert "equal the K-th largest exactly" in report.sentence()
     assert judged(answers, accepted=("lowest_index",)).passed
+    # Where the selection is not given, it shows in what follows, and may be any of K there.
+    for stage in "reconstruction", "loss", "d_pre", "dW_enc":
+        part = [(case, {stage: results[stage]}) for case, results in answers]
+        report = judged(part)
+        assert report.blame == stage and "hidden" in report.suspects, str(report)
+        assert judged(part, accepted=("lowest_index",)).passed
+
+
+def test_arrays_of_an_exact_case_are_held_to_the_same():
+    case = CASES["topk-keep-all-integers"]
+    given = case.transcoder, case.x, case.target
+    right = simulated(case, Machine("float32"))
+    assert rt.audit(right, *given, l1_coeff=case.l1_coeff).passed
+    fewer = simulated(case, Machine("float32"), ties="lowest_index")
+    report = rt.audit(fewer, *given, l1_coeff=case.l1_coeff)
+    assert report.blame == "hidden" and "equal the K-th largest exactly" in report.sentence()
+    known = {"l1_coeff": case.l1_coeff, "conventions": "lowest_index"}
+    assert rt.audit(fewer, *given, **known).passed
+    off = right | {"dW_dec": right["dW_dec"] * (1 + 2.0**-23)}
+    report = rt.audit(off, *given, l1_coeff=case.l1_coeff)
+    assert report.faults == ("dW_dec",) and "no rounding" in report.sentence()
 
 
 def test_a_convention_is_not_forgotten_where_there_is_a_fault_too():

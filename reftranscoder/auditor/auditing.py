@@ -9,9 +9,11 @@ from typing import Any
 from ..errors import OptionError
 from ..transcoder import Transcoder
 from .arithmetic import Arithmetic, by_stage
+from .case import Case
 from .cases import answers_in
 from .conclusion import conclude, hear
 from .conventions import checked_names
+from .exactness import insist_on_exact
 from .probes import probes_of
 from .probing import judge_case, judge_cases, run
 from .report import Report
@@ -78,7 +80,12 @@ def audit(
     if callable(candidate):
         candidate = candidate(tc.params, x, target)
     hearing = hear(candidate, tc, x, target, l1_coeff, stages, progress)
-    return conclude(hearing, declared, accepted, progress=progress)
+    report = conclude(hearing, declared, accepted, progress=progress)
+    if hearing.whole is not None:  # some rows are not finite
+        return report
+    problem = hearing.problem
+    given = tc.config, tc.params, problem.x, problem.target, problem.l1_coeff
+    return insist_on_exact(report, Case("", "", *given), stages)
 
 
 def name_of(arithmetic: str | Arithmetic | Mapping) -> str:

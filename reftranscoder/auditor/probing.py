@@ -24,7 +24,6 @@ from .verdict import StageResult, progress_of
 
 _SEARCHES = 3  # cases in which a name for what is wrong is searched
 _LARGE = 1 << 20  # numbers in W_enc, above which one case has to show what there is to see
-_SMALL = 1 << 12  # numbers in x, up to which it is seen whether all sums are exact
 
 
 class Answer(NamedTuple):
@@ -65,9 +64,7 @@ def judge_case(
         hearing = hear(answer.results or {}, case.transcoder, *given, arithmetic, progress)
     hearing = _if_flushed(case, hearing)
     report = conclude(hearing, declared, accepted, progress=progress)
-    if report.convention is None and case.target is not None and case.x.size < _SMALL:
-        report = insist_on_exact(report, case, arithmetic)
-    return report
+    return insist_on_exact(report, case, arithmetic)
 
 
 class _Known(NamedTuple):
@@ -117,9 +114,7 @@ def judge_cases(
     searched: set[str] = set()
     for name, (case, hearing) in heard.items():
         report = _report(name, hearing, declared, accepted, known, searched)
-        if report.convention is None and case.target is not None:
-            report = insist_on_exact(report, case, arithmetic)
-        reports[name] = report
+        reports[name] = insist_on_exact(report, case, arithmetic)
     advice = _advice([hearing for _, hearing in heard.values()])
     return Reports.of(reports, skipped, decisive, declared=declared, **advice)
 
