@@ -204,12 +204,13 @@ def test_a_convention_that_hides_everything_explains_nothing():
     assert weighted.blame == "loss"
 
 
-def test_a_convention_that_fits_the_loss_by_accident_ends_no_search():
-    """In bfloat16 many do."""
+@pytest.mark.parametrize("l1", ["kept", "row_sum"])
+def test_a_convention_that_fits_the_loss_by_accident_ends_no_search(l1):
+    """In bfloat16 many do; and by accident the loss is right under none, too."""
     machine = Machine("bfloat16")
-    for seed in range(8):
+    for seed in range(8 if l1 == "kept" else 5):
         case = random_case(seed, machine, l1_coeff=0.3)
-        results = simulate(case, machine, mse="over_norm", l1="kept")
+        results = simulate(case, machine, mse="over_norm", l1=l1)
         report = audited(case, results, arithmetic="bfloat16")
         assert "mse_over_norm" in report.explaining, (seed, str(report))
 

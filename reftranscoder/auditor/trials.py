@@ -91,8 +91,7 @@ class Trials:
         scored = []
         for combination in left:
             results = self._judged(combination)
-            if progress_of(results) < start and len(combination) == 1:
-                self.harmful += combination
+            self._note_harm(combination, results)
             if progress_of(results) > start and self.believed(combination, results):
                 scored.append((progress_of(results), combination, results))
                 self.helpful += [h for h in combination if h not in self.helpful]
@@ -129,13 +128,20 @@ class Trials:
             if any(part.blind & set(h.changes) for h in combination):
                 scored.append((0, combination))
                 continue
-            progress = progress_of(self._judged(combination, part))
-            if progress < STAGES.index(self.first) and len(combination) == 1:
-                self.harmful += combination
+            results = self._judged(combination, part)
+            self._note_harm(combination, results)
+            progress = progress_of(results)
             if progress >= least:
                 scored.append((progress, combination))
         scored.sort(key=lambda pair: -pair[0])
         return [combination for _, combination in scored]
+
+    def _note_harm(self, combination: Combination, results: dict[str, StageResult]) -> None:
+        """A single one that spoils what was right; but the loss may be right by accident."""
+        spoiled = first_fault(results)
+        early = progress_of(results) < STAGES.index(self.first)
+        if early and spoiled != "loss" and len(combination) == 1:
+            self.harmful += combination
 
     def _judged(self, combination: Combination, part: Part | None = None) -> dict[str, StageResult]:
         """What a combination makes of a part, or of everything."""
