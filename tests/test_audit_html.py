@@ -175,7 +175,7 @@ def test_several_cases_are_concluded_as_on_the_terminal():
     decisive = dict.fromkeys(cases, True)
     both = Reports.of(cases, {"left out": "no results"}, decisive, declared="float32")
     parsed = Parsed(page(both))
-    assert "all 2 cases passed" in parsed.text and both.sentence() in parsed.text
+    assert "Audit: 1 of 2 cases passed" in parsed.text and both.sentence() in parsed.text
     assert "nothing judged" in parsed.text and "left out" in parsed.text
     for some in {}, {"open": undecided}:
         none = Reports.of(some, {"left out": "no results"}, decisive, declared="float32")
@@ -183,3 +183,19 @@ def test_several_cases_are_concluded_as_on_the_terminal():
     wrong = Reports.of(cases | {"wrong": faulty(dW_enc_pre_acts=1)}, {}, decisive | {"wrong": True},
                        declared="float32")  # fmt: skip
     assert "1 of 3 cases failed" in Parsed(page(wrong)).text
+
+
+def test_the_page_says_what_to_declare_until_it_is():
+    case = faulty(x_minus_b_dec=True)
+    for reports in {"one": case}, Reports.of({"a": case, "b": case}, {}, {}, declared="float32"):
+        text = Parsed(page(reports)).text
+        assert text.count('conventions=("x - b_dec",)') == 1
+    declared = dataclasses.replace(case, accepted=("x - b_dec",))
+    assert "conventions=" not in Parsed(page({"one": declared})).text
+
+
+def test_no_table_is_wider_than_its_scrolling_frame():
+    report = clean()
+    both = Reports.of({"a": report, "b": report}, {}, dict.fromkeys("ab", True), declared="float32")
+    for text in page(both), page({"a": ambiguous()}):
+        assert text.count("<table") == text.count('<div class="wide"><table') > 0

@@ -294,6 +294,18 @@ def test_cases_that_decide_nothing_neither_fail_nor_pass():
     report = judged([(CASES[name], {"loss": ours(CASES[name])["loss"]})])
     assert report.undecided == (name,) and not report.failed and not report.passed
     assert report.sentence().startswith("Nothing was judged") and "undecided" in report.table()
+    other = CASES["topk-skip-ordinary"]
+    both = [(case, {"loss": ours(case)["loss"]}) for case in (CASES[name], other)]
+    # Where no case could decide on a stage, nothing is said of it; where some did, so much.
+    cases = [dataclasses.replace(case, decisive=True) for case, _ in both]
+    report = judged([(case, results) for case, (_, results) in zip(cases, both)])
+    assert report.passed and not report.conclusive
+    assert "every difference in loss is rounding" in report.sentence()
+    assert report.sentence().endswith("; on loss not all of them decide.")
+    answer = Answer(None, "refused", refused=True)
+    answers = [(CASES["topk-non-finite"], answer)]
+    refused = judge_cases(answers, by_stage("float32"), "float32", ())
+    assert refused.passed and "nothing else was judged" in refused.sentence()
 
 
 def test_keep_all_keeps_what_is_exactly_equal():

@@ -7,7 +7,7 @@ import pytest
 from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
-from reftranscoder.auditor import parts
+from reftranscoder.auditor import AuditFailure, parts
 from reftranscoder.auditor.arithmetic import STAGES, by_stage
 from reftranscoder.auditor.auditing import audit
 from reftranscoder.auditor.candidate import Candidate
@@ -148,6 +148,16 @@ def test_the_same_names_in_two_orders_are_one_explanation():
         alternatives = [frozenset(a.split(" and ")) for a in report.convention.split(" or ")]
         assert both in alternatives and len(set(alternatives)) == len(alternatives)
         assert "rescale_acts_by_decoder_norm and x - b_dec" in report.convention
+
+
+def test_a_failure_says_how_a_convention_is_declared():
+    results = simulate(MANY, Machine("float32"), mse="row_sum")
+    report = audited(MANY, results)
+    text = 'under the convention mse_sum. If that .* declare it: conventions=."mse_sum",., or on '
+    with pytest.raises(AuditFailure, match=text):
+        report.raise_if_failed()
+    declared = audited(MANY, results, conventions="mse_sum")
+    assert report.to_declare and declared.passed and not declared.to_declare
 
 
 def test_a_convention_that_explains_the_first_stages_is_in_the_sentence():

@@ -47,7 +47,7 @@ def page(reports: Mapping[str, Report] | Reports) -> str:
         body.append(_overview(cases, together))
     heading = "h2" if body else "h1"
     body += [
-        _case(number, name, report, _outcome(name, report, together), heading)
+        _case(number, name, report, together, heading)
         for number, (name, report) in enumerate(cases.items(), 1)
     ]
     title = f"Audit: {_conclusion(cases, together)}"
@@ -71,12 +71,15 @@ def _conclusion(cases: Mapping[str, Report], together: Reports | None) -> str:
     total = len(cases)
     if total == 1:
         return "failed" if failed else "passed"
-    return f"all {total} cases passed" if not failed else f"{failed} of {total} cases failed"
+    if failed:
+        return f"{failed} of {total} cases failed"
+    passed = total - len(together.undecided if together else ())
+    return f"all {total} cases passed" if passed == total else f"{passed} of {total} cases passed"
 
 
 def _overview(cases: Mapping[str, Report], together: Reports | None) -> str:
     rows = [
-        f'<tr><td>{_outcome(name, report, together)}</td>'
+        f"<tr><td>{_outcome(name, report, together)}</td>"
         f'<td><a href="#case-{number}">{escape(name)}</a></td>'
         f"<td>{escape(report.sentence())}</td></tr>"
         for number, (name, report) in enumerate(cases.items(), 1)
@@ -86,7 +89,7 @@ def _overview(cases: Mapping[str, Report], together: Reports | None) -> str:
         f"<tr><td>not judged</td><td>{escape(name)}</td><td>{escape(why)}</td></tr>"
         for name, why in skipped.items()
     ]
-    sentence = "" if together is None else f'<p class="sentence">{escape(together.sentence())}</p>'
+    sentence = "" if together is None else _sentence(together)
     return (
         f"<header><h1>Audit: {_conclusion(cases, together)}</h1>\n{sentence}\n"
         f'<div class="wide"><table class="overview"><tbody>{"".join(rows)}</tbody></table></div>'
@@ -94,15 +97,27 @@ def _overview(cases: Mapping[str, Report], together: Reports | None) -> str:
     )
 
 
-def _case(number: int, name: str, report: Report, outcome: str, heading: str) -> str:
+def _case(number: int, name: str, report: Report, together: Reports | None, heading: str) -> str:
+    outcome = _outcome(name, report, together)
     parts = [
         f"<{heading}>{escape(name)} {outcome}</{heading}>",
-        f'<p class="sentence">{escape(report.sentence())}</p>',
+        # What several cases explain together is declared for all of them.
+        _sentence(report) if together is None else _said(report.sentence()),
         _table(report),
         _ambiguous(report.stages["hidden"]),
         *_notes(report),
     ]
     return f'<section id="case-{number}">\n' + "\n".join(filter(None, parts)) + "\n</section>"
+
+
+def _sentence(report: Report) -> str:
+    """The conclusion, and what to declare if it is meant."""
+    declare = f"<p>{escape(report.to_declare)}</p>" if report.to_declare else ""
+    return _said(report.sentence()) + declare
+
+
+def _said(sentence: str) -> str:
+    return f'<p class="sentence">{escape(sentence)}</p>'
 
 
 def _outcome(name: str, report: Report, together: Reports | None) -> str:
@@ -207,7 +222,7 @@ def _legend() -> str:
         "results. A picture shows how large the errors of all entries are, as shares of the bound "
         "that a correct result cannot exceed (the line); its heights are logarithmic. The dashed "
         "lines are what the tiers P (likely) and C (usual) grant, on average. The floor is the "
-        "smallest fault that could have shown, relative to the root mean square of the stage."
+        "factor above which a stage that is off as a whole would surely be found at fault."
         "</p></footer>"
     )
 

@@ -15,7 +15,7 @@ class AuditFailure(Error, AssertionError):
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        super().__init__(report.sentence())
+        super().__init__(" ".join(filter(None, [report.sentence(), report.to_declare])))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +85,20 @@ class Report:
     @property
     def advice(self) -> tuple[str, ...]:
         """Sentences on what the data do not show, and on what to declare."""
-        found = [*(f"unseen: {text}" for text in self.unseen), *self.coverage]
-        if self.convention is not None and not self.passed:
-            names = ", ".join(f'"{name}"' for name in self.explaining)
-            options = " ".join(f"--convention '{name}'" for name in self.explaining)
-            found.append(
-                f"If that definition is meant, declare it: conventions=({names},), or on the "
-                f"command line {options}."
-            )
-        return tuple(found)
+        found = [*(f"unseen: {text}" for text in self.unseen), *self.coverage, self.to_declare]
+        return tuple(filter(None, found))
+
+    @property
+    def to_declare(self) -> str:
+        """How to declare the convention, in a sentence, if one explains everything and was not."""
+        if self.convention is None or self.passed:
+            return ""
+        names = ", ".join(f'"{name}"' for name in self.explaining)
+        options = " ".join(f"--convention '{name}'" for name in self.explaining)
+        return (
+            f"If that definition is meant, declare it: conventions=({names},), or on the "
+            f"command line {options}."
+        )
 
     def verdict(self) -> str:
         """In a word or two: ``"passed"``, ``"passed, but"`` not on every stage, ``"undecided"``

@@ -28,9 +28,8 @@ class Reports(Report):
     """One `Report` on an implementation that was run on several cases.
 
     A stage's result is the worst of any case, and says in which; `cases` holds each case's own
-    report.  It passed if every case did that has results, but for those
-    in which these decide nothing.  Where several conventions explain a case equally, the others
-    decide between them.
+    report.  It passed if every case did that has results, but for those in which these decide
+    nothing.  Where several conventions explain a case equally, the others decide between them.
     """
 
     cases: Mapping[str, Report] = dataclasses.field(default_factory=dict)
@@ -105,8 +104,14 @@ class Reports(Report):
         if self.failed:
             name = self.failed[0]
             return f"In the case {name}: {self.cases[name].sentence()}"
-        text = f"In {total}, every difference in {', '.join(self.judged)} is rounding in "
-        return f"{text}{self.declared}, or a tie, or nothing at all."
+        judged = [n for n in STAGES if any(n in report.judged for report in self.cases.values())]
+        if not judged:
+            return f"In {total}, what is not finite was refused, and nothing else was judged."
+        text = f"In {total}, every difference in {', '.join(judged)} is rounding in "
+        text += f"{self.declared}, or a tie, or nothing at all"
+        some = [name for name in judged if name in self.inconclusive]
+        text += f"; on {', '.join(some)} not all of them decide" if some else ""
+        return f"{text}."
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in plain values for JSON."""
