@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -16,6 +17,7 @@ from simulated_transcoder import Case, Machine, simulate
 
 import reftranscoder as rt
 from reftranscoder.auditor import STAGES, Reports
+from reftranscoder.auditor.arithmetic import ARITHMETICS, MIXED
 from reftranscoder.auditor.cases import expectation_of, inputs_of, write_cases
 from reftranscoder.auditor.instructions import MEANINGS
 from reftranscoder.auditor.probes import probes
@@ -60,6 +62,8 @@ def test_the_whole_set_is_written(tmp_path):
     text = (tmp_path / "new" / "README.txt").read_text()
     for name in (*names, *MEANINGS, *STAGES):
         assert f"{name} " in text
+    for name in (*ARITHMETICS, *MIXED):
+        assert re.search(rf"^    (.*, )?{name}[, ]", text, re.M), name
     assert max(len(line) for line in text.splitlines()) <= 100
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new"]
     report = rt.audit(tmp_path / "new")
@@ -81,6 +85,20 @@ def test_a_case_says_all_that_an_implementer_needs(folder):
                 assert about[file][name]["shape"] == list(array.shape)
                 assert about[file][name]["dtype"] == array.dtype.name
                 assert array.dtype == (np.float32 if file == "input" else arrays[name].dtype)
+
+
+def test_without_a_selection_nothing_is_said_of_one():
+    purposes = {name: case.purpose for name, case in CASES.items()}
+    assert "K" in purposes["topk-ordinary"] and "K" in purposes["topk-keep-all-near-ties"]
+    assert not [n for n, text in purposes.items() if n.startswith("relu") and "K-th" in text]
+    assert not [n for n, text in purposes.items() if n.startswith("relu") and " K " in text]
+
+
+def test_a_copy_of_what_is_expected_is_no_result(folder):
+    path = folder / FEW[0]
+    shutil.copy(path / "expected.npz", path / "results.npz")
+    with pytest.raises(OptionError, match=f"^{FEW[0]}: .*hidden"):
+        rt.audit(folder)
 
 
 def test_what_is_expected_is_right():

@@ -58,7 +58,7 @@ NAME/case.json
     "B", "I", "D", "O"   the sizes: rows of the batch, input, features, output
     "activation"         "topk": keep the top_k largest entries of each row of pre_acts;
                          "relu": keep them all
-    "top_k"              K, for "topk"
+    "top_k"              K; for "relu", neither this nor "ties" means anything
     "ties"               "lowest_index": exactly K are kept, of equal ones those of lower index;
                          "keep_all": everything that is at least the K-th largest is kept
     "skip"               whether there is a W_skip
@@ -94,8 +94,9 @@ zero is not selected and passes no gradient.
 - Shapes are those above, row-major (C order). A transposed matrix is refused.
 - loss is one number: an array without axes, or with one entry.
 - expected.* holds all of these, computed in float64. It is there to look at; it is not what you are
-  compared with bit by bit, and the audit does not read it. It holds hidden and indices with values;
-  results hold one or the other.
+  compared with bit by bit, and the audit does not read it. As it holds hidden as well as indices
+  with values, and results hold one or the other, a copy of it is refused.
+
 
 Rows that are not finite
 ------------------------
@@ -117,13 +118,23 @@ Then
     reftranscoder audit {folder} --arithmetic bfloat16     what you computed in
 
 The arithmetic is what the operands of products are rounded to, what products are added in, and what
-results are stored in: float32 (the default), float64, tf32, bfloat16-inputs (operands in bfloat16,
-the rest in float32), bfloat16, float16, bfloat16-autocast. bfloat16 and float16 mean that operands
-and results are, and that sums are added up in float32, as processors do. Numbers that are subnormal
-in float32 may count as zero, as they do on many processors.
+results are stored in:
 
-Exit status: 0 if every case that has results passed; 1 if one did not, or if there are none; 2 if
-something cannot be read.
+    float32 (the default), float64      all three
+    tf32                                operands in tf32, the rest in float32
+    bfloat16-inputs                     operands in bfloat16, the rest in float32
+    bfloat16, float16                   operands and results; products are added in float32
+    bfloat16-autocast                   as bfloat16, with the loss in float32: PyTorch's autocast
+
+Numbers that are subnormal in float32 may count as zero, as they do on many processors.
+
+Results that follow another definition of those that libraries document, a sum in place of a mean,
+say, get its name. If it is the one you mean, declare it: --convention mse_sum. The names are in
+reftranscoder audit --help.
+
+Exit status: 0 if no case that has results failed, and some case decides on a stage; 1 if one failed
+or none decides, and with --strict if a case has no results or leaves a stage open; 2 if something
+cannot be read.
 
 
 The cases

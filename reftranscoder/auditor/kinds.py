@@ -51,6 +51,7 @@ class Kind(NamedTuple):
     sizes: Sizes
     make: Callable[[np.random.Generator, Sizes], Numbers]
     decisive: bool = True  # as of `Case`
+    selecting: str = ""  # what it is for, beside that, where K are selected
 
 
 def _short(a: np.ndarray) -> np.ndarray:
@@ -209,20 +210,23 @@ _POWERS = Sizes(16, 8, 32, 8, 5)
 #: By name.  The first is the one to look at when something is wrong.
 KINDS = {
     "ordinary": Kind(
-        "Random numbers; rows with more, and rows with fewer than K positive activations.",
+        "Random numbers; rows in which all, some or no activations are positive.",
         _USUAL,
         _ordinary,
+        selecting="Of some rows more than K are, of some fewer.",
     ),
     "integers": Kind(
         "Small integers, and sizes that are powers of two: every sum is exact in float32, so that "
-        "any difference is a mistake. Many activations are equal, at the K-th place too.",
+        "any difference is a mistake. Many activations are equal.",
         _POWERS,
         _integers,
+        selecting="Some of these are at the K-th place.",
     ),
     "near-ties": Kind(
-        "Activations 2**-30 apart at the K-th place: float32 cannot tell them apart, float64 can.",
+        "Activations 2**-30 apart: float32 cannot tell them apart, float64 can.",
         _USUAL,
         _near_ties,
+        selecting="They are at the K-th place.",
     ),
     "near-zero": Kind(
         "Sums that cancel to zero, or to 2**-30 on one side of it.", _POWERS, _near_zero

@@ -85,9 +85,10 @@ def _case(name: str, kind: Kind, sizes: Sizes, options: dict, seed: list[int]) -
     B, I, D, O, K = sizes
     config = TranscoderConfig(input_size=I, output_size=O, dict_size=D, top_k=K, **options)
     params = Params(**arrays)
-    return Case(
-        name, kind.purpose, config, params, x, target, numbers.l1_coeff, decisive=kind.decisive
-    )
+    purpose = kind.purpose
+    if options["activation"] == "topk" and kind.selecting:
+        purpose += f" {kind.selecting}"
+    return Case(name, purpose, config, params, x, target, numbers.l1_coeff, decisive=kind.decisive)
 
 
 def _own(rng: np.random.Generator, tc: Transcoder) -> Iterator[tuple]:
