@@ -319,7 +319,7 @@ def test_a_malformed_file_gets_a_line_and_no_verdict(tmp_path, changes, error, w
     save(tmp_path / "case.npz", whole_file(CASES["topk-ordinary"], {}) | changes)
     with pytest.raises(error, match=words) as caught:
         rt.audit(tmp_path / "case.npz")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "case.npz: " in str(caught.value)
 
 
 @pytest.mark.parametrize(

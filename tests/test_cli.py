@@ -20,6 +20,7 @@ import reftranscoder as rt
 from reftranscoder import cli, metrics
 from reftranscoder.auditor.arithmetic import ARITHMETICS, MIXED
 from reftranscoder.auditor.conventions import NAMES
+from reftranscoder.auditor.definition import L1, MSE, Definition
 from reftranscoder.auditor.probes import probes
 from reftranscoder.cli import arguments, audit, encode, fit, predict, progress, report, status
 from reftranscoder.twins import TWINS
@@ -822,7 +823,7 @@ def test_audit_takes_an_arithmetic_and_conventions(run, refused, cases):
 
 def test_audit_refuses_empty_names(refused, cases):
     assert "CASE|DIR must be" in refused("audit", "")
-    assert refused("audit", cases / "topk-ordinary", "--html", "")
+    assert "--html must be" in refused("audit", cases / "topk-ordinary", "--html", "")
 
 
 def test_audit_strict_fails_where_the_data_do_not_decide(run, cases):
@@ -874,11 +875,19 @@ def test_audit_shows_progress_on_a_terminal(on_a_terminal, cases):
     assert "4/4" in terminal.text
 
 
-def test_the_arithmetics_in_the_help_are_those_there_are():
-    assert tuple(audit.CONVENTIONS.split(", ")) == NAMES
+def test_the_arithmetics_and_conventions_in_the_help_are_those_there_are(run):
+    assert tuple(audit.CONVENTIONS) == NAMES
+    default = Definition(top_k=1)
+    meanings = {text for kind, text in MSE.items() if kind != default.mse}
+    meanings |= {text for kind, text in L1.items() if kind != default.l1}
+    said = {meaning.partition(" is ")[2] for meaning in audit.CONVENTIONS.values()}
+    assert meanings <= said
     assert audit.ARITHMETICS.split(", ") == sorted(
         [*ARITHMETICS, *MIXED], key=audit.ARITHMETICS.split(", ").index
     )
+    shown = run("audit", "--help")[1].splitlines()
+    for name, meaning in audit.CONVENTIONS.items():
+        assert f"  {name:30}{meaning}" in shown
 
 
 # Reports and progress.

@@ -229,7 +229,7 @@ def _json(path: Path, hint: str) -> dict[str, Any]:
 
 def _read_whole(path: Path) -> tuple[Case, Answer]:
     given, results = split(path, read_file(path))
-    return case_from(path, given, path.stem), Answer(results)
+    return case_from(path, given, path.name), Answer(results)
 
 
 def _read_folder(folder: Path) -> tuple[Case, Answer]:

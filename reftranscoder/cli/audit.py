@@ -3,7 +3,7 @@
 CASE is one file, .npz or .safetensors, that holds parameters, x, target and results; DIR a folder
 that ``reftranscoder cases`` made and another implementation wrote its results into, or one case in
 it.  Prints a line a stage for one case and a line a case for a folder, and what to conclude.  Exits
-with 1 unless it passed.
+with 1 unless it passed: if a case with results failed, or nothing could be judged.
 """
 
 from __future__ import annotations
@@ -19,15 +19,36 @@ from .progress import Progress
 from .report import plural, print_json
 
 ARITHMETICS = "float32, float64, tf32, bfloat16-inputs, bfloat16, float16, bfloat16-autocast"
-CONVENTIONS = (
-    "x - b_dec, skip of x - b_dec, keep_all, lowest_index, rank_by_decoder_norm, "
-    "rescale_acts_by_decoder_norm, mse_sum, mse_total, mse_over_norm, nmse_uncentred, fvu_batch, "
-    "l1_sum, l1_total, l1_over_k, l1_over_input_norm, half, l1_decoder_weighted, l1_weighted_mean"
-)
+#: What ``--convention`` takes, and what it means.
+CONVENTIONS = {
+    "x - b_dec": "the encoder reads x - b_dec",
+    "skip of x - b_dec": "the skip connection reads x - b_dec",
+    "keep_all": "everything that equals the K-th largest is kept",
+    "lowest_index": "exactly K are kept where values are equal",
+    "rank_by_decoder_norm": "features are ranked by f times |W_dec[j]|",
+    "rescale_acts_by_decoder_norm": "f is multiplied by |W_dec[j]|, and divided before decoding",
+    "mse_sum": "the loss is the sum of e^2 over B",
+    "mse_total": "the loss is the sum of e^2",
+    "mse_over_norm": "the loss is the mean over B O of e^2 / |y|",
+    "nmse_uncentred": "the loss is the mean over B of |e|^2 / |y|^2",
+    "fvu_batch": "the loss is the sum of e^2 over the sum of (y - m)^2",
+    "l1_sum": "the penalty is the sum of |f| over B",
+    "l1_total": "the penalty is the sum of |f|",
+    "l1_over_k": "the penalty is the sum of |f| over B K",
+    "l1_over_input_norm": "the penalty is the mean over B of sum |f| / |x|",
+    "half": "the squared error is halved",
+    "l1_decoder_weighted": "the penalty is the sum of |f| over B, |f| times |W_dec[j]|",
+    "l1_weighted_mean": "the penalty is the sum of |f| over B D, |f| times |W_dec[j]|",
+}
+_LETTERS = """\
+conventions, by NAME: e is reconstruction - target (B, O), y a row of the target, m the mean of
+these, x a row of the input, f hidden (B, D)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """CASE or DIR."""
+    listed = (f"  {name:30}{meaning}" for name, meaning in CONVENTIONS.items())
+    parser.epilog = "\n".join([_LETTERS, *listed])
     parser.add_argument("case", metavar="CASE|DIR", help="a file, or a folder of cases")
     parser.add_argument(
         "--arithmetic",
@@ -40,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="a documented definition under which the results may differ, which may be repeated: "
-        f"{CONVENTIONS}",
+        help="a documented definition under which the results may differ; may be repeated",
     )
     parser.add_argument(
         "--strict", action="store_true", help="exit with 1 as well where the data do not decide"
@@ -58,6 +78,8 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.case:
         raise OptionError("CASE|DIR", "the name of a file or of a folder", options.case)
+    if options.html == "":
+        raise OptionError("--html", "the name of a file", options.html)
     if options.html is not None:
         check_replaceable(options.html)
     arithmetic = by_stage(options.arithmetic)
