@@ -7,6 +7,7 @@ a few rows: all that is given has to be right to within rounding in float32.
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -22,7 +23,7 @@ RACES = {
     "predict": "(B, I) to the reconstruction (B, O)",
     "row": "as encode, of a single row, many times",
     "cold row": "as encode, of a single row, by threads that have been asleep",
-    "step": "a training step: loss, gradients and Adam, on B rows",
+    "step": "a training step: loss, gradients and Adam, on B new rows",
     "start": "a new process, from its first import to what it makes of a single row",
 }
 
@@ -79,10 +80,11 @@ def contestant(peer, race: str, work: Work) -> Contestant:
     run = getattr(peer, method(race))
     if race == "start":
         return Contestant(peer.name, run, peer.calls_blas, awake=False)
+    if race == "step":
+        batches = itertools.cycle([tuple(map(peer.own, batch)) for batch in work.batches])
+        return Contestant(peer.name, lambda: run(*next(batches)), peer.calls_blas)
     one = method(race) == "row"
     given = [peer.own(np.ascontiguousarray(work.x[:1] if one else work.x))]
-    if race == "step":
-        given.append(peer.own(work.target))
     calls = ROWS_A_TURN if race == "row" else 1
     awake = race != "cold row"
     return Contestant(peer.name, lambda: run(*given), peer.calls_blas, calls, awake)

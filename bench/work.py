@@ -10,6 +10,9 @@ import numpy as np
 import reftranscoder as rt
 from reftranscoder.errors import ShapeError
 
+#: New rows for every step of training: on the same ones again and again features grow alike.
+BATCHES = 16
+
 
 class Work(NamedTuple):
     """The same for every contestant, in float32."""
@@ -17,6 +20,7 @@ class Work(NamedTuple):
     tc: rt.Transcoder
     x: np.ndarray  # (B, I)
     target: np.ndarray  # (B, O)
+    batches: list[tuple[np.ndarray, np.ndarray]]  # of rows to train on, like x and target
     origin: str
 
     @classmethod
@@ -35,7 +39,9 @@ class Work(NamedTuple):
             b_dec=normal(O, scale=0.1),
             top_k=K,
         )
-        return cls(tc, normal(B, I), normal(B, O), f"random, seed {seed}")
+        x, target = normal(B, I), normal(B, O)
+        batches = [(normal(B, I), normal(B, O)) for _ in range(BATCHES)]
+        return cls(tc, x, target, batches, f"random, seed {seed}")
 
     @classmethod
     def load(cls, options: argparse.Namespace) -> Work:
@@ -45,14 +51,21 @@ class Work(NamedTuple):
             ShapeError: fewer than B rows.
         """
         tc = rt.load(options.model).astype("float32")
-        rows = []
+        arrays = []
         for name in (options.x, options.target):
             array = np.load(name, mmap_mode="r", allow_pickle=False)
             if len(array) < options.B:
                 raise ShapeError(name, f"at least {options.B} rows (-B)", array.shape)
-            chosen = np.linspace(0, len(array) - 1, options.B).astype(int)
-            rows.append(np.ascontiguousarray(array[chosen], np.float32))
-        return cls(tc, *rows, f"{options.model} on {options.x}")
+            arrays.append(array)
+        most = min(map(len, arrays))
+
+        def rows(chosen: np.ndarray) -> tuple[np.ndarray, ...]:
+            return tuple(np.ascontiguousarray(a[chosen], np.float32) for a in arrays)
+
+        evenly = np.linspace(0, most - 1, options.B).astype(int)
+        rng = np.random.default_rng(options.seed)
+        batches = [rows(rng.choice(most, options.B, replace=False)) for _ in range(BATCHES)]
+        return cls(tc, *rows(evenly), batches, f"{options.model} on {options.x}")
 
     @property
     def sizes(self) -> dict[str, int]:
