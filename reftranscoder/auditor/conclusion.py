@@ -19,13 +19,13 @@ from .coverage import WARNINGS, applicable_terms, say_unseen, unseen_terms, warn
 from .definition import Definition
 from .faults import name_fault, say_zero
 from .fingerprint import fingerprint, judge_arithmetic
-from .hypotheses import first_fault, if_copies
+from .hypotheses import if_copies
 from .judge import Judge
 from .naming import Named, explain
 from .non_finite import checked_refusals, set_aside, with_rows
 from .problem import PARENTS, Problem, parents_of
 from .report import Report
-from .verdict import StageResult
+from .verdict import StageResult, first_fault
 
 
 class Hearing(NamedTuple):

@@ -15,12 +15,12 @@ from .case import Case
 from .conclusion import Hearing, conclude, hear, report_of
 from .coverage import WARNINGS, applicable_terms, say_unseen, unseen_terms, warnings_for
 from .exactness import insist_on_exact
-from .hypotheses import first_fault, if_copies
+from .hypotheses import if_copies
 from .judge import Judge
 from .naming import Named, explain
 from .report import Report
 from .reports import Reports
-from .verdict import StageResult, progress_of
+from .verdict import StageResult, first_fault, progress_of
 
 _SEARCHES = 3  # cases in which a name for what is wrong is searched
 _LARGE = 1 << 20  # numbers in W_enc, above which one case has to show what there is to see
