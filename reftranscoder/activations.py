@@ -18,8 +18,8 @@ import numpy as np
 
 from .arrays import to_array
 from .errors import DTypeError, FileError, NonFiniteError, OptionError, ShapeError
+from .files.sniff import require
 from .params import float_dtype, positive_integer
-from .sniff import require
 
 _BLOCK_ROWS = 4096
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from reftranscoder.atomic import atomic_write, check_replaceable
 from reftranscoder.errors import FileError
+from reftranscoder.files.atomic import atomic_write, check_replaceable
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_read_only_file_is_refused(path, monkeypatch):
 FULL = """
 import resource, sys
 import numpy as np
-from reftranscoder.atomic import atomic_write
+from reftranscoder.files.atomic import atomic_write
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 with atomic_write(sys.argv[1]) as file:
     {write}

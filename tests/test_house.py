@@ -27,7 +27,7 @@ ROOT = TESTS.parent
 # neighbours: neither room, reference or kernels, can borrow from the other.
 FLOORS = (
     {"errors"},
-    {"sparse", "bounds", "sniff", "atomic"},
+    {"sparse", "bounds", "files"},
     {"sample", "arrays"},
     {"params"},
     {"kernels.engine"},

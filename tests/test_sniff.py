@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reftranscoder.errors import FileError
-from reftranscoder.sniff import kind_of, require
+from reftranscoder.files.sniff import kind_of, require
 
 
 def zipped(*names):

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from ..arrays import to_matrix
-from ..atomic import atomic_write, write_arrays
 from ..errors import Error, FileError
+from ..files.atomic import atomic_write, write_arrays
+from ..files.sniff import kind_of, require
 from ..params import Params, TranscoderConfig, finite_number
-from ..sniff import kind_of, require
 from .case import Case
 
 PREFIX = "result."

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..atomic import atomic_write
 from ..errors import FileError
+from ..files.atomic import atomic_write
 from .case import Case
 from .casefile import SUFFIXES, WORDS, case_from, has_safetensors, read_file, split, write_file
 from .instructions import MEANINGS, instructions

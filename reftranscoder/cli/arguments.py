@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..activations import Activations
-from ..atomic import check_replaceable
 from ..errors import FileError, ShapeError
+from ..files.atomic import check_replaceable
 from ..transcoder import Transcoder
 
 BLOCK_ROWS = 4096

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..atomic import atomic_write, check_replaceable
 from ..errors import OptionError
+from ..files.atomic import atomic_write, check_replaceable
 from . import status
 from .arguments import add_json
 from .progress import Progress

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import sample
-from ..atomic import check_replaceable
 from ..bounds import Worst
 from ..errors import FileError
+from ..files.atomic import check_replaceable
 from ..reference import Forward
 from ..training import Fit, fit
 from ..transcoder import Transcoder

@@ -10,7 +10,7 @@ import argparse
 from typing import Any
 
 from ..activations import Activations
-from ..atomic import atomic_write, write_arrays
+from ..files.atomic import atomic_write, write_arrays
 from ..formats import load
 from ..transcoder import Transcoder
 from .arguments import (

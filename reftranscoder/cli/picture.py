@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import atomic_write
 from ..bounds import Worst
+from ..files.atomic import atomic_write
 from ..training import History
 from ..transcoder import Transcoder
 from .reading import Feature, Firing, one_line, strongest_words

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..atomic import atomic_write
+from ..files.atomic import atomic_write
 from ..formats import load
 from .arguments import (
     BLOCK_ROWS,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import FileError
-from ..sniff import kind_of
+from ..files.sniff import kind_of
 from ..transcoder import Transcoder
 
 __all__ = ["FORMATS", "Format", "format_of", "load", "save"]

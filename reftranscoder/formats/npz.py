@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import atomic_write, write_arrays
 from ..errors import FileError
-from ..sniff import require
+from ..files.atomic import atomic_write, write_arrays
+from ..files.sniff import require
 from ..transcoder import Transcoder
 from .native import META, check_names, meta_of, transcoder_from
 

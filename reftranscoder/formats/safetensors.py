@@ -8,9 +8,9 @@ from types import ModuleType
 
 import numpy as np
 
-from ..atomic import atomic_write
 from ..errors import FileError
-from ..sniff import require
+from ..files.atomic import atomic_write
+from ..files.sniff import require
 from ..transcoder import Transcoder
 from .native import META, check_names, meta_of, transcoder_from
 

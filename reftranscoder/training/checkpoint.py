@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import atomic_write, write_arrays
 from ..errors import FileError, OptionError
-from ..sniff import require
+from ..files.atomic import atomic_write, write_arrays
+from ..files.sniff import require
 from .adam import State
 from .history import Entry
 

@@ -11,9 +11,9 @@ import os
 from typing import Any
 
 from ..activations import Activations, paired
-from ..atomic import check_replaceable
 from ..backends import check_backend
 from ..errors import OptionError, ShapeError
+from ..files.atomic import check_replaceable
 from ..metrics import Metrics
 from ..params import TranscoderConfig, positive_integer
 from ..transcoder import Transcoder

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import FileError
+from ..errors import FileError
 
 _WORDS = {
     "npy": "a NumPy .npy file",

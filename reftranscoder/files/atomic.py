@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import FileError
+from ..errors import FileError
 
 _KEPT_OF_NAME = 40  # characters: a temporary name must not be longer than file systems allow
 
