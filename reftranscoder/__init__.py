@@ -23,7 +23,7 @@ _HOMES = {
     "build": "edifice",
     "check_gradient": "gradcheck",
     "fit": "training",
-    "load": "formats",
+    "load": "transcoder",
     "loss": "edifice",
     "output_size": "edifice",
 }

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import to_array
-from .errors import DTypeError, FileError, NonFiniteError, OptionError, ShapeError
+from .arrays import bytes_of, to_array
+from .errors import DTypeError, FileError, NonFiniteError, OptionError, ShapeError, words
+from .files.npy import BFLOAT16, read_header
 from .files.sniff import require
 from .params import float_dtype, positive_integer
 
@@ -88,7 +89,11 @@ class Activations:
             NonFiniteError: NaN or infinity, with the row and column of the file.
         """
         places = self.place(indices)
-        block = _widened(self._array[places])
+        return self._converted(self._array[places], places)
+
+    def _converted(self, stored: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """The rows that are ``stored`` at ``places`` of the file, in the dtype asked for."""
+        block = _widened(stored)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             result = block.astype(self.dtype, order="C", copy=False)
         if self._check_finite:
@@ -118,11 +123,23 @@ class Activations:
         sequence, position = np.divmod(kept, self._period - 1)
         return sequence * self._period + position + (position >= self._dropped)
 
-    def blocks(self, size: int = _BLOCK_ROWS) -> Iterator[np.ndarray]:
-        """All rows in order, ``size`` at a time: arrays (at most ``size``, I)."""
+    def blocks(self, size: int = _BLOCK_ROWS, digest: Any = None) -> Iterator[np.ndarray]:
+        """All rows in order, ``size`` at a time: arrays (at most ``size``, I).
+
+        ``digest``, an object of `hashlib`, is fed the rows on the way: their bytes as they are
+        stored, so that it does not depend on ``size`` or on the dtype that is returned.
+        """
         size = positive_integer("size", size)
         for start in range(0, len(self), size):
-            yield self.rows(np.arange(start, min(start + size, len(self))))
+            places = self.place(np.arange(start, min(start + size, len(self))))
+            stored = self._array[places]
+            if digest is not None:
+                digest.update(bytes_of(stored))
+            yield self._converted(stored, places)
+
+    def described(self) -> str:
+        """The stored dtype and the shape: what `blocks` leaves out of a digest."""
+        return f"{self._array.dtype.str} {self.shape}"
 
     def read(self) -> np.ndarray:
         """All rows at once, in memory."""
@@ -231,48 +248,34 @@ _REMEDIES = {
 def _open(path: Path) -> np.ndarray:
     """The read-only memory map of a ``.npy`` file."""
     require(path, "npy", _REMEDIES)
-    dtype, shape, fortran, start = _header(path)
-    if dtype.hasobject:
+    try:
+        with open(path, "rb") as file:
+            header, start = read_header(file), file.tell()
+    except (OSError, ValueError) as error:
+        problem = f"its header makes no sense: {words(error)}"
+        raise FileError(path, problem, "Make it again.") from None
+    if header.dtype.hasobject:
         raise FileError(
             path,
             "holds pickled objects, which could run any code",
             "If you trust it: np.save(path, np.load(path, allow_pickle=True).astype('float32')).",
         )
-    if dtype.kind != "f" and dtype != _BFLOAT16:
+    if header.dtype.kind != "f" and header.dtype != BFLOAT16:
         hint = "Save it as float32: np.save(path, x.astype('float32'))."
-        raise DTypeError(str(path), dtype, hint)
-    _check_shape(shape, str(path))
-    expected, found = start + dtype.itemsize * shape[0] * shape[1], path.stat().st_size
+        raise DTypeError(str(path), header.dtype, hint)
+    _check_shape(header.shape, str(path))
+    expected, found = start + header.nbytes, path.stat().st_size
     if found != expected:
         what = "is truncated" if found < expected else "goes on after its array"
-        raise FileError(
-            path, f"{what}: {expected} bytes by its header, and it has {found}", "Make it again."
-        )
-    if fortran:
+        problem = f"{what}: {expected} bytes by its header, and it has {found}"
+        raise FileError(path, problem, "Make it again.")
+    if header.fortran:
         raise FileError(
             path,
             "is stored column by column (Fortran order): to read a row is to read the whole file",
             "Save it again: np.save(path, np.ascontiguousarray(x)).",
         )
-    return np.asarray(np.memmap(path, dtype, "r", start, shape))
-
-
-def _header(path: Path) -> tuple[np.dtype, tuple[int, ...], bool, int]:
-    """The dtype, the shape, whether in Fortran order, and where the numbers start."""
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version not in readers:
-                raise ValueError(f"of version {version}")
-            shape, fortran, dtype = readers[version](file)
-            return dtype, shape, fortran, file.tell()
-    except Exception as error:  # whatever NumPy stumbles over, the file is at fault
-        reason = " ".join(str(error).split())
-        raise FileError(path, f"its header makes no sense: {reason}", "Make it again.") from error
+    return np.asarray(np.memmap(path, header.dtype, "r", start, header.shape))
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:
@@ -283,13 +286,9 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
         raise ShapeError(name, "without an empty axis", shape)
 
 
-#: What `numpy.save` makes of the bfloat16 of ml_dtypes: two bytes without a meaning.
-_BFLOAT16 = np.dtype("V2")
-
-
 def _widened(block: np.ndarray) -> np.ndarray:
     """``block`` itself, or its bfloat16 as the float32 whose upper half they are."""
-    if block.dtype != _BFLOAT16:
+    if block.dtype != BFLOAT16:
         return block
     return (block.view("<u2").astype(np.uint32) << 16).view(np.float32)
 

@@ -103,6 +103,17 @@ def to_matrix(
     return converted
 
 
+def bytes_of(array: np.ndarray) -> np.ndarray:
+    """The bytes of the numbers in ``array`` in C order, to make a digest of.
+
+    Of an 80-bit longdouble these are ten of sixteen: the others are whatever was in memory.
+    """
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    if array.dtype.kind == "f" and array.itemsize == 16 and np.finfo(array.dtype).nmant == 63:
+        content = np.ascontiguousarray(content.reshape(-1, 16)[:, :10]).reshape(-1)
+    return content
+
+
 def check_finite(array: np.ndarray, name: str, hint: str) -> None:
     """Raise `NonFiniteError`, naming the first offender, unless every entry is finite."""
     finite = np.isfinite(array)

@@ -7,9 +7,75 @@ nothing of this library still catches them by the name it would expect.
 
 from __future__ import annotations
 
+import reprlib
+
+LONGEST = 300  # characters of a message: what was wrong and what to do fit on a few lines
+_LONGEST_VALUE = 80  # of these, for the value that was received
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """``text`` on one line of at most ``longest`` characters, which any terminal can be shown.
+
+    Blanks and line breaks become one blank; what does not print (control characters, halves of
+    characters in the name of a file) becomes its escape; what is too long loses its middle, as the
+    beginning says what it is about and the end what to do.
+    """
+    if len(text) > 4 * longest:  # escaping a text of a gigabyte would take a while
+        text = text[: 2 * longest] + text[-2 * longest :]
+    text = " ".join(text.split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(text) <= longest:
+        return text
+    head = (longest - 5) // 2
+    return f"{text[:head]} ... {text[head + 5 - longest :]}"
+
+
+class _Shown(reprlib.Repr):
+    """Parts of a large value only, so that a list of a million numbers is not written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = _LONGEST_VALUE
+
+    def repr_int(self, value: int, level: int) -> str:
+        try:
+            return super().repr_int(value, level)
+        except ValueError:  # Python writes out no number of thousands of digits
+            return f"a whole number of {value.bit_length()} bits"
+
+
+def shown(value: object) -> str:
+    """``value`` as a message can quote it: its repr, shortened to one line."""
+    try:
+        text = _Shown().repr(value)
+    except Exception:  # whatever somebody else's __repr__ raises
+        text = f"an object of type {type(value).__name__}"
+    return one_line(text, _LONGEST_VALUE)
+
+
+def words(value: object) -> str:
+    """``value`` as it prints, shortened as `shown` does it."""
+    try:
+        return one_line(str(value), _LONGEST_VALUE)
+    except Exception:
+        return shown(value)
+
 
 class Error(Exception):
-    """Anything this library refuses on purpose.  The command line prints it and exits with 2."""
+    """Anything this library refuses on purpose.  The command line prints it and exits with 2.
+
+    Whatever the message is made from, it is one line of at most ``longest`` characters.
+    """
+
+    longest = LONGEST
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message, self.longest))
+
+    def say_where(self, place: str) -> None:
+        """Begin the message with ``place``, which who raised it could not know."""
+        self.args = (one_line(f"{place}: {self}", self.longest),)
 
     def __reduce__(self):
         # The parameters of a subclass are facts, not the message in ``args``, so that unpickling
@@ -26,7 +92,7 @@ class ShapeError(Error, ValueError):
     def __init__(self, name: str, want: object, got: object, hint: str = "", letters: str = ""):
         self.name, self.want, self.got = name, want, got
         meaning = f"{letters} = " if letters else ""
-        text = f"{name} must have shape {meaning}{want}; got {got}."
+        text = f"{name} must have shape {meaning}{words(want)}; got {words(got)}."
         super().__init__(f"{text} {hint}" if hint else text)
 
 
@@ -38,7 +104,8 @@ class DTypeError(Error, TypeError):
 
     def __init__(self, name: str, got: object, hint: str):
         self.name, self.got = name, got
-        super().__init__(f"{name} must hold real floating-point numbers; got dtype {got}. {hint}")
+        text = f"{name} must hold real floating-point numbers; got dtype {words(got)}."
+        super().__init__(f"{text} {hint}" if hint else text)
 
 
 class NonFiniteError(Error, ValueError):
@@ -51,7 +118,7 @@ class NonFiniteError(Error, ValueError):
         self.name, self.index, self.value = name, index, value
         axes = ("row", "column") if len(index) == 2 else ("index",) * len(index)
         where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, index))
-        text = f"{name} must be finite; got {value} at {where}."
+        text = f"{name} must be finite; got {words(value)} at {where}."
         super().__init__(f"{text} {hint}" if hint else text)
 
 
@@ -63,7 +130,7 @@ class OptionError(Error, ValueError):
 
     def __init__(self, name: str, want: str, got: object, hint: str = ""):
         self.name, self.want, self.got = name, want, got
-        text = f"{name} must be {want}; got {got!r}."
+        text = f"{name} must be {want}; got {shown(got)}."
         super().__init__(f"{text} {hint}" if hint else text)
 
 
@@ -100,6 +167,8 @@ class GradientError(Error, AssertionError):
     shows by itself, or None).
     """
 
+    longest = 2000  # a judgement, with its numbers
+
     def __init__(
         self,
         message: str,
@@ -112,6 +181,10 @@ class GradientError(Error, AssertionError):
         self.block, self.analytic, self.numeric = block, analytic, numeric
         self.tolerance, self.index = tolerance, index
         super().__init__(message)
+
+
+class VersionWarning(UserWarning):
+    """A run that goes on with other versions than it began with: its last bits may differ."""
 
 
 def _rebuild(kind, args, attributes):

@@ -20,6 +20,8 @@ from .errors import DTypeError, OptionError, ShapeError
 
 ACTIVATIONS = ("topk", "relu")
 TIES = ("lowest_index", "keep_all")
+LARGEST = 2**63 - 1  # of any count
+LARGEST_SIZE = 2**31 - 1  # of an axis: the indices of a sparse result have 32 bits
 DTYPES = tuple(dict.fromkeys(np.dtype(t).name for t in (np.float32, np.float64, np.longdouble)))
 
 
@@ -48,7 +50,8 @@ class TranscoderConfig:
 
     def __post_init__(self) -> None:
         for name in ("input_size", "output_size", "dict_size", "top_k"):
-            object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
+            size = positive_integer(name, getattr(self, name), LARGEST_SIZE)
+            object.__setattr__(self, name, size)
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("ties", self.ties, TIES)
         if not isinstance(self.skip, (bool, np.bool_)):
@@ -63,8 +66,9 @@ class TranscoderConfig:
             )
 
 
-def positive_integer(name: str, value: Any) -> int:
-    """Return ``value`` as an int.  Raise `OptionError` for 0, negatives, bools and floats."""
+def positive_integer(name: str, value: Any, largest: int = LARGEST) -> int:
+    """Return ``value`` as an int.  Raise `OptionError` for 0, negatives, bools and floats, and for
+    what exceeds ``largest``."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -73,6 +77,8 @@ def positive_integer(name: str, value: Any) -> int:
         raise OptionError(name, "a positive integer", value) from None
     if number < 1:
         raise OptionError(name, "a positive integer", value)
+    if number > largest:
+        raise OptionError(name, f"a positive integer up to {largest:,}", value, "Lower it.")
     return number
 
 
@@ -80,7 +86,7 @@ def finite_number(name: str, value: Any) -> float:
     """Return ``value`` as a float.  Raise `OptionError` unless it is finite and not negative."""
     try:
         number = -1.0 if isinstance(value, (bool, np.bool_)) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number < float("inf"):
         raise OptionError(name, "a finite number, 0 or above", value)
@@ -135,6 +141,14 @@ class Params:
             owned = _owned(array, dtype)
             check_finite(owned, name, "No parameter may be: correct the array.")
             object.__setattr__(self, name, owned)
+
+    @classmethod
+    def taking(cls, **arrays: np.ndarray) -> Params:
+        """The same for arrays that nobody else holds: they are checked, and not copied.
+
+        For what was read from a file, so that it is in memory once.
+        """
+        return cls(**{n: _locked(a) if a.base is None else a for n, a in arrays.items()})
 
     @classmethod
     def adopt(
@@ -192,6 +206,24 @@ class Params:
 
     def __deepcopy__(self, memo) -> Params:
         return self  # a value
+
+
+def check_agreement(config: TranscoderConfig, params: Params) -> None:
+    """Refuse ``config`` unless it says of ``params`` what they are.
+
+    Raises:
+        OptionError: another size, dtype, or skip connection.
+    """
+    D, I = params.W_enc.shape
+    sizes = {"input_size": I, "output_size": len(params.b_dec), "dict_size": D}
+    for name, size in sizes.items():
+        if getattr(config, name) != size:
+            want = f"{size}, which is what the arrays have"
+            raise OptionError(name, want, getattr(config, name))
+    if config.skip != (params.W_skip is not None):
+        raise OptionError("skip", f"{not config.skip}, as W_skip says", config.skip)
+    if config.dtype != params.dtype.name:
+        raise OptionError("dtype", f"{params.dtype.name}, as the arrays have", config.dtype)
 
 
 def _names() -> tuple[str, ...]:

@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import formats
 from .arrays import check_finite as refuse_non_finite
 from .arrays import spread_non_finite, to_csr, to_matrix, to_sparse
 from .backends import Backend, backend_for
 from .errors import OptionError, ShapeError
-from .params import Params, TranscoderConfig, finite_number
+from .params import Params, TranscoderConfig, check_agreement, finite_number
 from .sparse import Sparse
 
 if TYPE_CHECKING:
@@ -62,17 +63,7 @@ class Transcoder:
     """
 
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
-        D, I = params.W_enc.shape
-        sizes = {"input_size": I, "output_size": len(params.b_dec), "dict_size": D}
-        for name, size in sizes.items():
-            if getattr(config, name) != size:
-                raise OptionError(
-                    name, f"{size}, which is what the arrays have", getattr(config, name)
-                )
-        if config.skip != (params.W_skip is not None):
-            raise OptionError("skip", f"{not config.skip}, as W_skip says", config.skip)
-        if config.dtype != params.dtype.name:
-            raise OptionError("dtype", f"{params.dtype.name}, as the arrays have", config.dtype)
+        check_agreement(config, params)
         self._config, self._params = config, params
 
     @classmethod
@@ -217,9 +208,7 @@ class Transcoder:
         Raises:
             FileError: another suffix, or a file that cannot be written.  An old file then survives.
         """
-        from .formats import save
-
-        save(self, path)
+        formats.save(self, path)
 
     def __repr__(self) -> str:
         c = self.config
@@ -262,6 +251,16 @@ class Transcoder:
         if check:
             refuse_non_finite(target, "target", _ROWS_HINT)
         return target
+
+
+def load(path: str | os.PathLike[str]) -> Transcoder:
+    """The transcoder in the file ``path``, ``.npz`` or ``.safetensors``, as `Transcoder.save` wrote
+    it.  Nothing in the file is ever executed.
+
+    Raises:
+        FileError: the file is missing, damaged, of another format, or holds no transcoder.
+    """
+    return Transcoder(*formats.load(path))
 
 
 _ROWS_HINT = "Remove such rows, or pass check_finite=False: they then give NaN."

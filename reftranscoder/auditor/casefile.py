@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,9 +23,12 @@ from typing import Any
 import numpy as np
 
 from ..arrays import to_matrix
-from ..errors import Error, FileError
-from ..files.atomic import atomic_write, write_arrays
-from ..files.sniff import kind_of, require
+from ..errors import Error, FileError, words
+from ..files import schema
+from ..files.atomic import atomic_write
+from ..files.npz import read_arrays, write_arrays
+from ..files.safetensors import NUMBERS, read_tensors, tensors_as_bytes
+from ..files.sniff import kind_of
 from ..params import Params, TranscoderConfig, finite_number
 from .case import Case
 
@@ -55,8 +57,7 @@ def write_file(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         if path.suffix == ".npz":
             write_arrays(file, arrays)
         else:
-            library = importlib.import_module("safetensors.numpy")
-            file.write(library.save({n: np.asarray(a, order="C") for n, a in arrays.items()}))
+            file.write(tensors_as_bytes(path, arrays))
 
 
 def read_file(path: str | os.PathLike) -> dict[str, Any]:
@@ -67,25 +68,15 @@ def read_file(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     kind = kind_of(path)
+    held: dict[str, Any]
     if kind == "safetensors" or (kind != "npz" and path.suffix == ".safetensors"):
-        return _read_safetensors(path)
-    require(path, "npz", {"npy": "A case has several arrays: save them with numpy.savez."})
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            held: dict[str, Any] = {name: archive[name] for name in archive.files}
-    except Exception as error:  # whatever zipfile and NumPy stumble over, the file is at fault
-        if "allow_pickle" in str(error):
-            problem = "holds pickled objects, which could run any code"
-            raise FileError(path, problem, "Save numbers: .astype('float32').") from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(path, f"is damaged: {reason}", "Make it again.") from error
-    for name, array in held.items():
-        if array.dtype.kind == "V":
-            hint = "NumPy has no bfloat16: save it as .astype('float32'), which is exact."
-            raise FileError(path, f"{name} is of dtype {array.dtype}", hint)
-    if META in held:
-        held |= _words(path, str(held.pop(META)))
-    return held
+        held, texts = read_tensors(path, {"npz": "Name it .npz."}, NUMBERS)
+        meta = texts.get(META)
+    else:
+        remedies = {"npy": "A case has several arrays: save them with numpy.savez."}
+        held = read_arrays(path, remedies)
+        meta = str(held.pop(META)) if META in held else None
+    return held | (_words(path, meta) if meta else {})
 
 
 def case_from(path: Path, held: Mapping[str, Any], name: str, purpose: str = "") -> Case:
@@ -96,27 +87,30 @@ def case_from(path: Path, held: Mapping[str, Any], name: str, purpose: str = "")
     """
     missing = [n for n in _NEEDED if n not in held]
     if missing:
-        shown = ", ".join(sorted(held)[:8]) + (", ..." if len(held) > 8 else "")
-        problem = f"is not a case: it lacks {', '.join(missing)} and holds {shown or 'nothing'}"
+        names = ", ".join(map(words, sorted(held)[:8])) + (", ..." if len(held) > 8 else "")
+        problem = f"is not a case: it lacks {', '.join(missing)} and holds {names or 'nothing'}"
         raise FileError(path, problem)
-    words = {"l1_coeff": 1e-3, "activation": "topk", "ties": "lowest_index"}
-    words |= {n: _plain(held[n]) for n in WORDS if n in held}
-    if "top_k" not in words and words["activation"] == "topk":
+    options = {"l1_coeff": 1e-3, "activation": "topk", "ties": "lowest_index"}
+    options |= {n: _plain(held[n]) for n in WORDS if n in held}
+    for option, value in options.items():
+        if isinstance(value, np.ndarray):
+            raise FileError(path, f"its {option} must be one value; it has shape {value.shape}")
+    if "top_k" not in options and options["activation"] == "topk":
         raise FileError(path, "is not a case: it lacks top_k", "Or say that activation is relu.")
     try:
-        l1_coeff = finite_number("l1_coeff", words.pop("l1_coeff"))
+        l1_coeff = finite_number("l1_coeff", options.pop("l1_coeff"))
         params = Params(**{n: held[n] for n in _PARAMETERS if n in held})
         D, I = params.W_enc.shape
-        words.setdefault("top_k", D)
-        if isinstance(words["top_k"], float) and words["top_k"].is_integer():
-            words["top_k"] = int(words["top_k"])
+        options.setdefault("top_k", D)
+        if isinstance(options["top_k"], float) and options["top_k"].is_integer():
+            options["top_k"] = int(options["top_k"])
         config = TranscoderConfig(
             input_size=I,
             output_size=len(params.b_dec),
             dict_size=D,
             skip=params.W_skip is not None,
             dtype=params.dtype.name,
-            **words,
+            **options,
         )
         x = to_matrix(held["x"], "x", "(B, I)", I)
         target = held.get("target")
@@ -138,34 +132,19 @@ def split(path: Path, held: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     strange = sorted(set(held) - {PREFIX + n for n in results} - set(given))
     if strange:
         hint = f"What was computed is called {PREFIX}pre, {PREFIX}hidden and so on."
-        raise FileError(path, f"holds what no case has: {', '.join(strange[:8])}", hint)
+        raise FileError(path, f"holds what no case has: {', '.join(map(words, strange[:8]))}", hint)
     return given, results
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    require(path, "safetensors", {"npz": "Name it .npz."})
-    library = _package(path, "safetensors")
-    try:
-        with library.safe_open(path, framework="numpy") as file:
-            words = (file.metadata() or {}).get(META)
-            held: dict[str, Any] = {}
-            for name in file.keys():
-                if file.get_slice(name).get_dtype() == "BF16":
-                    _package(path, "ml_dtypes")  # NumPy knows the type once this is imported
-                held[name] = file.get_tensor(name)
-    except (library.SafetensorError, TypeError) as error:
-        raise FileError(path, f"is damaged: {error}", "Make it again.") from error
-    return held | (_words(path, words) if words else {})
 
 
 def _words(path: Path, text: str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        content = None
-    if isinstance(content, dict) and "config" in content:
+        content = schema.parse(text)
+    except ValueError as error:
+        problem = f"its {META} must be a JSON object with {', '.join(WORDS)}; {error}"
+        raise FileError(path, problem) from None
+    if "config" in content:
         raise FileError(path, "this is a transcoder, not a case: it has no x and no results")
-    if not isinstance(content, dict) or not set(content) <= set(WORDS):
+    if not set(content) <= set(WORDS):
         problem = f"its {META} must be a JSON object with {', '.join(WORDS)}; it is {text[:60]!r}"
         raise FileError(path, problem)
     return content
@@ -176,12 +155,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.size == 1:
         return value.reshape(()).item()
     return value
-
-
-def _package(path: Path, name: str):
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        problem = f"this file needs the package {name}, which is not installed"
-        hint = 'Install it, pip install "reftranscoder[formats]", or use .npz.'
-        raise FileError(path, problem, hint) from None

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..errors import FileError
+from ..errors import FileError, words
+from ..files import schema
 from ..files.atomic import atomic_write
 from .case import Case
 from .casefile import SUFFIXES, WORDS, case_from, has_safetensors, read_file, split, write_file
@@ -193,7 +194,8 @@ def _index(folder: Path) -> list[str] | None:
     if content.get("format") != FORMAT:
         return None
     if content.get("version") != VERSION:
-        problem = f"is of version {content.get('version')}, and this library reads {VERSION}"
+        version = words(content.get("version"))
+        problem = f"is of version {version}, and this library reads {VERSION}"
         hint = "Write the cases into a new folder, and compute their results anew."
         raise FileError(path, problem, hint)
     if not _are_names(content.get("cases")):
@@ -205,7 +207,10 @@ def _index(folder: Path) -> list[str] | None:
 def _are_names(names: Any) -> bool:
     if not isinstance(names, list) or not names:
         return False
-    return all(isinstance(n, str) and n and Path(n).name == n and n != ".." for n in names)
+    return all(
+        isinstance(n, str) and n.isprintable() and Path(n).name == n and n not in ("", "..")
+        for n in names
+    )
 
 
 def _json(path: Path, hint: str) -> dict[str, Any]:
@@ -215,16 +220,14 @@ def _json(path: Path, hint: str) -> dict[str, Any]:
         FileError: there is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return schema.parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileError(path, "there is no such file", hint) from None
     except OSError as error:
         raise FileError(path, f"cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise FileError(path, "is damaged: it holds no JSON object", hint)
-    return content
+    except ValueError as error:
+        problem = f"is damaged: it holds no JSON object that was written here: {error}"
+        raise FileError(path, problem, hint) from None
 
 
 def _read_whole(path: Path) -> tuple[Case, Answer]:
@@ -236,15 +239,15 @@ def _read_folder(folder: Path) -> tuple[Case, Answer]:
     again = f"Write the cases again; results are left alone: reftranscoder cases {folder.parent}"
     if not folder.is_dir():
         raise FileError(folder, f"is in {INDEX}, and there is no such folder", again)
-    words = _json(folder / DESCRIPTION, again)
-    if words.get("format") != FORMAT:
+    described = _json(folder / DESCRIPTION, again)
+    if described.get("format") != FORMAT:
         raise FileError(folder / DESCRIPTION, "does not describe a case", again)
     path = _input(folder)
     if path is None:
         raise FileError(folder / "input.npz", "there is no such file", again)
-    held = read_file(path) | {name: words[name] for name in WORDS if name in words}
-    case = case_from(path, held, folder.name, str(words.get("purpose", "")))
-    case = dataclasses.replace(case, decisive=bool(words.get("decisive", True)))
+    held = read_file(path) | {n: described[n] for n in WORDS if n in described}
+    case = case_from(path, held, folder.name, words(described.get("purpose", "")))
+    case = dataclasses.replace(case, decisive=bool(described.get("decisive", True)))
     given = _results(folder)
     if given is None:
         return case, Answer(None)

@@ -236,5 +236,5 @@ def _naming(case: Case):
     try:
         yield
     except Error as error:
-        error.args = (f"{case.name}: {error}",)
+        error.say_where(case.name)
         raise

@@ -13,6 +13,8 @@ from .verdict import StageResult
 class AuditFailure(Error, AssertionError):
     """An audit that did not pass.  ``report`` has the details."""
 
+    longest = 10_000  # a judgement, of which no word is to be lost
+
     def __init__(self, report: Report) -> None:
         self.report = report
         super().__init__(" ".join(filter(None, [report.sentence(), report.to_declare])))

@@ -10,9 +10,9 @@ import argparse
 from typing import Any
 
 from ..activations import Activations
-from ..files.atomic import atomic_write, write_arrays
-from ..formats import load
-from ..transcoder import Transcoder
+from ..files.atomic import atomic_write
+from ..files.npz import write_arrays
+from ..transcoder import Transcoder, load
 from .arguments import (
     BLOCK_ROWS,
     add_json,

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activations, paired
-from ..formats import load
 from ..metrics import Evaluation
 from ..params import Params
-from ..transcoder import Transcoder
+from ..transcoder import Transcoder, load
 from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, open_input
 from .progress import Progress
 from .report import plural, print_json, table

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..files.atomic import atomic_write
-from ..formats import load
+from ..transcoder import load
 from .arguments import (
     BLOCK_ROWS,
     add_json,

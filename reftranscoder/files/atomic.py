@@ -11,12 +11,9 @@ import contextlib
 import os
 import secrets
 import stat
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
+from typing import BinaryIO
 
 from ..errors import FileError
 
@@ -82,20 +79,6 @@ def atomic_write(path: str | os.PathLike, *, force: bool = True) -> Iterator[Bin
             raise FileError(path, f"cannot be written: {_reason(error)}") from error
         raise
     _sync_folder(target.parent)
-
-
-def write_arrays(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
-    """Write an uncompressed ``.npz`` archive: one member an array, no pickle, no date.
-
-    `numpy.savez` of NumPy 2.0 leaves a full disk to be found out by the garbage collector.
-
-    Raises:
-        ValueError: an array of objects.
-    """
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def _reason(error: Exception) -> str:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import stat
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import FileError
+from .archive import members
 
 _WORDS = {
     "npy": "a NumPy .npy file",
@@ -108,9 +108,9 @@ def require(path: str | os.PathLike, kind: str, remedies: Mapping[str, str]) -> 
 
 def _archive(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        with open(path, "rb") as file:
+            names = [member.filename for member in members(file)]
+    except (OSError, ValueError):
         return "damaged zip"
     if any(name.endswith("data.pkl") for name in names):
         return "torch"

@@ -1,5 +1,8 @@
 """Transcoders in files.  Each format is one module here and one row of `FORMATS`.
 
+What is read and written is a `Model`: the options and the arrays of a transcoder, which
+`reftranscoder.load` and ``Transcoder.save`` make one of, and take from one.
+
 Reading a file never executes it, whatever the file holds.
 """
 
@@ -12,13 +15,13 @@ from typing import NamedTuple
 
 from ..errors import FileError
 from ..files.sniff import kind_of
-from ..transcoder import Transcoder
+from .native import Model
 
-__all__ = ["FORMATS", "Format", "format_of", "load", "save"]
+__all__ = ["FORMATS", "Format", "Model", "format_of", "load", "save"]
 
 
 class Format(NamedTuple):
-    """A suffix, and the module that has ``load(path)`` and ``save(transcoder, path, *, force)``."""
+    """A suffix, and the module that has ``load(path)`` and ``save(model, path, *, force)``."""
 
     suffix: str
     module: str  # a name, so that reading the table imports nothing
@@ -38,19 +41,20 @@ _PICKLES = {
 }
 
 
-def save(transcoder: Transcoder, path: str | os.PathLike[str], *, force: bool = True) -> None:
-    """Write ``transcoder`` to ``path``, in the format that its suffix names, all or nothing.
+def save(model: Model, path: str | os.PathLike[str], *, force: bool = True) -> None:
+    """Write ``model``, or another object with its two fields, to ``path``, in the format that its
+    suffix names, all or nothing.
 
     Raises:
         FileError: an unknown suffix; a file that cannot be written, which leaves an existing one as
             it was; with ``force=False``, a file that exists.
     """
     path = Path(path)
-    _module(format_of(path)).save(transcoder, path, force=force)
+    _module(format_of(path)).save(model, path, force=force)
 
 
-def load(path: str | os.PathLike[str]) -> Transcoder:
-    """Read the transcoder in ``path``, in the format that its suffix names.
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read the model in ``path``, in the format that its suffix names.
 
     Raises:
         FileError: the file is missing, damaged, of another format, or holds no transcoder.

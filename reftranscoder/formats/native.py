@@ -10,26 +10,34 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import Error, FileError
-from ..params import Params, TranscoderConfig
-from ..transcoder import Transcoder
+from ..errors import Error, FileError, words
+from ..files import schema
+from ..params import Params, TranscoderConfig, check_agreement
 
 FORMAT = "reftranscoder"
 VERSION = 1
 META = "meta"
+
+
+class Model(NamedTuple):
+    """What a file holds of a transcoder, and all that one is made of."""
+
+    config: TranscoderConfig
+    params: Params
+
 
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Params))
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
 _OPTIONS = tuple(field.name for field in dataclasses.fields(TranscoderConfig))
 
 
-def meta_of(transcoder: Transcoder) -> str:
-    """The text that goes with the arrays ``transcoder.params.arrays()``."""
-    config = dataclasses.asdict(transcoder.config)
+def meta_of(model: Model) -> str:
+    """The text that goes with the arrays ``model.params.arrays()``."""
+    config = dataclasses.asdict(model.config)
     return json.dumps({"format": FORMAT, "version": VERSION, "config": config})
 
 
@@ -42,20 +50,22 @@ def check_names(path: Path, names: Iterable[str]) -> None:
     names = list(names)
     missing = [name for name in (META, *_NEEDED) if name not in names]
     if missing:
-        shown = ", ".join(sorted(names)[:8]) + (", ..." if len(names) > 8 else "")
+        held = ", ".join(map(words, sorted(names)[:8])) + (", ..." if len(names) > 8 else "")
         raise FileError(
             path,
             f"is not a transcoder that reftranscoder saved: it lacks {', '.join(missing)} "
-            f"and holds {shown or 'nothing'}",
+            f"and holds {held or 'nothing'}",
             "Weights from elsewhere: pass the arrays to Transcoder.from_arrays.",
         )
     strange = sorted(set(names) - {META, *_ARRAYS})
     if strange:
-        raise FileError(path, f"holds what no transcoder has: {', '.join(strange)}")
+        raise FileError(path, f"holds what no transcoder has: {', '.join(map(words, strange))}")
 
 
-def transcoder_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Transcoder:
+def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Model:
     """Put together what `check_names` let pass.  Arrays of half precision are widened, exactly.
+
+    The arrays are handed over: the model owns them from here on.
 
     Raises:
         FileError: ``meta`` is not what we write or comes from a later version, or the arrays do not
@@ -67,26 +77,35 @@ def transcoder_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> 
             problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
             raise FileError(path, problem)
     try:
-        return Transcoder(TranscoderConfig(**options), Params(**arrays))
+        model = Model(TranscoderConfig(**options), Params.taking(**arrays))
+        check_agreement(*model)
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error
+    return model
 
 
 def _options(path: Path, meta: str) -> dict[str, Any]:
     try:
-        content = json.loads(meta)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        content = schema.parse(meta)
+    except ValueError:
+        content = {}
+    if content.get("format") != FORMAT:
         raise FileError(path, f"its {META} is not what reftranscoder writes: {meta[:60]!r}")
     version, options = content.get("version"), content.get("config")
-    if version != VERSION:
+    if version != VERSION or isinstance(version, bool):
         raise FileError(
             path,
-            f"it is of format version {version!r}, and this reftranscoder reads version {VERSION}",
+            f"it is of format version {words(version)}, and this reftranscoder reads version "
+            f"{VERSION}",
             "Upgrade: pip install --upgrade reftranscoder",
         )
+    if set(content) != {"format", "version", "config"}:
+        problem = schema.fault(content, dict.fromkeys(("format", "version", "config"), _ANY))
+        raise FileError(path, f"its {META} is not what reftranscoder writes: {problem}")
     if not isinstance(options, dict) or set(options) != set(_OPTIONS):
-        got = ", ".join(map(str, options)) if isinstance(options, dict) else repr(options)
+        got = ", ".join(map(words, options)) if isinstance(options, dict) else words(options)
         raise FileError(path, f"its config must hold {', '.join(_OPTIONS)}; it holds {got}")
     return options
+
+
+_ANY = schema.Field(lambda value: True, "anything")

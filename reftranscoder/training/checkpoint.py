@@ -2,30 +2,53 @@
 
 A checkpoint is an ``.npz`` file, written all or nothing and read without unpickling.  It holds the
 arrays in training units, Adam's means (``m.W_enc``, ``v.W_enc``, ...), and one text, ``meta``,
-which is JSON: the steps made, the log so far, and everything that the result depends on.  Going on
-is refused where any of that differs.
+which is JSON: the steps made, the log so far, everything that the result depends on
+(``identity.py``), and a digest of all this.  Going on is refused where the identity differs, and
+where the digest says that the file is not what was written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, OptionError
-from ..files.atomic import atomic_write, write_arrays
-from ..files.sniff import require
+from ..arrays import bytes_of
+from ..errors import FileError, OptionError, VersionWarning, shown, words
+from ..files import schema
+from ..files.atomic import atomic_write
+from ..files.npz import read_arrays, write_arrays
 from .adam import State
 from .history import Entry
+from .identity import DATA, versions
 
-_FORMAT, _VERSION, _META = "reftranscoder checkpoint", 1, "meta"
+_FORMAT, _VERSION, _META = "reftranscoder checkpoint", 2, "meta"
 _GROUPS = ("arrays", "m", "v")
 _REMEDY = "Delete it to begin again, or choose another name."
+
+_WHOLE = schema.Field(schema.is_whole, "a whole number, 0 or above")
+_NUMBER = schema.Field(schema.is_number, "a number")
+_FIELDS = {
+    "format": schema.Field(lambda value: value == _FORMAT, f"{_FORMAT!r}"),
+    "version": _WHOLE,
+    "versions": schema.Field(schema.is_object, "an object"),
+    "identity": schema.Field(schema.is_object, "an object"),
+    "t": _WHOLE,
+    "losses": schema.Field(schema.is_list_of(schema.is_finite), "a list of finite numbers"),
+    "entries": schema.Field(schema.is_list_of(schema.is_object), "a list of objects"),
+    "digest": schema.Field(schema.is_text, "a text"),
+}
+_ENTRY = {
+    field.name: _WHOLE if field.name in ("step", "dead") else _NUMBER
+    for field in dataclasses.fields(Entry)
+}
 
 
 @dataclasses.dataclass
@@ -47,23 +70,27 @@ def save(path: str | os.PathLike[str], run: Checkpoint) -> None:
     meta = {
         "format": _FORMAT,
         "version": _VERSION,
+        "versions": versions(),
         "identity": run.identity,
         "t": run.state.t,
         "losses": run.losses,
         "entries": [dataclasses.asdict(entry) for entry in run.entries],
     }
-    groups = (getattr(run.state, group) for group in _GROUPS)
     arrays = {
         f"{group}.{name}": array
-        for group, named in zip(_GROUPS, groups)
-        for name, array in named.items()
+        for group in _GROUPS
+        for name, array in getattr(run.state, group).items()
     }
+    text = _to_json(meta | {"digest": _digest(meta, arrays)})
     with atomic_write(path) as file:
-        write_arrays(file, {**arrays, _META: np.array(_to_json(meta))})
+        write_arrays(file, {**arrays, _META: np.array(text)})
 
 
 def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State) -> Checkpoint:
     """Read ``path``: the run with this ``identity`` whose first state was ``start``.
+
+    Warns:
+        VersionWarning: another version of NumPy or of this library wrote it.
 
     Raises:
         FileError: it is damaged, no checkpoint, or one of a run on other data.
@@ -72,20 +99,26 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
     path = Path(path)
     meta, arrays = _read(path)
     _compare(path, json.loads(_to_json(identity)), meta["identity"])
-    state = State(start.config, *({} for _ in _GROUPS), t=meta["t"])
     for group in _GROUPS:
         for name, like in start.arrays.items():
-            array = arrays.pop(f"{group}.{name}", None)
+            array = arrays.get(f"{group}.{name}")
             if array is None or (array.shape, array.dtype) != (like.shape, like.dtype):
                 raise FileError(path, f"is damaged: its {group}.{name} does not fit", _REMEDY)
-            getattr(state, group)[name] = np.ascontiguousarray(array)
-    if arrays:
-        raise FileError(path, f"is damaged: it also holds {', '.join(sorted(arrays))}", _REMEDY)
-    try:
-        entries = [Entry(**entry) for entry in meta["entries"]]
-    except TypeError:
-        raise FileError(path, "is damaged: its log makes no sense", _REMEDY) from None
-    return Checkpoint(identity, state, entries, meta["losses"])
+    strange = sorted(set(arrays) - {f"{g}.{name}" for g in _GROUPS for name in start.arrays})
+    if strange:
+        problem = f"is damaged: it also holds {', '.join(map(words, strange))}"
+        raise FileError(path, problem, _REMEDY)
+    entries = _entries(path, meta)
+    digest = meta.pop("digest")
+    if digest != _digest(meta, arrays):
+        problem = "is damaged: it is not what was written, by the digest in it"
+        raise FileError(path, problem, _REMEDY)
+    _compare_versions(path, meta["versions"])
+    groups = (
+        {name: np.ascontiguousarray(arrays[f"{group}.{name}"]) for name in start.arrays}
+        for group in _GROUPS
+    )
+    return Checkpoint(identity, State(start.config, *groups, t=meta["t"]), entries, meta["losses"])
 
 
 def _to_json(value: Any) -> str:
@@ -93,33 +126,67 @@ def _to_json(value: Any) -> str:
     return json.dumps(value, default=lambda other: np.asarray(other).tolist())
 
 
+def _digest(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Of all that a checkpoint holds: SHA-256 of the text and of each array behind its name."""
+    state = hashlib.sha256(json.dumps(json.loads(_to_json(meta)), sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        state.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        state.update(bytes_of(array))
+    return state.hexdigest()
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    require(path, "npz", {})
+    """The text and the arrays, if they are those of a checkpoint of this version."""
+    arrays = read_arrays(path, {})
+    text = arrays.pop(_META, None)
+    if text is None or text.dtype.kind != "U" or text.ndim:
+        raise FileError(path, "is not a checkpoint of reftranscoder", _REMEDY)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        meta = json.loads(str(arrays.pop(_META)))
-        if meta["format"] != _FORMAT:
-            raise KeyError
-        wanted = {"identity": dict, "t": int, "losses": list, "entries": list}
-        if any(not isinstance(meta[name], kind) for name, kind in wanted.items()):
-            raise KeyError
-    except (KeyError, TypeError):  # another archive, or another text
-        raise FileError(path, "is not a checkpoint of reftranscoder", _REMEDY) from None
-    except Exception as error:  # whatever zipfile, json and NumPy stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(path, f"is damaged: {reason}", _REMEDY) from error
-    if meta["version"] != _VERSION:
-        problem = f"is of checkpoint version {meta['version']}; this reftranscoder reads {_VERSION}"
+        meta = schema.parse(str(text))
+    except ValueError as error:
+        raise FileError(path, f"is damaged: its {_META}: {words(error)}", _REMEDY) from None
+    version = meta.get("version")
+    if meta.get("format") == _FORMAT and schema.is_whole(version) and version != _VERSION:
+        old = ", which does not know its data" if version < _VERSION else ""
+        problem = (
+            f"is of checkpoint version {version}{old}, and this reftranscoder reads {_VERSION}"
+        )
         raise FileError(path, problem, _REMEDY)
+    if problem := schema.fault(meta, _FIELDS):
+        raise FileError(path, f"is not a checkpoint of reftranscoder: {problem}", _REMEDY)
     return meta, arrays
 
 
+def _entries(path: Path, meta: Mapping[str, Any]) -> list[Entry]:
+    """The log, which has a line for every ``log_every`` steps and the losses of those after it."""
+    problem = next(filter(None, (schema.fault(entry, _ENTRY) for entry in meta["entries"])), None)
+    if problem is None:
+        steps = [entry["step"] for entry in meta["entries"]]
+        if steps != sorted(set(steps)) or meta["t"] - max(steps, default=0) != len(meta["losses"]):
+            problem = "it does not fit the steps made"
+    if problem:
+        raise FileError(path, f"is damaged: its log makes no sense: {problem}", _REMEDY)
+    return [Entry(**entry) for entry in meta["entries"]]
+
+
 def _compare(path: Path, now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+    """Refuse an identity other than that of the run: the options first, then the data."""
     for name in now:
-        if now[name] == then.get(name):
+        if name == "data" or now[name] == then.get(name):
             continue
-        if name == "data":
-            raise FileError(path, "is of a run on other data", _REMEDY)
-        want = f"{then.get(name)!r}, as in the checkpoint {path}"
+        want = f"{shown(then.get(name))}, as in the checkpoint {path}"
         raise OptionError(name, want, now[name], "Or delete the checkpoint to begin again.")
+    if now["data"] != then.get("data"):
+        held = then["data"] if schema.is_object(then.get("data")) else {}
+        others = [name for name in DATA if now["data"].get(name) != held.get(name)]
+        names = " and ".join(others)
+        problem = f"is of a run on other data: {names} differ{'s' if len(others) == 1 else ''}"
+        raise FileError(path, problem, _REMEDY)
+
+
+def _compare_versions(path: Path, then: Mapping[str, Any]) -> None:
+    now = versions()
+    changed = [f"{n} {words(then.get(n))}, now {now[n]}" for n in now if then.get(n) != now[n]]
+    if changed:
+        text = f"{path} was written with {'; '.join(changed)}: the last bits may differ."
+        warnings.warn(text, VersionWarning, stacklevel=4)

@@ -22,6 +22,7 @@ from .batches import Batches, seed_sequence, start_generator
 from .checkpoint import Checkpoint, load, save
 from .evaluation import Measure
 from .history import History
+from .identity import identity_of, start_digests
 from .interruption import Interruption
 from .progress import listener
 from .run import Run
@@ -140,20 +141,22 @@ def fit(
             raise OptionError("checkpoint", "a path, or None", checkpoint)
         check_replaceable(checkpoint)
 
-    moments = Moments.of(x, target)
+    # Without a checkpoint nobody asks what the data were.
+    digests = start_digests((x, target), held_out) if checkpoint is not None else {}
+    moments = Moments.of(x, target, digests)
     scaling = Scaling.of(moments, config.dtype)
     measure = Measure((x, target), held_out, moments.target, backend)
     batches = Batches(x, target, scaling, batch_size, seed, config.dtype)
-    identity = {
-        **dataclasses.asdict(config),
-        **dataclasses.asdict(schedule),
-        **dataclasses.asdict(recipe),
-        "batch_size": batch_size,
-        "log_every": log_every,
-        "seed": [seed.entropy, list(seed.spawn_key)],
-        "validation": measure.rows_in_words,
-        "data": moments.digest(),
-    }
+    identity = identity_of(
+        config,
+        schedule,
+        recipe,
+        digests,
+        batch_size=batch_size,
+        log_every=log_every,
+        seed=[seed.entropy, list(seed.spawn_key)],
+        validation=measure.rows_in_words,
+    )
     rng = start_generator(seed)
     start = State.start(config, starting_arrays(config, x, target, moments, scaling, rng))
     if checkpoint is not None and os.path.exists(checkpoint):

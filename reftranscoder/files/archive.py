@@ -1,0 +1,55 @@
+"""The table of contents of a zip archive, looked at before it is read.
+
+A table may be larger than what the archive holds, name one member twice, or several that share
+their bytes, so that a small file becomes a large one in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from typing import BinaryIO
+
+_LARGEST_TABLE = 8_000_000  # bytes: 100,000 members, and less than 100 MB once read
+
+# Where an archive ends (APPNOTE.TXT of PKWARE, sections 4.3.14 to 4.3.16).
+_END, _END_SIZE, _LONGEST_COMMENT = b"PK\x05\x06", 22, 65535
+_END_64, _LOCATOR_64, _LOCATOR_64_SIZE = b"PK\x06\x06", b"PK\x06\x07", 20
+
+
+def members(file: BinaryIO) -> list[zipfile.ZipInfo]:
+    """What the archive ``file`` says that it holds, in its order.
+
+    Raises:
+        ValueError: it is no archive, or its table makes no sense.
+    """
+    try:
+        if _table_size(file) > _LARGEST_TABLE:
+            raise ValueError("its table of contents is too long")
+        with zipfile.ZipFile(file) as archive:
+            return archive.infolist()
+    except Exception as error:  # zipfile raises what it stumbles over: struct.error, UnicodeError
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def _table_size(file: BinaryIO) -> int:
+    """The bytes of the table by the record at the end of the archive; 0 if there is none."""
+    size = file.seek(0, os.SEEK_END)
+    start = max(0, size - _END_SIZE - _LONGEST_COMMENT)
+    file.seek(start)
+    tail = file.read()
+    place = tail.rfind(_END)
+    if place < 0 or len(tail) - place < _END_SIZE:
+        return 0
+    table = int.from_bytes(tail[place + 12 : place + 16], "little")
+    locator = start + place - _LOCATOR_64_SIZE
+    if locator >= 0:
+        file.seek(locator)
+        found = file.read(_LOCATOR_64_SIZE)
+        if found.startswith(_LOCATOR_64):
+            file.seek(int.from_bytes(found[8:16], "little"))
+            end = file.read(56)
+            if end.startswith(_END_64):
+                table = int.from_bytes(end[40:48], "little")
+    file.seek(0)
+    return table

@@ -1,0 +1,167 @@
+"""``.safetensors`` files: a header that we and the library check, and tensors by name.
+
+The header is JSON: names, dtypes, shapes and places.  It is looked at as a whole before a tensor is
+read, so that a dtype which NumPy lacks, or a name given twice, is a line and not a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from ..errors import FileError, words
+from . import schema
+from .sniff import require
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+NUMBERS = (*FLOATS, "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+
+_AGAIN = "Make or download it again."
+_DTYPES = {"BOOL": "?"} | {
+    f"{letter}{bits}": f"<{letter.lower()}{bits // 8}"
+    for letter, sizes in (("F", (16, 32, 64)), ("I", (8, 16, 32, 64)), ("U", (8, 16, 32, 64)))
+    for bits in sizes
+}
+_METADATA = "__metadata__"
+_LONGEST_HEADER = 8_000_000  # bytes: tens of thousands of tensors, and less than 100 MB once read
+
+_ENTRY = {
+    "dtype": schema.Field(schema.is_text, "a text"),
+    "shape": schema.Field(schema.is_list_of(schema.is_whole), "a list of sizes"),
+    "data_offsets": schema.Field(
+        lambda v: schema.is_list_of(schema.is_whole)(v) and len(v) == 2, "two places in the file"
+    ),
+}
+
+
+class _Place(NamedTuple):
+    """Where a tensor is, and what."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class Contents(NamedTuple):
+    """What `read_tensors` found: arrays, and texts."""
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str]
+
+
+def read_tensors(path: Path, remedies: Mapping[str, str], dtypes: tuple[str, ...]) -> Contents:
+    """The tensors in ``path`` by name, each a new array, and the texts of its ``__metadata__``.
+
+    ``dtypes`` are those that may occur, of `NUMBERS`; ``remedies`` as in `files.sniff.require`.
+
+    Raises:
+        FileError: the file is missing, of another kind, damaged, or holds another dtype; the
+            package safetensors is missing, or for bfloat16 the package ml_dtypes.
+    """
+    require(path, "safetensors", remedies)
+    library = package(path, "safetensors")
+    try:
+        with open(path, "rb") as file:
+            places, metadata, start = _header(file)
+            for name, place in places.items():
+                _check_dtype(path, name, place.dtype, dtypes)
+            _check_by(library, path, places)
+            tensors = {n: _tensor(path, file, start, place) for n, place in places.items()}
+    except FileError:
+        raise
+    except MemoryError:
+        raise FileError(path, "does not fit into the memory that is free") from None
+    except Exception as error:  # whatever the library stumbles over, the file is at fault
+        raise FileError(path, f"is damaged: {words(error)}", _AGAIN) from error
+    return Contents(tensors, metadata)
+
+
+def tensors_as_bytes(
+    path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """What a file with these arrays and texts holds.
+
+    Raises:
+        FileError: the package safetensors is missing.
+    """
+    library = package(path, "safetensors.numpy")
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    return library.save(contiguous, metadata=None if metadata is None else dict(metadata))
+
+
+def package(path: Path, name: str) -> ModuleType:
+    """The module ``name`` of an optional package that the file ``path`` needs.
+
+    Raises:
+        FileError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        missing = name.partition(".")[0]
+        problem = f"this file needs the package {missing}, which is not installed"
+        hint = 'Install it, pip install "reftranscoder[formats]", or use .npz.'
+        raise FileError(path, problem, hint) from None
+
+
+def _header(file: BinaryIO) -> tuple[dict[str, _Place], dict[str, str], int]:
+    """The tensors and texts by name, and where the first tensor starts."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, _LONGEST_HEADER):
+        raise ValueError(f"its header has {length} bytes by its first eight")
+    header = schema.parse(file.read(length).decode("utf-8"))
+    metadata = header.pop(_METADATA, {})
+    if not schema.is_object(metadata) or not all(map(schema.is_text, metadata.values())):
+        raise ValueError(f"its {_METADATA} must hold texts by name")
+    places = {}
+    for name, entry in header.items():
+        problem = schema.fault(entry, _ENTRY) if schema.is_object(entry) else "it is no object"
+        if problem:
+            raise ValueError(f"its tensor {words(name)}: {problem}")
+        places[name] = _Place(entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
+    return places, metadata, 8 + length
+
+
+def _check_dtype(path: Path, name: str, dtype: str, dtypes: tuple[str, ...]) -> None:
+    if dtype not in dtypes:
+        problem = f"{words(name)} must hold one of {', '.join(dtypes)}; it holds {words(dtype)}"
+        raise FileError(path, problem, "Convert it first.")
+    if dtype == "BF16":
+        package(path, "ml_dtypes")
+
+
+def _check_by(library: ModuleType, path: Path, places: Mapping[str, _Place]) -> None:
+    """Refuse what the library refuses: tensors that overlap, leave gaps or end outside the file."""
+    try:
+        with library.safe_open(path, framework="numpy") as opened:
+            if set(opened.keys()) != set(places):
+                raise ValueError("its tensors are not those of its header")
+    except (KeyboardInterrupt, Exception):
+        raise
+    except BaseException as error:  # a panic in the library's Rust, which is no Exception
+        raise ValueError(words(error)) from None
+
+
+def _tensor(path: Path, file: BinaryIO, start: int, place: _Place) -> np.ndarray:
+    if place.dtype == "BF16":
+        dtype = np.dtype(package(path, "ml_dtypes").bfloat16)
+    else:
+        dtype = np.dtype(_DTYPES[place.dtype])
+    nbytes = dtype.itemsize * math.prod(place.shape)
+    if nbytes != place.stop - place.start:
+        raise ValueError(f"a tensor of {nbytes} bytes by its shape has another number")
+    array = np.empty(place.shape, dtype)
+    file.seek(start + place.start)
+    if nbytes and file.readinto(array.reshape(-1).view(np.uint8)) != nbytes:
+        raise ValueError("it ends early")
+    return array
