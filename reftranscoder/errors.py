@@ -22,13 +22,18 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     """
     if len(text) > 4 * longest:  # escaping a text of a gigabyte would take a while
         text = text[: 2 * longest] + text[-2 * longest :]
-    text = " ".join(text.split())
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = printable(" ".join(text.split()))
     if len(text) <= longest:
         return text
     head = (longest - 5) // 2
     return f"{text[:head]} ... {text[head + 5 - longest :]}"
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for all that does not print, line breaks too: for names of files."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class _Shown(reprlib.Repr):
@@ -142,7 +147,7 @@ class FileError(Error, OSError):
 
     def __init__(self, path: object, problem: str, hint: str = ""):
         self.path = str(path)
-        text = f"{path}: {problem}."
+        text = f"{printable(self.path)}: {problem}."
         super().__init__(f"{text} {hint}" if hint else text)
 
 

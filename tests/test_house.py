@@ -26,7 +26,7 @@ ROOT = TESTS.parent
 # From the ground up.  A module imports from lower floors and from its own unit, never from its
 # neighbours: neither room, reference or kernels, can borrow from the other.
 FLOORS = (
-    {"errors"},
+    {"errors", "interruption"},
     {"sparse", "bounds", "files"},
     {"sample", "arrays"},
     {"params"},

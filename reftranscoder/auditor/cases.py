@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from .. import __version__
 from ..errors import FileError, words
 from ..files import schema
 from ..files.atomic import atomic_write
+from ..files.leftovers import claim, remove_leftovers, temporary_name
 from .case import Case
 from .casefile import SUFFIXES, WORDS, case_from, has_safetensors, read_file, split, write_file
 from .instructions import MEANINGS, instructions
@@ -99,21 +99,36 @@ def write_cases(folder: str | os.PathLike) -> list[str]:
     if not folder.absolute().parent.is_dir():
         hint = f"Make it first: mkdir -p {folder.parent}"
         raise FileError(folder, "the folder that it is to be in does not exist", hint)
-    unfinished = folder.absolute().with_name(f".{folder.name[:40]}.{secrets.token_hex(4)}.tmp")
+    with _new_folder(folder) as unfinished:
+        _write_all(unfinished, cases, suffixes)
+    return [case.name for case in cases]
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder under a temporary name, which becomes ``folder`` if nothing goes wrong."""
+    target = folder.absolute()
+    remove_leftovers(target)
+    unfinished = temporary_name(target)
+    descriptor = None
     try:
         unfinished.mkdir()
-        _write_all(unfinished, cases, suffixes)
-        os.replace(unfinished, folder)
-    except OSError as error:
+        if hasattr(os, "O_DIRECTORY"):
+            descriptor = os.open(unfinished, os.O_RDONLY)
+            claim(descriptor, unfinished)
+        yield unfinished
+        os.replace(unfinished, target)
+    except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         if isinstance(error, FileError):
             problem = str(error).replace(str(unfinished), str(folder))
             raise FileError(folder, problem.removeprefix(f"{folder}: ").rstrip(".")) from error
-        raise FileError(folder, f"cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise FileError(folder, f"cannot be written: {error.strerror or error}") from error
         raise
-    return [case.name for case in cases]
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def inputs_of(case: Case) -> dict[str, np.ndarray]:

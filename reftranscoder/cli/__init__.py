@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..errors import Error
-from . import status
+from ..errors import Error, one_line
+from ..interruption import Handled, Terminated, number_of
+from . import status, streams
 
 COMMANDS = ("demo", "fit", "encode", "predict", "cases", "audit", "info", "show")
 
@@ -25,30 +25,42 @@ COMMANDS = ("demo", "fit", "encode", "predict", "cases", "audit", "info", "show"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv``, by default that of this process; return the exit status.
 
-    Everything that can be wrong with the input ends here, as one line on standard error.
+    Everything that can be wrong with the input ends here, as one line on standard error, and with
+    ``--json`` as an object on standard output too.
     """
-    name = "reftranscoder"
-    try:
-        _print_any_character()
+    argv = sys.argv[1:] if argv is None else list(argv)
+    command = next((word for word in argv if word in COMMANDS), None)
+    name = f"reftranscoder {command}" if command else "reftranscoder"
+    message: str | None
+    streams.occupy_missing()
+    streams.print_any_character()
+    with streams.warnings_in_one_line(name), Handled():
         try:
-            options = _parser().parse_args(argv)
-            name = f"reftranscoder {options.command}"
-            result = options.run(options)
-        except SystemExit as finished:  # argparse, after --help and --version
-            result = finished.code
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status.OK if result is None else result
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return status.INTERRUPTED
-    except BrokenPipeError:
-        _give_up_output()
-        return status.READER_GONE
-    except (Error, OSError, MemoryError) as error:
-        _give_up_output()
-        print(f"{name}: {_one_line(error)}", file=sys.stderr)
-        return status.UNUSABLE
+            return _run(argv)
+        except KeyboardInterrupt as stop:
+            message = "terminated" if isinstance(stop, Terminated) else "interrupted"
+            result = status.of_signal(number_of(stop))
+        except BrokenPipeError:
+            message, result = None, status.READER_GONE
+        except (Error, OSError, MemoryError) as error:
+            message, result = _said(error), status.UNUSABLE
+        streams.give_up_output()
+        if message is not None:
+            if "--json" in argv:
+                streams.answer_in_json(message)
+            streams.complain(f"{name}: {message}")
+        return result
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        options = _parser().parse_args(argv)
+        result = options.run(options)
+    except SystemExit as finished:  # argparse, after --help and --version
+        result = finished.code
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status.OK if result is None else result
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,28 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _one_line(error: BaseException) -> str:
+def _said(error: BaseException) -> str:
+    """The message of ``error``, on one line."""
     if isinstance(error, OSError) and not isinstance(error, Error) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
         text = str(error) or "out of memory"
-    return " ".join(text.split())
-
-
-def _print_any_character() -> None:
-    """Where the terminal's encoding lacks a character of a text, print ``?`` instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-
-
-def _give_up_output() -> None:
-    """Send what is left of our output nowhere: its flush at exit would fail, and say so, again."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except AttributeError:  # started without a standard output
-        pass
+    return one_line(text)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..activations import Activations
 from ..errors import FileError, ShapeError
 from ..files.atomic import check_replaceable
+from ..files.leftovers import remove_leftovers
 from ..transcoder import Transcoder
 
 BLOCK_ROWS = 4096
@@ -50,6 +51,7 @@ def check_output(options: argparse.Namespace, suffix: str | None = None) -> None
     if suffix and path.suffix.lower() != suffix:
         raise FileError(path, f"must end in {suffix}, which is what will be in it")
     check_replaceable(path, force=options.force)
+    remove_leftovers(path)
 
 
 def open_input(options: argparse.Namespace, tc: Transcoder, path: str | None = None) -> Activations:

@@ -17,6 +17,7 @@ from . import status
 from .arguments import add_json
 from .progress import Progress
 from .report import plural, print_json
+from .streams import tell
 
 ARITHMETICS = "float32, float64, tf32, bfloat16-inputs, bfloat16, float16, bfloat16-autocast"
 #: What ``--convention`` takes, and what it means.
@@ -89,16 +90,16 @@ def run(options: argparse.Namespace) -> int:
     if options.html is not None:
         _write_page(options.html, report, os.path.basename(os.path.normpath(options.case)))
     if options.json:
-        print_json(report.to_dict())
-    elif answers.several:
-        print(report.table())
-        if report.advice:
-            print("", *report.advice, sep="\n")
-        print(f"\n{_count(report)}\n{report.sentence()}")
+        print_json(report.to_dict(), options.html)
     else:
-        print(report)
+        tell(_text(report) if answers.several else str(report), options.html)
     failed = not report.passed or (options.strict and not _settled(report))
     return status.FAILED if failed else status.OK
+
+
+def _text(report) -> str:
+    advice = ["", *report.advice] if report.advice else []
+    return "\n".join([report.table(), *advice, "", _count(report), report.sentence()])
 
 
 def _judged(answers, arithmetic, declared: str, accepted: tuple[str, ...]):

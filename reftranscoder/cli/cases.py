@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import printable
 from .arguments import add_json
-from .report import plural, print_json
+from .report import plural, print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,6 @@ def run(options: argparse.Namespace) -> None:
     from ..auditor.cases import README, write_cases
 
     names = write_cases(options.folder)
-    if options.json:
-        print_json({"folder": options.folder, "cases": names})
-    else:
-        print(f"{options.folder}: {plural(len(names), 'case')}. What to do: {README} in it.")
+    folder = printable(options.folder)
+    text = f"{folder}: {plural(len(names), 'case')}. What to do: {README} in it."
+    print_report(options, {"folder": options.folder, "cases": names}, text, made=folder)

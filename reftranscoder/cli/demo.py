@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +31,7 @@ from .fit import teller
 from .progress import Progress
 from .reading import Feature, choose, context, strongest_words
 from .report import print_json
+from .streams import complain, tell
 
 MODEL, PICTURE = "model.npz", "picture.png"
 HELD_OUT = 8  # passages, the last ones
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
     def say(text: str) -> None:
         if not options.json:
-            print(text, flush=True)
+            tell(text)
 
     began = time.monotonic()
     folder = _prepare(options)
@@ -88,8 +88,8 @@ def run(options: argparse.Namespace) -> int:
     say(story.plan(data.tokens, HELD_OUT, DICT_SIZE, TOP_K))
     trained = _train(training, held_out, options)
     if trained.fit.interrupted:
-        print("reftranscoder demo: interrupted", file=sys.stderr)
-        return status.INTERRUPTED
+        complain("reftranscoder demo: interrupted")
+        return status.of_signal(trained.fit.signal)
     tc = trained.fit.transcoder
     hidden = tc.encode(data.x)
     dead = DICT_SIZE - len(np.unique(hidden.indices))
@@ -112,7 +112,9 @@ def run(options: argparse.Namespace) -> int:
     if options.steps >= STEPS:
         checks[f"held-out FVU is at most {WORST_FVU}"] = trained.fit.metrics.fvu <= WORST_FVU
     seconds = time.monotonic() - began
-    say(story.ending(folder / MODEL, folder / PICTURE if drawn else None, checks, seconds))
+    ending = story.ending(folder / MODEL, folder / PICTURE if drawn else None, checks, seconds)
+    if not options.json:
+        tell(ending, made=folder / MODEL)
     if options.json:
         print_json(
             {
@@ -128,7 +130,8 @@ def run(options: argparse.Namespace) -> int:
                 "picture": folder / PICTURE if drawn else None,
                 "checks": checks,
                 "seconds": round(seconds, 1),
-            }
+            },
+            made=folder / MODEL,
         )
     return status.OK if all(checks.values()) else status.FAILED
 

@@ -10,6 +10,7 @@ import argparse
 from typing import Any
 
 from ..activations import Activations
+from ..errors import printable
 from ..files.atomic import atomic_write
 from ..files.npz import write_arrays
 from ..transcoder import Transcoder, load
@@ -23,7 +24,7 @@ from .arguments import (
     open_input,
 )
 from .progress import Progress
-from .report import plural, print_json
+from .report import plural, print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,13 +48,11 @@ def run(options: argparse.Namespace) -> None:
     rows, features = hidden.shape
     report = {"output": options.output, "rows": rows, "features": features, "active": hidden.nnz}
     report["l0"] = hidden.nnz / rows
-    if options.json:
-        print_json(report)
-    else:
-        print(
-            f"{options.output}: {plural(rows, 'row')} of {plural(features, 'feature')}, "
-            f"{report['l0']:.1f} active in a row"
-        )
+    text = (
+        f"{printable(options.output)}: {plural(rows, 'row')} of {plural(features, 'feature')}, "
+        f"{report['l0']:.1f} active in a row"
+    )
+    print_report(options, report, text, made=printable(options.output))
 
 
 def _encode(tc: Transcoder, x: Activations, backend: str):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import Any
 
 from ..activations import paired
 from ..edifice import build
-from ..errors import OptionError
+from ..errors import OptionError, printable
 from ..formats import format_of, save
 from ..params import ACTIVATIONS, TIES
 from ..training import Fit, History, fit
@@ -28,7 +27,8 @@ from ..training import Progress as Told
 from . import status
 from .arguments import add_json, add_output, check_output
 from .progress import Progress
-from .report import plural, print_json
+from .report import plural, print_report
+from .streams import complain
 
 DEFAULTS = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
 
@@ -92,13 +92,11 @@ def run(options: argparse.Namespace) -> int:
     seconds = time.monotonic() - began
     save(result.transcoder, options.output, force=options.force)
 
-    if options.json:
-        print_json(_report(options, result, seconds))
-    else:
-        print(_text(options, result, seconds))
+    report, text = _report(options, result, seconds), _text(options, result, seconds)
+    print_report(options, report, text, made=printable(options.output))
     if result.interrupted:
-        print(f"reftranscoder fit: interrupted after step {result.steps}", file=sys.stderr)
-        return status.INTERRUPTED
+        complain(f"reftranscoder fit: interrupted after step {result.steps}")
+        return status.of_signal(result.signal)
     return status.OK
 
 
@@ -180,7 +178,7 @@ def _report(options: argparse.Namespace, result: Fit, seconds: float) -> dict[st
 
 def _text(options: argparse.Namespace, result: Fit, seconds: float) -> str:
     lines = [
-        f"{options.output}: {result.transcoder!r}",
+        f"{printable(options.output)}: {result.transcoder!r}",
         f"{plural(result.steps, 'step')} of {plural(options.batch_size, 'row')} in {seconds:.0f} s",
     ]
     if result.metrics:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activations, paired
+from ..errors import printable
 from ..metrics import Evaluation
 from ..params import Params
 from ..transcoder import Transcoder, load
 from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, open_input
 from .progress import Progress
-from .report import plural, print_json, table
+from .report import plural, print_report, table
 
 _FAINT = 0.01  # of the median norm
 
@@ -46,10 +47,7 @@ def run(options: argparse.Namespace) -> None:
     }
     if options.x:
         report["on"] = _on(options, tc)
-    if options.json:
-        print_json(report)
-    else:
-        print(_text(tc, report))
+    print_report(options, report, _text(tc, report))
 
 
 def _numbers(array: np.ndarray) -> dict[str, Any]:
@@ -113,7 +111,7 @@ def _text(tc: Transcoder, report: dict[str, Any]) -> str:
     for name in ("W_enc", "W_dec"):
         norms.append((name, *(f"{value:.4g}" for value in features[f"{name}_row_norms"])))
     blocks = [
-        f"{report['model']}: {tc!r}\n"
+        f"{printable(report['model'])}: {tc!r}\n"
         f"{report['parameters']:,} parameters, {report['bytes'] / 1e6:.1f} MB",
         table(arrays),
         table(norms),

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..errors import printable
 from ..files.atomic import atomic_write
 from ..transcoder import load
 from .arguments import (
@@ -23,7 +24,7 @@ from .arguments import (
     open_input,
 )
 from .progress import Progress
-from .report import plural, print_json
+from .report import plural, print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +49,12 @@ def run(options: argparse.Namespace) -> None:
                 file.write(tc(block, backend=options.backend).tobytes())
                 progress.advance(len(block))
 
-    if options.json:
-        print_json({"output": options.output, "shape": shape, "dtype": tc.config.dtype})
-    else:
-        print(
-            f"{options.output}: {plural(shape[0], 'row')} of {plural(shape[1], 'number')}, "
-            f"{tc.config.dtype}"
-        )
+    report = {"output": options.output, "shape": shape, "dtype": tc.config.dtype}
+    text = (
+        f"{printable(options.output)}: {plural(shape[0], 'row')} of {plural(shape[1], 'number')}, "
+        f"{tc.config.dtype}"
+    )
+    print_report(options, report, text, made=printable(options.output))
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, int], dtype: np.dtype) -> None:

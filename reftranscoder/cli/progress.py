@@ -22,7 +22,7 @@ class Progress:
         self._shown_at = 0.0
         self._bar = None
         self._plain = False
-        if not sys.stderr.isatty():
+        if sys.stderr is None or not sys.stderr.isatty():
             return
         try:
             from tqdm import tqdm

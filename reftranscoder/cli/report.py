@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from .streams import tell
 
-def print_json(report: Mapping[str, Any]) -> None:
-    """Print ``report`` as one JSON object.  JSON has no NaN and no infinity: they become null."""
-    print(json.dumps(_plain(report), indent=2, ensure_ascii=False, allow_nan=False))
+
+def print_report(
+    options: argparse.Namespace, report: Mapping[str, Any], text: str, made: object = None
+) -> None:
+    """Print ``report`` with ``--json``, else ``text``; ``made`` as in `streams.tell`."""
+    if options.json:
+        print_json(report, made)
+    else:
+        tell(text, made)
+
+
+def print_json(report: Mapping[str, Any], made: object = None) -> None:
+    """Print ``report`` as one JSON object; ``made`` as in `streams.tell`.
+
+    JSON has no NaN and no infinity: they become null.
+    """
+    tell(json.dumps(_plain(report), indent=2, ensure_ascii=False, allow_nan=False), made)
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import OptionError
 from ..twins import TWINS, Twin
 from .arguments import add_json
-from .report import print_json
+from .report import print_report
 
 _PACKAGE = resources.files(__package__.partition(".")[0])
 
@@ -35,10 +35,7 @@ def run(options: argparse.Namespace) -> None:
         stem, twins = _find(options.name, operations)
         report = _sources(stem, twins)
         text = _text(stem, report)
-    if options.json:
-        print_json(report)
-    else:
-        print(text)
+    print_report(options, report, text)
 
 
 def _operations() -> dict[str, list[Twin]]:

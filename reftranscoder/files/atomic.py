@@ -2,22 +2,21 @@
 
 What is written goes to a temporary name in the same folder, is flushed to the disk, and takes the
 file's name in one step.  Whatever goes wrong before (a full disk, Ctrl-C, an exception) leaves the
-earlier file as it was and no temporary file behind.
+earlier file as it was and no temporary file behind; what a killed process leaves behind, the next
+writer of the same file removes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import FileError
-
-_KEPT_OF_NAME = 40  # characters: a temporary name must not be longer than file systems allow
+from ..errors import FileError, words
+from .leftovers import LOCKS, claim, remove_leftovers, temporary_name
 
 
 def check_replaceable(path: str | os.PathLike, *, force: bool = True) -> None:
@@ -60,18 +59,22 @@ def atomic_write(path: str | os.PathLike, *, force: bool = True) -> Iterator[Bin
     """
     check_replaceable(path, force=force)
     target = Path(os.path.realpath(path))
-    unique = f".{target.name[:_KEPT_OF_NAME]}.{secrets.token_hex(4)}.tmp"
-    temporary = target.with_name(unique)
+    remove_leftovers(target)
+    temporary = temporary_name(target)
     try:
-        with open(temporary, "xb") as file:
+        file = open(temporary, "xb")
+        while not claim(file.fileno(), temporary):
+            file.close()
+            temporary = temporary_name(target)
+            file = open(temporary, "xb")
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # Once more: another process may have written it while this one was at work.
-        check_replaceable(path, force=force)
-        if target.exists():
-            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-        os.replace(temporary, target)
+            if LOCKS:  # for as long as the file is open
+                _take_name(temporary, target, path, force)
+        if not LOCKS:  # Windows renames no open file
+            _take_name(temporary, target, path, force)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -81,9 +84,17 @@ def atomic_write(path: str | os.PathLike, *, force: bool = True) -> Iterator[Bin
     _sync_folder(target.parent)
 
 
+def _take_name(temporary: Path, target: Path, path: str | os.PathLike, force: bool) -> None:
+    # Once more: another process may have written it while this one was at work.
+    check_replaceable(path, force=force)
+    if target.exists():
+        os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+    os.replace(temporary, target)
+
+
 def _reason(error: Exception) -> str:
     # NumPy reports a short write without the system's own reason.
-    return getattr(error, "strerror", None) or f"{error} (is the disk full?)"
+    return getattr(error, "strerror", None) or f"{words(error)} (is the disk full?)"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,8 @@ from ..activations import Activations, paired
 from ..backends import check_backend
 from ..errors import OptionError, ShapeError
 from ..files.atomic import check_replaceable
+from ..files.leftovers import remove_leftovers
+from ..interruption import Interruption, number_of
 from ..metrics import Metrics
 from ..params import TranscoderConfig, positive_integer
 from ..transcoder import Transcoder
@@ -23,7 +25,6 @@ from .checkpoint import Checkpoint, load, save
 from .evaluation import Measure
 from .history import History
 from .identity import identity_of, start_digests
-from .interruption import Interruption
 from .progress import listener
 from .run import Run
 from .scaling import Moments, Scaling
@@ -39,7 +40,8 @@ class Fit:
     history: History
     metrics: Metrics | None  # of ``transcoder`` on all validation rows; FVU as in `fit`
     steps: int  # made
-    interrupted: bool  # by Ctrl-C, before all of them were
+    interrupted: bool  # before all of them were
+    signal: int | None = None  # the number of the signal that interrupted it
 
     def __repr__(self) -> str:
         interrupted = ", interrupted" if self.interrupted else ""
@@ -84,8 +86,9 @@ def fit(
     Each step takes the next ``batch_size`` rows of random orders of all rows, and makes one step of
     Adam on ``mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden))``.
 
-    Ctrl-C ends training after the step under way, and so does a ``KeyboardInterrupt`` raised by
-    ``progress``: the result is then what was reached, with ``interrupted`` set.
+    Ctrl-C, SIGTERM and SIGHUP end training after the step under way, and so does a
+    ``KeyboardInterrupt`` raised by ``progress``: the result is then what was reached, with
+    ``interrupted`` set and ``signal`` the number of the signal.
 
     Args:
         x, target: the data; rows belong together.
@@ -140,6 +143,7 @@ def fit(
         if not isinstance(checkpoint, str | os.PathLike):
             raise OptionError("checkpoint", "a path, or None", checkpoint)
         check_replaceable(checkpoint)
+        remove_leftovers(checkpoint)
 
     # Without a checkpoint nobody asks what the data were.
     digests = start_digests((x, target), held_out) if checkpoint is not None else {}
@@ -166,20 +170,27 @@ def fit(
     run = Run(saved, schedule, recipe, batches, scaling, measure, log_every)
 
     with listener(progress, run.steps, schedule.steps) as tell, Interruption() as interruption:
-        while not (run.done or interruption.requested):
+        while not run.done and interruption.requested is None:
             told = run.step()
             if checkpoint is not None and (run.steps % checkpoint_every == 0 or run.done):
                 save(checkpoint, saved)
             try:
                 tell(told)
-            except KeyboardInterrupt:
-                interruption.requested = True
+            except KeyboardInterrupt as stop:
+                interruption.requested = number_of(stop)
         if checkpoint is not None and not run.done:
             save(checkpoint, saved)
 
     transcoder = run.transcoder()
     metrics = measure.all(transcoder) if held_out and run.done else None
-    return Fit(transcoder, run.history(), metrics, run.steps, not run.done)
+    return Fit(
+        transcoder,
+        run.history(),
+        metrics,
+        run.steps,
+        not run.done,
+        None if run.done else interruption.requested,
+    )
 
 
 def _split(

@@ -45,7 +45,7 @@ def listener(progress: Any, done: int, steps: int) -> Iterator[Callable[[Progres
 
 
 def _bar(done: int, steps: int) -> Any:
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         return None
     try:
         from tqdm import tqdm
