@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from .arrays import bytes_of, to_array
-from .errors import DTypeError, FileError, NonFiniteError, OptionError, ShapeError, words
+from .errors import DTypeError, FileError, NonFiniteError, OptionError, RowError, ShapeError, words
 from .files.npy import BFLOAT16, read_header
 from .files.sniff import require
-from .params import float_dtype, positive_integer
+from .options import integer_in, positive_integer, truth
+from .params import float_dtype
 
 _BLOCK_ROWS = 4096
 
@@ -57,6 +58,8 @@ class Activations:
         dtype: Any = "float32",
         check_finite: bool = True,
     ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise OptionError("name", "a text, or None", name)
         if isinstance(source, (str, os.PathLike)):
             self.name = name or str(source)
             self._array = _open(Path(source))
@@ -65,7 +68,7 @@ class Activations:
             self._array = to_array(source, self.name)
         _check_shape(self._array.shape, self.name)
         self.dtype = float_dtype(dtype)
-        self._check_finite = check_finite
+        self._check_finite = truth("check_finite", check_finite)
         self._period, self._dropped = _dropping(sequence_length, drop_position)
         first, last = _bounds(rows, len(self._array), self.name)
         self._first = self._kept_before(first)
@@ -85,7 +88,7 @@ class Activations:
         """The rows (n, I) at ``indices`` (n,), whole numbers in any order, as a new array.
 
         Raises:
-            IndexError: an index outside ``range(-len(self), len(self))``.
+            RowError: an index outside ``range(-len(self), len(self))``.
             NonFiniteError: NaN or infinity, with the row and column of the file.
         """
         places = self.place(indices)
@@ -107,15 +110,18 @@ class Activations:
         """The rows of the file (n,) where the rows at ``indices`` (n,) are.
 
         Raises:
-            IndexError: as `rows`.
+            RowError: as `rows`.
         """
-        indices = np.atleast_1d(np.asarray(indices))
+        try:
+            indices = np.atleast_1d(np.asarray(indices))
+        except Exception:  # a ragged list, or somebody else's __array__
+            raise RowError(self.name, "indices must be whole numbers in one axis") from None
         if indices.size == 0:
             return np.empty(0, np.intp)
         if indices.dtype.kind not in "iu" or indices.ndim != 1:
-            raise IndexError(f"{self.name}: indices must be whole numbers in one axis")
+            raise RowError(self.name, "indices must be whole numbers in one axis")
         if indices.min() < -len(self) or indices.max() >= len(self):
-            raise IndexError(f"{self.name}: an index is outside its {len(self)} rows")
+            raise RowError(self.name, f"an index is outside its {len(self)} rows")
         kept = self._first + np.where(indices < 0, indices + len(self), indices).astype(np.intp)
         if self._period is None:
             return kept
@@ -161,8 +167,8 @@ class Activations:
 
     def part(self, start: int, stop: int) -> Activations:
         """The rows ``start`` to ``stop - 1`` of these, as `Activations` over the same memory."""
-        if not 0 <= start < stop <= len(self):
-            raise OptionError("start:stop", f"a range within 0:{len(self)}", f"{start}:{stop}")
+        start = integer_in("start", start, 0, len(self))
+        stop = integer_in("stop", stop, start + 1, len(self) + 1)
         part = object.__new__(Activations)
         part.__dict__.update(self.__dict__)
         part._first, part._count = self._first + start, stop - start
@@ -320,9 +326,6 @@ def _dropping(length: int | None, position: int | None) -> tuple[int | None, int
         name = "sequence_length" if length is None else "drop_position"
         raise OptionError(name, "given together with the other of the two", None)
     length = positive_integer("sequence_length", length)
-    if isinstance(position, bool) or position not in range(length):
-        want = f"from 0 to sequence_length - 1 = {length - 1}"
-        raise OptionError("drop_position", want, position)
     if length == 1:
         raise OptionError("sequence_length", "at least 2: a row of each is dropped", length)
-    return length, int(position)
+    return length, integer_in("drop_position", position, 0, length)

@@ -1,4 +1,4 @@
-"""The door: what a user may hand in for an array, and what is refused.
+"""What a user may hand in for an array, and what is refused.
 
 NumPy arrays, lists of numbers and torch tensors on a CPU become NumPy arrays of real floating-point
 numbers.  A tensor that requires grad is detached, bfloat16 is widened to float32 (which is
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import DTypeError, NonFiniteError, ShapeError
+from .errors import DTypeError, NonFiniteError, ShapeError, words
 from .sparse import Sparse
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ def to_array(value: Any, name: str) -> np.ndarray:
         value = _detached(value, name)
         if is_sparse(value):
             raise DTypeError(name, "a sparse tensor", f"Pass {name}.to_dense().")
-        if str(value.dtype) == "torch.bfloat16":
-            value = value.float()
+        value = _readable(value, name)
     elif hasattr(value, "tocsr"):
         raise DTypeError(name, "scipy.sparse", f"Pass {name}.toarray().")
     elif isinstance(value, np.ma.MaskedArray):
@@ -40,6 +39,10 @@ def to_array(value: Any, name: str) -> np.ndarray:
         array = np.asarray(value)
     except ValueError:
         raise DTypeError(name, "a ragged list", "Pass rows of one length.") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # of a list of tensors, or of somebody else's __array__
+        raise DTypeError(name, f"what NumPy cannot read: {words(error)}", _ONE_ARRAY) from None
     if array.dtype.name == "bfloat16":  # ml_dtypes' extension type
         return array.astype(np.float32)
     if array.dtype.kind == "f":
@@ -56,6 +59,22 @@ def _detached(tensor: Any, name: str) -> Any:
     return tensor.detach()
 
 
+def _readable(tensor: Any, name: str) -> Any:
+    """A dense tensor on the CPU as one whose memory NumPy reads: bfloat16 becomes float32, and a
+    view that is conjugate or negative on paper becomes so in memory."""
+    dtype = str(tensor.dtype)
+    if dtype == "torch.bfloat16":
+        return tensor.float()
+    if getattr(tensor, "is_quantized", False):
+        raise DTypeError(name, f"{dtype}, quantised", f"Pass {name}.dequantize().")
+    if getattr(tensor, "is_nested", False):
+        raise DTypeError(name, "a nested tensor", "Pass rows of one length: torch.stack(rows).")
+    if dtype.startswith(("torch.float8", "torch.float4")):
+        raise DTypeError(name, dtype, f"Pass {name}.float(), which is exact.")
+    return tensor.resolve_conj().resolve_neg() if hasattr(tensor, "resolve_neg") else tensor
+
+
+_ONE_ARRAY = "Pass one array, or one tensor: torch.stack(rows)."
 _DTYPE_HINTS = {
     "c": "Pass its real part.",
     "O": "The functions of reftranscoder.reference take fractions and other objects.",

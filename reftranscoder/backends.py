@@ -12,6 +12,7 @@ import numpy as np
 
 from . import reference
 from .errors import OptionError
+from .options import one_of
 from .params import Params, TranscoderConfig
 from .sparse import Sparse
 
@@ -37,8 +38,7 @@ class Backend(Protocol):
 
 def check_backend(name: str, dtype: np.typing.DTypeLike) -> None:
     """Raise `OptionError` for an unknown name, or for numbers that only the reference can do."""
-    if name not in BACKENDS:
-        raise OptionError("backend", f"one of {', '.join(BACKENDS)}", name)
+    one_of("backend", name, BACKENDS)
     if name == "kernels" and np.dtype(dtype).itemsize > 8:
         raise OptionError("backend", f"'reference' for {np.dtype(dtype)}", name)
 

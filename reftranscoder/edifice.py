@@ -12,8 +12,9 @@ import numpy as np
 
 from .arrays import to_matrix, to_sparse
 from .backends import check_backend
-from .errors import OptionError, ShapeError
-from .params import Params, TranscoderConfig, finite_number
+from .errors import ShapeError
+from .options import finite_number, random_generator
+from .params import Params, TranscoderConfig
 from .transcoder import Transcoder
 
 
@@ -51,10 +52,7 @@ def build(
         dtype=dtype,
     )
     I, D, O = config.input_size, config.dict_size, config.output_size
-    try:
-        rng = np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise OptionError("seed", "an int, a SeedSequence or a Generator", seed) from None
+    rng = random_generator(seed)
 
     def glorot(rows: int, columns: int) -> np.ndarray:
         limit = np.sqrt(6 / (rows + columns))

@@ -139,6 +139,17 @@ class OptionError(Error, ValueError):
         super().__init__(f"{text} {hint}" if hint else text)
 
 
+class RowError(Error, IndexError):
+    """Indices that are not those of rows.
+
+    Attributes: ``name`` (of what has the rows).
+    """
+
+    def __init__(self, name: str, problem: str):
+        self.name = name
+        super().__init__(f"{name}: {problem}")
+
+
 class FileError(Error, OSError):
     """A file that cannot be used: missing, truncated, of another format, or not to be overwritten.
 

@@ -9,7 +9,6 @@ Arrays are feature-major: row ``j`` of ``W_enc`` is what feature ``j`` reads, ro
 from __future__ import annotations
 
 import dataclasses
-import operator
 import weakref
 from typing import Any
 
@@ -17,11 +16,10 @@ import numpy as np
 
 from .arrays import check_finite, to_array
 from .errors import DTypeError, OptionError, ShapeError
+from .options import LARGEST_SIZE, one_of, positive_integer, truth
 
 ACTIVATIONS = ("topk", "relu")
 TIES = ("lowest_index", "keep_all")
-LARGEST = 2**63 - 1  # of any count
-LARGEST_SIZE = 2**31 - 1  # of an axis: the indices of a sparse result have 32 bits
 DTYPES = tuple(dict.fromkeys(np.dtype(t).name for t in (np.float32, np.float64, np.longdouble)))
 
 
@@ -52,11 +50,9 @@ class TranscoderConfig:
         for name in ("input_size", "output_size", "dict_size", "top_k"):
             size = positive_integer(name, getattr(self, name), LARGEST_SIZE)
             object.__setattr__(self, name, size)
-        _one_of("activation", self.activation, ACTIVATIONS)
-        _one_of("ties", self.ties, TIES)
-        if not isinstance(self.skip, (bool, np.bool_)):
-            raise OptionError("skip", "True or False", self.skip)
-        object.__setattr__(self, "skip", bool(self.skip))
+        one_of("activation", self.activation, ACTIVATIONS)
+        one_of("ties", self.ties, TIES)
+        object.__setattr__(self, "skip", truth("skip", self.skip))
         object.__setattr__(self, "dtype", float_dtype(self.dtype).name)
         if self.activation == "relu":
             object.__setattr__(self, "top_k", self.dict_size)
@@ -66,47 +62,15 @@ class TranscoderConfig:
             )
 
 
-def positive_integer(name: str, value: Any, largest: int = LARGEST) -> int:
-    """Return ``value`` as an int.  Raise `OptionError` for 0, negatives, bools and floats, and for
-    what exceeds ``largest``."""
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise OptionError(name, "a positive integer", value) from None
-    if number < 1:
-        raise OptionError(name, "a positive integer", value)
-    if number > largest:
-        raise OptionError(name, f"a positive integer up to {largest:,}", value, "Lower it.")
-    return number
-
-
-def finite_number(name: str, value: Any) -> float:
-    """Return ``value`` as a float.  Raise `OptionError` unless it is finite and not negative."""
-    try:
-        number = -1.0 if isinstance(value, (bool, np.bool_)) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise OptionError(name, "a finite number, 0 or above", value)
-    return number
-
-
 def float_dtype(dtype: Any) -> np.dtype:
     """Return ``dtype`` as one of `DTYPES`, or raise `OptionError`."""
     try:
         found = np.dtype(dtype)
-    except TypeError:
+    except Exception:  # TypeError, or what somebody else's object raises when it is asked
         found = None
     if found is None or found.name not in DTYPES or not found.isnative:
         raise OptionError("dtype", f"one of {', '.join(DTYPES)}", dtype)
     return found
-
-
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise OptionError(name, f"one of {', '.join(choices)}", value)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

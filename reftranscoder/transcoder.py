@@ -30,7 +30,8 @@ from .arrays import check_finite as refuse_non_finite
 from .arrays import spread_non_finite, to_csr, to_matrix, to_sparse
 from .backends import Backend, backend_for
 from .errors import OptionError, ShapeError
-from .params import Params, TranscoderConfig, check_agreement, finite_number
+from .options import finite_number, instance, truth
+from .params import Params, TranscoderConfig, check_agreement
 from .sparse import Sparse
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Transcoder:
     """
 
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
-        check_agreement(config, params)
+        instance("config", config, TranscoderConfig)
+        check_agreement(config, instance("params", params, Params))
         self._config, self._params = config, params
 
     @classmethod
@@ -124,7 +126,7 @@ class Transcoder:
         """
         run = self._backend(backend)
         hidden = to_sparse(hidden, "hidden", self.config.dict_size, self.params.dtype)
-        if check_finite:
+        if truth("check_finite", check_finite):
             refuse_non_finite(hidden.values, "hidden.values", "Correct it.")
         if not self.config.skip:
             return run.decode(hidden, None)
@@ -208,7 +210,7 @@ class Transcoder:
         Raises:
             FileError: another suffix, or a file that cannot be written.  An old file then survives.
         """
-        formats.save(self, path)
+        formats.save(formats.Model(self.config, self.params), path)
 
     def __repr__(self) -> str:
         c = self.config
@@ -237,7 +239,7 @@ class Transcoder:
 
     def _input(self, x: Any, check: bool) -> np.ndarray:
         x = to_matrix(x, "x", "(B, I)", self.config.input_size, self.params.dtype)
-        if not check:
+        if not truth("check_finite", check):
             return spread_non_finite(x)
         refuse_non_finite(x, "x", _ROWS_HINT)
         return x

@@ -14,9 +14,10 @@ import pytest
 import reftranscoder as rt
 from reftranscoder.activations import Activations
 from reftranscoder.errors import DTypeError, Error, NonFiniteError, OptionError, ShapeError
+from reftranscoder.options import seed_sequence
 from reftranscoder.reference import adam_step
 from reftranscoder.training.adam import Recipe, State, to_unit_rows, training_step
-from reftranscoder.training.batches import Batches, seed_sequence, start_generator
+from reftranscoder.training.batches import Batches, start_generator
 from reftranscoder.training.scaling import Moments, Scaling
 
 OPTIONS = {

@@ -27,7 +27,7 @@ ROOT = TESTS.parent
 # neighbours: neither room, reference or kernels, can borrow from the other.
 FLOORS = (
     {"errors", "interruption"},
-    {"sparse", "bounds", "files"},
+    {"sparse", "bounds", "files", "options"},
     {"sample", "arrays"},
     {"params"},
     {"kernels.engine", "formats"},

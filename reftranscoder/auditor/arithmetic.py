@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from ..bounds import PRECISIONS, Precision
 from ..errors import OptionError
+from ..options import one_of
 
 STAGES = (
     "pre",
@@ -63,10 +64,9 @@ class Arithmetic:
     def __post_init__(self) -> None:
         for field in "inputs", "accumulator", "store":
             given = getattr(self, field)
-            found = given if isinstance(given, Precision) else PRECISIONS.get(given)
-            if found is None:
-                raise OptionError(field, f"one of {', '.join(PRECISIONS)}", given)
-            object.__setattr__(self, field, found)
+            if not isinstance(given, Precision):
+                given = PRECISIONS[one_of(field, given, PRECISIONS)]
+            object.__setattr__(self, field, given)
 
     @property
     def unit(self) -> float:
@@ -107,7 +107,7 @@ def by_stage(
     if isinstance(arithmetic, str) and arithmetic in MIXED:
         return dict(MIXED[arithmetic])
     if isinstance(arithmetic, Mapping):
-        unknown = sorted(set(arithmetic) - set(STAGES))
+        unknown = [stage for stage in arithmetic if stage not in STAGES]
         if unknown:
             raise OptionError("arithmetic", f"for stages among {', '.join(STAGES)}", unknown[0])
         given = {stage: _one(value) for stage, value in arithmetic.items()}
@@ -118,7 +118,7 @@ def by_stage(
 def _one(arithmetic: str | Arithmetic) -> Arithmetic:
     if isinstance(arithmetic, Arithmetic):
         return arithmetic
-    if arithmetic not in ARITHMETICS:
+    if not isinstance(arithmetic, str) or arithmetic not in ARITHMETICS:
         known = ", ".join([*ARITHMETICS, *MIXED])
         raise OptionError("arithmetic", f"an Arithmetic or one of {known}", arithmetic)
     return ARITHMETICS[arithmetic]

@@ -59,6 +59,8 @@ def audit(
     Raises:
         ShapeError, OptionError, DTypeError, FileError: malformed input, which gets no verdict.
     """
+    if progress is not None and not callable(progress):
+        raise OptionError("progress", "a function of one argument, or None", progress)
     stages, declared = by_stage(arithmetic), name_of(arithmetic)
     accepted = checked_names(conventions)
     if isinstance(candidate, str | os.PathLike):

@@ -29,7 +29,8 @@ from ..files.atomic import atomic_write
 from ..files.npz import read_arrays, write_arrays
 from ..files.safetensors import NUMBERS, read_tensors, tensors_as_bytes
 from ..files.sniff import kind_of
-from ..params import Params, TranscoderConfig, finite_number
+from ..options import finite_number
+from ..params import Params, TranscoderConfig
 from .case import Case
 
 PREFIX = "result."

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import to_matrix
 from ..errors import OptionError, ShapeError
-from ..params import finite_number
+from ..options import finite_number
 from ..transcoder import Transcoder
 from .arithmetic import STAGES, Arithmetic
 from .candidate import Candidate

@@ -56,9 +56,12 @@ def checked_names(names: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         OptionError: another name.
     """
-    names = (names,) if isinstance(names, str) else tuple(names)
+    try:
+        names = (names,) if isinstance(names, str) else tuple(names)
+    except Exception:
+        raise OptionError("conventions", "a name, or a list of names", names) from None
     for name in names:
-        if name not in NAMES:
+        if not isinstance(name, str) or name not in NAMES:
             raise OptionError("conventions", f"among {', '.join(NAMES)}", name)
     return names
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..errors import shown
 
-_MOST_DIGITS = 40  # of a whole number: 2**128 - 1 has 39
+_MOST_DIGITS = 80  # of a whole number: the largest seed, 2**256 - 1, has 78
 
 
 class Field(NamedTuple):

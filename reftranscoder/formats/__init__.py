@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import options
 from ..errors import FileError
 from ..files.sniff import kind_of
 from .native import Model
@@ -49,7 +50,7 @@ def save(model: Model, path: str | os.PathLike[str], *, force: bool = True) -> N
         FileError: an unknown suffix; a file that cannot be written, which leaves an existing one as
             it was; with ``force=False``, a file that exists.
     """
-    path = Path(path)
+    path = options.path("path", path)
     _module(format_of(path)).save(model, path, force=force)
 
 
@@ -59,7 +60,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     Raises:
         FileError: the file is missing, damaged, of another format, or holds no transcoder.
     """
-    path = Path(path)
+    path = options.path("path", path)
     kind = kind_of(path)  # a missing file is missing whatever it is called
     if kind in _PICKLES:
         name, remedy = _PICKLES[kind]

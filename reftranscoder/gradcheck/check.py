@@ -11,7 +11,8 @@ import numpy as np
 from ..arrays import check_finite, to_matrix
 from ..bounds import PRECISIONS, precision
 from ..errors import GradientError, KinkError, OptionError, ShapeError
-from ..params import Params, TranscoderConfig, finite_number, positive_integer
+from ..options import finite_number, instance, one_of, positive_integer, random_generator
+from ..params import Params, TranscoderConfig, check_agreement
 from .point import Point, Slope
 
 
@@ -72,6 +73,8 @@ def check_gradient(
         OptionError: an option that cannot be, or a gradient that is missing.
         ShapeError, DTypeError, NonFiniteError: an array, or a result of ``fn``, of no use.
     """
+    instance("config", config, TranscoderConfig)
+    check_agreement(config, instance("params", params, Params))
     x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
     target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)
     if len(x) == 0 or len(target) != len(x):
@@ -81,8 +84,8 @@ def check_gradient(
         check_finite(array, name, "Remove such rows.")
     if step is not None and finite_number("step", step) == 0:
         raise OptionError("step", "above 0, or None", step)
-    if arithmetic is not None and arithmetic not in PRECISIONS:
-        raise OptionError("arithmetic", f"one of {', '.join(PRECISIONS)}", arithmetic)
+    if arithmetic is not None:
+        one_of("arithmetic", arithmetic, PRECISIONS)
     formats = [precision(name) for name in (params.dtype, arithmetic) if name is not None]
     coarsest = max(formats, key=lambda format: format.unit)
     l1_coeff = finite_number("l1_coeff", l1_coeff)
@@ -90,7 +93,7 @@ def check_gradient(
 
     blocks = [(name,) for name in point.grads]
     blocks.insert(len(params.arrays()), tuple(params.arrays()))
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     slopes = []
     for block in blocks * positive_integer("directions", directions):
         direction = {name: _random_direction(rng, point.arrays[name].shape) for name in block}

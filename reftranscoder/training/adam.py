@@ -13,7 +13,8 @@ import numpy as np
 from .. import reference
 from ..arrays import spread_non_finite
 from ..errors import OptionError
-from ..params import Params, TranscoderConfig, finite_number
+from ..options import finite_number, truth
+from ..params import Params, TranscoderConfig
 from ..transcoder import Transcoder
 from .schedule import positive_number
 
@@ -41,9 +42,8 @@ class Recipe:
             if beta >= 1:
                 raise OptionError(name, "from 0 to below 1", getattr(self, name))
             object.__setattr__(self, name, beta)
-        if self.unit_norm_decoder not in (True, False):
-            raise OptionError("unit_norm_decoder", "True or False", self.unit_norm_decoder)
-        object.__setattr__(self, "unit_norm_decoder", bool(self.unit_norm_decoder))
+        unit_norm = truth("unit_norm_decoder", self.unit_norm_decoder)
+        object.__setattr__(self, "unit_norm_decoder", unit_norm)
 
 
 @dataclasses.dataclass

@@ -7,36 +7,13 @@ needs no state of a random number generator.
 
 from __future__ import annotations
 
-import operator
-from typing import Any
-
 import numpy as np
 
 from ..activations import Activations
-from ..errors import OptionError
 from .scaling import Scaling
 
 # Keys of children of the seed, far from those that ``SeedSequence.spawn`` gives a caller.
 _START, _ORDER = 0x66697400, 0x66697401
-
-
-def seed_sequence(seed: Any) -> np.random.SeedSequence:
-    """``seed``, an int, a ``SeedSequence`` or a ``Generator`` (which is drawn from), as the second.
-
-    Raises:
-        OptionError: something else.
-    """
-    if isinstance(seed, np.random.SeedSequence):
-        return seed
-    if isinstance(seed, np.random.Generator):
-        return np.random.SeedSequence(seed.integers(2**32, size=4).tolist())
-    try:
-        if isinstance(seed, bool):
-            raise TypeError
-        return np.random.SeedSequence(operator.index(seed))
-    except (TypeError, ValueError):
-        want = "a whole number of at least 0, a SeedSequence or a Generator"
-        raise OptionError("seed", want, seed) from None
 
 
 def start_generator(seed: np.random.SeedSequence) -> np.random.Generator:

@@ -17,10 +17,11 @@ from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
 from ..interruption import Interruption, number_of
 from ..metrics import Metrics
-from ..params import TranscoderConfig, positive_integer
+from ..options import positive_integer, seed_sequence
+from ..params import TranscoderConfig
 from ..transcoder import Transcoder
 from .adam import Recipe, State
-from .batches import Batches, seed_sequence, start_generator
+from .batches import Batches, start_generator
 from .checkpoint import Checkpoint, load, save
 from .evaluation import Measure
 from .history import History
@@ -30,6 +31,8 @@ from .run import Run
 from .scaling import Moments, Scaling
 from .schedule import Schedule
 from .start import starting_arrays
+
+_LARGEST_BATCH = 1 << 20  # rows, where there are fewer to train on
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,7 +96,7 @@ def fit(
     Args:
         x, target: the data; rows belong together.
         dict_size, top_k, activation, ties, skip, dtype: as in `TranscoderConfig`.
-        steps, batch_size: of Adam; rows in each.
+        steps, batch_size: of Adam; rows in each, up to all there are, or 1,048,576.
         lr, warmup, decay: the highest learning rate, and in what fraction of the steps it rises
             to it and falls from it, linearly (``training/schedule.py``).
         l1_coeff: of the loss, in training units.
@@ -136,7 +139,7 @@ def fit(
     recipe = Recipe(l1_coeff, beta1, beta2, eps, unit_norm_decoder, backend)
     check_backend(backend, config.dtype)
     seed = seed_sequence(seed)
-    batch_size = positive_integer("batch_size", batch_size)
+    batch_size = positive_integer("batch_size", batch_size, max(len(x), _LARGEST_BATCH))
     log_every = positive_integer("log_every", log_every)
     checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)
     if checkpoint is not None:
@@ -210,7 +213,7 @@ def _split(
     rows = len(x)
     try:
         held_out = round(float(validation) * rows)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # it is no number: TypeError, or what somebody else's __float__ raises
         held_out = 0
     if isinstance(validation, bool) or not 1 <= held_out < rows:
         want = f"a pair (x, target), or a fraction that leaves some of {rows} rows on either side"

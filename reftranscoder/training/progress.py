@@ -34,7 +34,7 @@ def listener(progress: Any, done: int, steps: int) -> Iterator[Callable[[Progres
     if callable(progress):
         yield progress
         return
-    if progress not in (True, False):
+    if not isinstance(progress, bool):
         raise OptionError("progress", "True, False or a function of one argument", progress)
     bar = _bar(done, steps) if progress else None
     if bar is None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..errors import OptionError
-from ..params import finite_number, positive_integer
+from ..options import finite_number, positive_integer
 
 
 @dataclasses.dataclass(frozen=True)
