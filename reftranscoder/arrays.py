@@ -25,9 +25,6 @@ def to_array(value: Any, name: str) -> np.ndarray:
         DTypeError: complex numbers, strings, objects; a tensor that is not on the CPU.
     """
     if hasattr(value, "detach"):  # a torch tensor, named by what it can do: torch is not imported
-        value = _detached(value, name)
-        if is_sparse(value):
-            raise DTypeError(name, "a sparse tensor", f"Pass {name}.to_dense().")
         value = _readable(value, name)
     elif hasattr(value, "tocsr"):
         raise DTypeError(name, "scipy.sparse", f"Pass {name}.toarray().")
@@ -35,21 +32,34 @@ def to_array(value: Any, name: str) -> np.ndarray:
         raise DTypeError(name, "a masked array", f"Fill it first: {name}.filled(0).")
     elif value is None:
         raise DTypeError(name, None, "Pass an array.")
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise DTypeError(name, "a ragged list", "Pass rows of one length.") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # of a list of tensors, or of somebody else's __array__
-        raise DTypeError(name, f"what NumPy cannot read: {words(error)}", _ONE_ARRAY) from None
-    if array.dtype.name == "bfloat16":  # ml_dtypes' extension type
+    array = _read(value, name)
+    if array.dtype.name.startswith(_EXTENSIONS):
         return array.astype(np.float32)
     if array.dtype.kind == "f":
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
     raise DTypeError(name, array.dtype, _DTYPE_HINTS.get(array.dtype.kind, "Convert it first."))
+
+
+def numbers(value: Any, name: str) -> np.ndarray:
+    """Return ``value``, a list, an array or a tensor on the CPU, as an array of whatever it holds.
+
+    Raises:
+        DTypeError: NumPy cannot read it.
+    """
+    return _read(_readable(value, name) if hasattr(value, "detach") else value, name)
+
+
+def _read(value: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise DTypeError(name, "a ragged list", "Pass rows of one length.") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # of a list of tensors, or of somebody else's __array__
+        raise DTypeError(name, f"what NumPy cannot read: {words(error)}", _ONE_ARRAY) from None
 
 
 def _detached(tensor: Any, name: str) -> Any:
@@ -60,8 +70,11 @@ def _detached(tensor: Any, name: str) -> Any:
 
 
 def _readable(tensor: Any, name: str) -> Any:
-    """A dense tensor on the CPU as one whose memory NumPy reads: bfloat16 becomes float32, and a
-    view that is conjugate or negative on paper becomes so in memory."""
+    """A tensor as one whose memory NumPy reads: bfloat16 becomes float32, and a view that is
+    conjugate or negative on paper becomes so in memory."""
+    tensor = _detached(tensor, name)
+    if is_sparse(tensor):
+        raise DTypeError(name, "a sparse tensor", f"Pass {name}.to_dense().")
     dtype = str(tensor.dtype)
     if dtype == "torch.bfloat16":
         return tensor.float()
@@ -74,6 +87,8 @@ def _readable(tensor: Any, name: str) -> Any:
     return tensor.resolve_conj().resolve_neg() if hasattr(tensor, "resolve_neg") else tensor
 
 
+#: The beginnings of the names of ml_dtypes' float types, all of which float32 holds exactly.
+_EXTENSIONS = ("bfloat16", "float8_", "float6_", "float4_")
 _ONE_ARRAY = "Pass one array, or one tensor: torch.stack(rows)."
 _DTYPE_HINTS = {
     "c": "Pass its real part.",

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .errors import ShapeError
+
 _MOST_ENTRIES = np.iinfo(np.int32).max
 
 
@@ -30,7 +32,14 @@ class Sparse(NamedTuple):
 
     @classmethod
     def from_dense(cls, dense: np.ndarray) -> Sparse:
-        """The nonzero entries of ``dense`` (B, D).  NaN is not zero."""
+        """The nonzero entries of ``dense`` (B, D).  NaN is not zero.
+
+        Raises:
+            ShapeError: ``dense`` is no array of two axes.
+        """
+        if not isinstance(dense, np.ndarray) or dense.ndim != 2:
+            got = dense.shape if isinstance(dense, np.ndarray) else type(dense).__name__
+            raise ShapeError("dense", "(any, any)", got, letters="(B, D)")
         rows, columns = np.nonzero(dense)
         counts = np.bincount(rows, minlength=dense.shape[0])
         return cls(row_starts(counts), columns.astype(np.int32), dense[rows, columns], dense.shape)

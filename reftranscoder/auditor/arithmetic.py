@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from ..bounds import PRECISIONS, Precision
 from ..errors import OptionError
-from ..options import one_of
+from ..options import one_of, positive_integer, truth
 
 STAGES = (
     "pre",
@@ -50,7 +50,7 @@ class Arithmetic:
         flushing: whether subnormal numbers count as zero.
 
     Raises:
-        OptionError: an unknown format.
+        OptionError: an unknown format, or a depth that is no number of steps.
     """
 
     name: str
@@ -62,6 +62,10 @@ class Arithmetic:
     flushing: bool = False
 
     def __post_init__(self) -> None:
+        for field in "truncating", "flushing":
+            object.__setattr__(self, field, truth(field, getattr(self, field)))
+        if self.depth is not None:
+            object.__setattr__(self, "depth", positive_integer("depth", self.depth))
         for field in "inputs", "accumulator", "store":
             given = getattr(self, field)
             if not isinstance(given, Precision):
@@ -107,7 +111,7 @@ def by_stage(
     if isinstance(arithmetic, str) and arithmetic in MIXED:
         return dict(MIXED[arithmetic])
     if isinstance(arithmetic, Mapping):
-        unknown = [stage for stage in arithmetic if stage not in STAGES]
+        unknown = [s for s in arithmetic if not isinstance(s, str) or s not in STAGES]
         if unknown:
             raise OptionError("arithmetic", f"for stages among {', '.join(STAGES)}", unknown[0])
         given = {stage: _one(value) for stage, value in arithmetic.items()}

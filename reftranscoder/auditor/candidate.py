@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import is_sparse, to_array, to_csr, to_sparse
+from ..arrays import is_sparse, numbers, to_array, to_csr, to_sparse
 from ..errors import OptionError, ShapeError
 from ..sparse import Sparse
 from .arithmetic import STAGES
@@ -49,7 +49,7 @@ class Candidate:
             self._arrays["hidden"], self._inactive = found
         shapes = self._shapes(skip)
         for name, value in results.items():
-            if name not in shapes:
+            if not isinstance(name, str) or name not in shapes:
                 raise OptionError("the candidate's names", f"among {', '.join(shapes)}", name)
             self._arrays[name] = self._checked(name, value, shapes[name])
 
@@ -167,7 +167,7 @@ class Candidate:
     def _from_indices(self, indices: Any, values: Any) -> tuple[Sparse, Sparse]:
         """hidden, and the places that were selected without being active."""
         values = to_array(values, "values")
-        indices = np.asarray(indices.detach() if hasattr(indices, "detach") else indices)
+        indices = numbers(indices, "indices")
         if indices.dtype.kind not in "iu":
             raise OptionError("indices", "whole numbers", str(indices.dtype))
         if indices.ndim != 2 or len(indices) != self.B:

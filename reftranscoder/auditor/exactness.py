@@ -35,7 +35,8 @@ def exact_stages(case: Case, arithmetic: dict[str, Arithmetic]) -> frozenset[str
     if len(case.non_finite) or any(_unit(a) > _UNIT for a in arithmetic.values()):
         return frozenset()
     exact: set[str] = set()
-    rounded = {name for name, S, q in _sums(case) if np.max(S, initial=0) > q / _UNIT}
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not exact
+        rounded = {n for n, S, q in _sums(case) if not np.max(S, initial=0) <= q / _UNIT}
     for name in STAGES:
         if name not in rounded and exact.issuperset(PARENTS[name]):
             exact.add(name)
@@ -146,12 +147,12 @@ def _sum(*terms: tuple) -> tuple[np.ndarray, float]:
     return S, q
 
 
-def quantum(a: np.ndarray) -> float:
+def quantum(a: np.ndarray) -> np.float64:
     """The largest power of two that every entry of ``a`` is a multiple of; infinite for zeros."""
     a = np.atleast_1d(a)
     fraction, exponent = np.frexp(a[a != 0])
     if not fraction.size:
-        return np.inf
+        return np.float64(np.inf)
     whole = np.abs(np.ldexp(fraction, 53)).astype(np.int64)
     # The lowest bit that is set.
-    return float(np.min(np.ldexp((whole & -whole).astype(np.float64), exponent - 53)))
+    return np.min(np.ldexp((whole & -whole).astype(np.float64), exponent - 53))

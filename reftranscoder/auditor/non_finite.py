@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OptionError
+from ..arrays import numbers
+from ..errors import OptionError, shown
 from .arithmetic import STAGES
 from .candidate import Candidate
 from .problem import PARENTS, SUMS, Problem
@@ -42,11 +43,11 @@ def checked_refusals(refused: Any, bad: np.ndarray) -> np.ndarray:
     Raises:
         OptionError: something else than numbers of rows that are not finite.
     """
-    rows = np.atleast_1d(np.asarray(refused))
+    rows = np.atleast_1d(numbers(refused, "refused"))
     if rows.dtype.kind == "f" and np.isin(rows, bad).all():  # a list that is empty is of floats
         rows = rows.astype(np.int64)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        got = f"{rows.dtype} {str(refused)[:60]}"
+        got = f"{rows.dtype} {shown(refused)}"
         raise OptionError("refused", "the numbers of rows, a list of whole numbers", got)
     wrong = np.setdiff1d(rows, bad)
     if len(wrong):

@@ -74,4 +74,5 @@ class Problem(NamedTuple):
         """Whether some sum of squares is zero, or so small that it may be in this arithmetic."""
         store = self.arithmetic["loss"].store
         smallest = store.spacing / (2 * store.unit)
-        return bool(np.any(np.square(a).sum(axis=axis) < smallest))
+        with np.errstate(over="ignore"):
+            return bool(np.any(np.square(a).sum(axis=axis) < smallest))

@@ -12,7 +12,7 @@ from ..arrays import check_finite, to_matrix
 from ..bounds import PRECISIONS, precision
 from ..errors import GradientError, KinkError, OptionError, ShapeError
 from ..options import finite_number, instance, one_of, positive_integer, random_generator
-from ..params import Params, TranscoderConfig, check_agreement
+from ..params import Params, TranscoderConfig
 from .point import Point, Slope
 
 
@@ -39,6 +39,9 @@ class GradientCheck:
             unclear = "  cannot tell" if slope.tolerance >= slope.size > 0 else ""
             lines.append(f"{slope.block:10}{numbers}{unclear}")
         return "\n".join(lines)
+
+
+_MOST_DIRECTIONS = 1_000_000
 
 
 def check_gradient(
@@ -73,8 +76,10 @@ def check_gradient(
         OptionError: an option that cannot be, or a gradient that is missing.
         ShapeError, DTypeError, NonFiniteError: an array, or a result of ``fn``, of no use.
     """
+    if not callable(fn):
+        raise OptionError("fn", "a function of params, x and target", fn)
     instance("config", config, TranscoderConfig)
-    check_agreement(config, instance("params", params, Params))
+    instance("params", params, Params)
     x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
     target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)
     if len(x) == 0 or len(target) != len(x):
@@ -82,7 +87,7 @@ def check_gradient(
         raise ShapeError("target", want, target.shape, "Rows must pair up, and a mean needs one.")
     for name, array in (("x", x), ("target", target)):
         check_finite(array, name, "Remove such rows.")
-    if step is not None and finite_number("step", step) == 0:
+    if step is not None and not (step := finite_number("step", step)):
         raise OptionError("step", "above 0, or None", step)
     if arithmetic is not None:
         one_of("arithmetic", arithmetic, PRECISIONS)
@@ -95,7 +100,7 @@ def check_gradient(
     blocks.insert(len(params.arrays()), tuple(params.arrays()))
     rng = random_generator(seed)
     slopes = []
-    for block in blocks * positive_integer("directions", directions):
+    for block in blocks * positive_integer("directions", directions, _MOST_DIRECTIONS):
         direction = {name: _random_direction(rng, point.arrays[name].shape) for name in block}
         slope = point.slope(direction, step)
         if not slope.error <= slope.tolerance:

@@ -100,7 +100,10 @@ class Point:
     def _evaluate(self, arrays):
         """The loss and the gradients by name, from ``fn``, in the wide dtype."""
         params = Params.adopt(**{name: array for name, array in arrays.items() if name != "x"})
-        loss, returned = self.fn(params, arrays["x"].copy(), self.target.copy())
+        result = self.fn(params, arrays["x"].copy(), self.target.copy())
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise OptionError("fn", "a function that returns (loss, grads)", result)
+        loss, returned = result
         loss = to_array(loss, "loss")
         if loss.size != 1:
             raise ShapeError("loss", (), loss.shape, "Return a scalar.")
