@@ -1,10 +1,11 @@
 """Judging somebody else's results: `audit` and what it is made of."""
 
-from .arithmetic import ARITHMETICS, STAGES, Arithmetic
-from .auditing import audit
-from .report import AuditFailure, Report
-from .reports import Reports
-from .verdict import StageResult
+from .audit import audit
+from .judging.verdict import StageResult
+from .reporting.merged_report import Reports
+from .reporting.report import AuditFailure, Report
+from .task.arithmetic import ARITHMETICS, Arithmetic
+from .task.stage_graph import STAGES
 
 __all__ = [
     "ARITHMETICS",

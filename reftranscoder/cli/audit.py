@@ -72,9 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judge, say so, and tell by the exit status."""
-    from ..auditor.arithmetic import by_stage
-    from ..auditor.cases import answers_in
-    from ..auditor.conventions import checked_names
+    from ..auditor.explaining.conventions import checked_names
+    from ..auditor.probes.case_folder import answers_in
+    from ..auditor.task.arithmetic import by_stage
 
     if not options.case:
         raise OptionError("CASE|DIR", "the name of a file or of a folder", options.case)
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _judged(answers, arithmetic, declared: str, accepted: tuple[str, ...]):
-    from ..auditor.probing import judge_case, judge_cases
+    from ..auditor.many_cases import judge_case, judge_cases
 
     if answers.several:
         with Progress(len(answers.paths), "cases") as progress:
@@ -130,7 +130,7 @@ def _count(report) -> str:
 
 
 def _write_page(path: str, report, name: str) -> None:
-    from ..auditor.html import page
+    from ..auditor.reporting.html import page
 
     with atomic_write(path) as file:
         file.write(page(report if hasattr(report, "cases") else {name: report}).encode())

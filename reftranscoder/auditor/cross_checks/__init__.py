@@ -1,0 +1,1 @@
+"""What a judged batch shows beside its verdicts."""

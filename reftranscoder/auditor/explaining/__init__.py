@@ -1,0 +1,1 @@
+"""Names for what is wrong: conventions that libraries document, and known mistakes."""

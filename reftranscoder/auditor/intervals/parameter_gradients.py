@@ -1,0 +1,174 @@
+"""The gradients of the parameters on intervals: sums over all rows, put together from blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import numpy as np
+
+from ...bounds import add_up, multiply_up
+from .backward import Stages
+from .interval import TIERS, Interval, entrywise, growth, joined, stored, sum_of_two
+from .products import Sum, by_columns, entry_product, transposed_product
+from .sparse_interval import Features, stacked
+
+_AT_ONCE = 1 << 24  # entries of blocks that are added at once
+
+
+class Gradients:
+    """The gradients of the parameters, which sum over rows: added to block by block."""
+
+    def __init__(self, stages: Stages, names: Container[str]) -> None:
+        self.stages = stages
+        self._sums = {
+            name: Sum(stages.arithmetic[name])
+            for name in ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
+            if name in names
+        }
+        self._waiting: list[tuple] = []
+        self._entries = 0  # of what waits
+        self._through_norms = np.zeros(len(stages.W_dec))
+        self._through_norms_error = np.zeros((len(TIERS), len(stages.W_dec)))
+
+    def add(
+        self,
+        x: Interval,
+        hidden: Features,
+        d_reconstruction: Interval | None,
+        d_affine: Features | None,
+        other: dict[str, Features] | None = None,
+    ) -> None:
+        """A block of rows.  ``other`` holds what a gradient, by its name, reads in place of hidden
+        or d_affine."""
+        if not self._sums:
+            return
+        self._waiting.append((x, hidden, d_reconstruction, d_affine, other or {}))
+        sizes = [f.entries.value.size for f in (hidden, d_affine) if f is not None]
+        self._entries += sum(sizes) + x.value.size
+        if self._entries > _AT_ONCE:
+            self._add_waiting()
+
+    def _add_waiting(self) -> None:
+        """Add the blocks that wait, as one: a gradient is large, and adding to it is dear."""
+        if not self._waiting:
+            return
+        xs, hiddens, d_reconstructions, d_affines, others = zip(*self._waiting)
+        self._waiting, self._entries = [], 0
+        other = {name: stacked([o[name] for o in others]) for name in others[0]}
+        # What no gradient reads was not made.
+        d_affine = None if d_affines[0] is None else stacked(d_affines)
+        made = d_reconstructions[0] is not None
+        d_reconstruction = joined(d_reconstructions) if made else None
+        self._add_block(joined(xs), stacked(hiddens), d_reconstruction, d_affine, other)
+
+    def _add_block(
+        self,
+        x: Interval,
+        hidden: Features,
+        d_reconstruction: Interval | None,
+        d_affine: Features | None,
+        other: dict[str, Features],
+    ) -> None:
+        """(D3), (D4), (S3), (A3) and (A4)."""
+        stages, sums = self.stages, self._sums
+        definition = stages.definition
+        rows = len(x.value)
+        ones = Interval(np.ones((rows, 1)))
+
+        if "dW_dec" in sums:
+            written = Features(hidden.pattern, stages.written(hidden, "dW_dec"))
+            _add_transposed(sums["dW_dec"], other.get("dW_dec", written), d_reconstruction)
+            if self._reaches_norms():
+                self._add_through_norms(x, hidden, d_reconstruction)
+        if "dW_enc" in sums:
+            features = other.get("dW_enc", d_affine)
+            _add_transposed(sums["dW_enc"], features, stages.encoder_input(x))
+        if "db_enc" in sums:
+            _add_transposed(sums["db_enc"], other.get("db_enc", d_affine), ones)
+        if "dW_skip" in sums:
+            sums["dW_skip"].add(by_columns, d_reconstruction, stages.skip_input(x), rows)
+        if "db_dec" in sums:
+            parts = [d_reconstruction]
+            if definition.input != "x":
+                parts.append(_negative(stages.dx_encoder(d_affine)))
+            if definition.skip_input != "x" and stages.W_skip is not None:
+                parts.append(_negative(stages.dx_skip(d_reconstruction)))
+            for part in parts:
+                sums["db_dec"].add(by_columns, part, ones, rows)
+
+    def bounded(self) -> dict[str, Interval]:
+        """Every gradient, stored once, or more often where it is put together from parts."""
+        self._add_waiting()
+        found, stages = {}, self.stages
+        for name, total in self._sums.items():
+            arithmetic = stages.arithmetic[name]
+            interval = stored(total.bounded(), arithmetic)
+            if name in ("db_dec", "db_enc"):
+                errors = tuple(error[:, 0] for error in interval.errors)
+                interval = Interval(interval.value[:, 0], errors)
+            subtracted = "x" != stages.definition.input or "x" != stages.definition.skip_input
+            if name == "db_dec" and subtracted:
+                interval = stored(interval, arithmetic, times=3)
+            if name == "dW_dec" and self._reaches_norms():
+                interval = sum_of_two(interval, self._norms_share(), arithmetic)
+            found[name] = stages.mistaken(name, interval)
+        return found
+
+    def _reaches_norms(self) -> bool:
+        definition = self.stages.definition
+        scaled = definition.norms in ("hidden", "pre")
+        return (scaled or definition.l1_weighted) and not definition.detached
+
+    def _add_through_norms(self, x: Interval, hidden: Features, d_reconstruction: Interval) -> None:
+        """The derivative of the loss by |W_dec[j]|.
+
+        Each penalty that |W_dec[j]| scales adds ``penalty * hidden / |W_dec[j]|``.  What reaches it
+        through the reconstruction cancels, up to roundings of the two terms that do.
+        """
+        stages = self.stages
+        indices = hidden.pattern.indices
+        inverse = stages.inverse_norms[indices]
+        scaled = stages.definition.norms in ("hidden", "pre")
+        times = scaled + stages.definition.l1_weighted
+        penalty = stages.penalty(hidden, x)
+        value = times * penalty.value * hidden.entries.value * inverse
+        self._through_norms += np.bincount(indices, value, len(stages.W_dec))
+        cancelled = 0.0
+        if scaled:
+            G, W = np.abs(d_reconstruction.value), np.abs(stages.W_dec)
+            dots = entry_product(hidden.pattern)(G, W)
+            cancelled = 4 * dots * np.abs(hidden.entries.value) * inverse**2
+        relative = stages.relative(stages.O, "dW_dec")
+        for tier in range(len(TIERS)):
+            sizes = np.abs(value) + cancelled
+            error = 4 * relative[tier] * sizes
+            error = error + penalty.error(tier) * times * np.abs(hidden.entries.value) * inverse
+            error = error + np.abs(penalty.value) * times * hidden.entries.error(tier) * inverse
+            own = np.bincount(indices, error, len(stages.W_dec))
+            count = np.bincount(indices, minlength=len(stages.W_dec))
+            size = np.bincount(indices, sizes, len(stages.W_dec))
+            factor = growth(count, count.size, stages.arithmetic["dW_dec"])[tier]
+            self._through_norms_error[tier] += own + 2 * factor * size
+
+    def _norms_share(self) -> Interval:
+        """That, times the derivative of |W_dec[j]| by W_dec[j]."""
+        stages = self.stages
+        direction = stages.W_dec * stages.inverse_norms[:, None]
+        value = self._through_norms[:, None] * direction
+        arithmetic = stages.arithmetic["dW_dec"]
+        relative = stages.relative(stages.O, "dW_dec")
+        errors = []
+        for tier in range(len(TIERS)):
+            carried = self._through_norms_error[tier][:, None] * np.abs(direction)
+            rounding = entrywise(value, 4, arithmetic)
+            errors.append(add_up(carried, rounding, multiply_up(relative[tier], np.abs(value))))
+        return Interval(value, tuple(errors))
+
+
+def _add_transposed(total: Sum, features: Features, right: Interval) -> None:
+    counts = np.bincount(features.pattern.indices, minlength=features.pattern.shape[1])
+    total.add(transposed_product(features.pattern), features.entries, right, counts[:, None])
+
+
+def _negative(interval: Interval) -> Interval:
+    return Interval(-interval.value, interval.errors)

@@ -1,0 +1,1 @@
+"""A candidate's stages beside the reference's, and a verdict on each."""

@@ -1,0 +1,1 @@
+"""The probe set, and cases in files and folders."""

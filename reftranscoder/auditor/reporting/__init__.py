@@ -1,0 +1,1 @@
+"""What an audit found: in words, in plain values, and as a page."""

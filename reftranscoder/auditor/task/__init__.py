@@ -1,0 +1,1 @@
+"""What is audited: a candidate, a definition, an arithmetic and the batch."""
