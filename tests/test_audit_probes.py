@@ -13,7 +13,7 @@ import reftranscoder as rt
 from reftranscoder.auditor import STAGES, Reports
 from reftranscoder.auditor.cross_checks.exact_sums import exact_stages, quantum
 from reftranscoder.auditor.many_cases import judge_cases
-from reftranscoder.auditor.probes.probe_kinds import KINDS
+from reftranscoder.auditor.probes.probe_kinds import PROBE_KINDS
 from reftranscoder.auditor.probes.probe_set import VARIANTS, probes, probes_of
 from reftranscoder.auditor.task.arithmetic import by_stage, representable
 from reftranscoder.auditor.task.case import Answer
@@ -72,7 +72,7 @@ def judged(answers, arithmetic="float32", accepted=()):
 
 
 def test_the_set_is_small_and_the_same_every_time():
-    assert len(CASES) == len(probes()) == 6 * len(KINDS) - 2
+    assert len(CASES) == len(probes()) == 6 * len(PROBE_KINDS) - 2
     for case, again in zip(CASES.values(), probes()):
         assert len(case.x) <= 64 and case.config.dict_size <= 256
         assert np.array_equal(case.x, again.x, equal_nan=True)

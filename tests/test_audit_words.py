@@ -10,7 +10,7 @@ import reftranscoder as rt
 from reftranscoder.auditor import AuditFailure
 from reftranscoder.auditor.audit import audit
 from reftranscoder.auditor.explaining import subsets
-from reftranscoder.auditor.explaining.known_faults import say_zero
+from reftranscoder.auditor.explaining.known_faults import explain_zero
 from reftranscoder.auditor.judging.verdict import StageResult
 from reftranscoder.auditor.task.arithmetic import by_stage
 from reftranscoder.auditor.task.candidate import Candidate
@@ -137,7 +137,7 @@ def test_a_zero_within_a_bound_that_shows_is_not_called_zero(got, want, bound, z
     results = {name: StageResult(name, "not given") for name in STAGES} | {"db_enc": fault}
     params, definition = rt.Params(**MANY.params()), Definition(6)
     problem = Problem(params, definition, by_stage("float32"), MANY.x, MANY.target, 1.0)
-    found = say_zero(problem, candidate, results)["db_enc"].extra
+    found = explain_zero(problem, candidate, results)["db_enc"].extra
     assert found == ({"zero": "feature 7 is active in no row"} if zero else {})
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from ..errors import OptionError
 from ..transcoder import Transcoder
-from .cross_checks.exact_sums import insist_on_exact
+from .cross_checks.exact_sums import require_exact
 from .explaining.conventions import checked_names
-from .many_cases import judge_case, judge_cases, run
-from .one_case import conclude, hear
+from .many_cases import answer_of, judge_case, judge_cases
+from .one_case import conclude, judge_batch
 from .probes.case_folder import answers_in
 from .probes.probe_set import probes_of
 from .reporting.report import Report
@@ -75,17 +75,17 @@ def audit(
         if not callable(candidate):
             raise OptionError("x", "what the candidate was given, (B, I)", None)
         cases = probes_of(tc, stages, l1_coeff)
-        answers = ((case, run(candidate, case)) for case in cases)
+        answers = ((case, answer_of(candidate, case)) for case in cases)
         return judge_cases(answers, stages, declared, accepted, progress)
     if callable(candidate):
         candidate = candidate(tc.params, x, target)
-    hearing = hear(candidate, tc, x, target, l1_coeff, stages, progress)
-    report = conclude(hearing, declared, accepted, progress=progress)
-    if hearing.whole is not None:  # some rows are not finite
+    judged = judge_batch(candidate, tc, x, target, l1_coeff, stages, progress)
+    report = conclude(judged, declared, accepted, progress=progress)
+    if judged.whole is not None:  # some rows are not finite
         return report
-    problem = hearing.problem
+    problem = judged.problem
     given = tc.config, tc.params, problem.x, problem.target, problem.l1_coeff
-    return insist_on_exact(report, Case("", "", *given), stages)
+    return require_exact(report, Case("", "", *given), stages)
 
 
 def name_of(arithmetic: str | Arithmetic | Mapping) -> str:

@@ -13,16 +13,16 @@ from ..errors import Error, OptionError
 from .cross_checks.data_coverage import (
     WARNINGS,
     applicable_terms,
-    say_unseen,
+    unseen_sentences,
     unseen_terms,
     warnings_for,
 )
-from .cross_checks.exact_sums import insist_on_exact
+from .cross_checks.exact_sums import require_exact
 from .explaining.explain import Named, explain
-from .explaining.hypotheses import if_copies
+from .explaining.hypotheses import allow_rounded_copies
 from .judging.judge import Judge
 from .judging.verdict import StageResult, first_fault, progress_of
-from .one_case import Hearing, conclude, hear, report_of
+from .one_case import JudgedBatch, conclude, judge_batch, report_of
 from .reporting.merged_report import Reports
 from .reporting.report import Report
 from .task.arithmetic import Arithmetic
@@ -33,7 +33,7 @@ _SEARCHES = 3  # cases in which a name for what is wrong is searched
 _LARGE = 1 << 20  # numbers in W_enc, above which one case has to show what there is to see
 
 
-def run(function: Callable, case: Case) -> Answer:
+def answer_of(function: Callable, case: Case) -> Answer:
     """What ``function(params, x, target)`` makes of a case; an exception refuses NaN."""
     try:
         results = function(case.params, case.x, case.target)
@@ -60,10 +60,10 @@ def judge_case(
         return _refusal(case, declared, accepted)
     given = case.x, case.target, case.l1_coeff
     with _naming(case):
-        hearing = hear(answer.results or {}, case.transcoder, *given, arithmetic, progress)
-    hearing = _if_flushed(case, hearing)
-    report = conclude(hearing, declared, accepted, progress=progress)
-    return insist_on_exact(report, case, arithmetic)
+        judged = judge_batch(answer.results or {}, case.transcoder, *given, arithmetic, progress)
+    judged = allow_flush_to_zero(case, judged)
+    report = conclude(judged, declared, accepted, progress=progress)
+    return require_exact(report, case, arithmetic)
 
 
 class _Known(NamedTuple):
@@ -89,7 +89,7 @@ def judge_cases(
     Raises:
         ShapeError, OptionError, DTypeError: malformed results, in a message that names the case.
     """
-    heard: dict[str, tuple[Case, Hearing]] = {}
+    batches: dict[str, tuple[Case, JudgedBatch]] = {}
     reports: dict[str, Report] = {}
     skipped, decisive = {}, {}
     for case, answer in answers:
@@ -102,75 +102,75 @@ def judge_cases(
             skipped[case.name] = f"{declared} does not hold its numbers"
         else:
             with _naming(case):
-                hearing = hear(
+                judged = judge_batch(
                     answer.results, case.transcoder, case.x, case.target, case.l1_coeff, arithmetic
                 )
-            heard[case.name] = case, _if_flushed(case, hearing)
+            batches[case.name] = case, allow_flush_to_zero(case, judged)
             reports[case.name] = _refusal(case, declared, accepted)  # keeps the order
         if progress is not None:
             progress(len(case.x))
     known: list[_Known] = []
     searched: set[str] = set()
-    for name, (case, hearing) in heard.items():
-        report = _report(name, hearing, declared, accepted, known, searched)
-        reports[name] = insist_on_exact(report, case, arithmetic)
-    advice = _advice([hearing for _, hearing in heard.values()])
+    for name, (case, judged) in batches.items():
+        report = _report(name, judged, declared, accepted, known, searched)
+        reports[name] = require_exact(report, case, arithmetic)
+    advice = _advice([judged for _, judged in batches.values()])
     return Reports.of(reports, skipped, decisive, declared=declared, **advice)
 
 
 def _report(
     name: str,
-    hearing: Hearing,
+    judged: JudgedBatch,
     declared: str,
     accepted: tuple[str, ...],
     known: list[_Known],
     searched: set[str],
 ) -> Report:
     """The report of one case, which adds to what is ``known`` of the others."""
-    problem, stages = if_copies(hearing.problem, hearing.candidate, hearing.stages)
+    problem, stages = allow_rounded_copies(judged.problem, judged.candidate, judged.stages)
     first = first_fault(stages)
     plain = Named(stages, problem, None, (), ())
     if first is None:
-        return report_of(hearing, plain, declared, accepted)
+        return report_of(judged, plain, declared, accepted)
     best = plain
     for convention in known:
-        named = _as_before(convention, hearing, plain, first)
+        named = _as_before(convention, judged, plain, first)
         if named.convention is not None:
-            return report_of(hearing, named, declared, accepted)
+            return report_of(judged, named, declared, accepted)
         if progress_of(named.results) > progress_of(best.results):
             best = named
     left = first_fault(best.results)
     if left in searched or len(searched) >= _SEARCHES:
-        return report_of(hearing, best, declared, accepted)
+        return report_of(judged, best, declared, accepted)
     searched.add(left)
     if best is plain:
-        best = explain(problem, hearing.candidate, stages, declared=accepted)
+        best = explain(problem, judged.candidate, stages, declared=accepted)
         if best.names or best.partly:
             before, after = vars(problem.definition), vars(best.problem.definition)
             changes = {field: after[field] for field in after if after[field] != before[field]}
             known.append(_Known(name, changes, best.convention or best.partly, best.names))
-    return report_of(hearing, best, declared, accepted, search=True)
+    return report_of(judged, best, declared, accepted, search=True)
 
 
-def _if_flushed(case: Case, hearing: Hearing) -> Hearing:
+def allow_flush_to_zero(case: Case, judged: JudgedBatch) -> JudgedBatch:
     """The same, or if that explains the first fault, with subnormal numbers that count as zero.
 
     Many processors do that in some of their instructions, and compilers ask for it.
     """
-    first = first_fault(hearing.stages)
+    first = first_fault(judged.stages)
     if first is None or case.target is None or not _has_subnormals(case):
-        return hearing
+        return judged
     arithmetic = {
         stage: dataclasses.replace(one, flushing=True)
-        for stage, one in hearing.problem.arithmetic.items()
+        for stage, one in judged.problem.arithmetic.items()
     }
-    problem = hearing.problem._replace(arithmetic=arithmetic)
-    stages = Judge(problem, hearing.candidate).run()
+    problem = judged.problem._replace(arithmetic=arithmetic)
+    stages = Judge(problem, judged.candidate).run()
     later = first_fault(stages)
     if later is not None and STAGES.index(later) <= STAGES.index(first):
-        return hearing
+        return judged
     noted = dataclasses.replace(stages[first], explanation="subnormal numbers count as zero")
-    return hearing._replace(problem=problem, stages=stages | {first: noted})
+    return judged._replace(problem=problem, stages=stages | {first: noted})
 
 
 def _has_subnormals(case: Case) -> bool:
@@ -179,11 +179,11 @@ def _has_subnormals(case: Case) -> bool:
     return any(bool(np.any((a != 0) & (np.abs(a) < smallest))) for a in arrays)
 
 
-def _as_before(known: _Known, hearing: Hearing, plain: Named, first: str) -> Named:
+def _as_before(known: _Known, judged: JudgedBatch, plain: Named, first: str) -> Named:
     """What a convention that explained another case makes of this one."""
     definition = dataclasses.replace(plain.problem.definition, **known.changes)
     problem = plain.problem._replace(definition=definition)
-    stages = Judge(problem, hearing.candidate).run()
+    stages = Judge(problem, judged.candidate).run()
     fault = first_fault(stages)
     if fault == first:
         return plain
@@ -206,25 +206,25 @@ def _refusal(case: Case, declared: str, accepted: tuple[str, ...]) -> Report:
     return Report(stages=nothing, declared=declared, accepted=accepted, refused=rows)
 
 
-def _advice(hearings: list[Hearing]) -> dict[str, tuple[str, ...]]:
+def _advice(batches: list[JudgedBatch]) -> dict[str, tuple[str, ...]]:
     """What no case shows or exercises."""
     unseen: dict[str, None] | None = None
     missing: tuple[str, ...] | None = None
-    for hearing in hearings:
-        if not len(hearing.left):
+    for judged in batches:
+        if not len(judged.left):
             continue
-        problem, candidate = hearing.problem, hearing.candidate
+        problem, candidate = judged.problem, judged.candidate
         warnings = warnings_for(problem)
         missing = warnings if missing is None else tuple(w for w in missing if w in warnings)
         if unseen is not None and problem.params.W_enc.size > _LARGE:
             continue  # the first has shown what there is to see, and it takes long
         shown = applicable_terms(problem, candidate)
         left = [t for t in shown if t in (shown if unseen is None else unseen)]
-        still = unseen_terms(problem, candidate, hearing.stages, left)
+        still = unseen_terms(problem, candidate, judged.stages, left)
         others = () if unseen is None else (t for t in unseen if t not in shown)
         unseen = dict.fromkeys([*others, *still])
     return {
-        "unseen": say_unseen(unseen or (), hearings[-1].problem) if unseen else (),
+        "unseen": unseen_sentences(unseen or (), batches[-1].problem) if unseen else (),
         "coverage": tuple(WARNINGS[key] for key in missing or ()),
     }
 

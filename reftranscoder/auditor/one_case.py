@@ -15,15 +15,15 @@ from ..transcoder import Transcoder
 from .cross_checks.data_coverage import (
     WARNINGS,
     applicable_terms,
-    say_unseen,
+    unseen_sentences,
     unseen_terms,
     warnings_for,
 )
 from .cross_checks.fingerprint import fingerprint, judge_arithmetic
-from .cross_checks.non_finite_rows import checked_refusals, set_aside, with_rows
+from .cross_checks.non_finite_rows import add_non_finite_rows, checked_refusals, set_aside
 from .explaining.explain import Named, explain
-from .explaining.hypotheses import if_copies
-from .explaining.known_faults import name_fault, say_zero
+from .explaining.hypotheses import allow_rounded_copies
+from .explaining.known_faults import explain_zero, name_fault
 from .judging.judge import Judge
 from .judging.verdict import StageResult, first_fault, suspects
 from .reporting.report import Report
@@ -35,7 +35,7 @@ from .task.problem import Problem
 from .task.stage_graph import STAGES, parents_of
 
 
-class Hearing(NamedTuple):
+class JudgedBatch(NamedTuple):
     """A candidate that was judged, and about which nothing was concluded yet."""
 
     problem: Problem  # without the rows that are not finite
@@ -50,7 +50,7 @@ class Hearing(NamedTuple):
         return first_fault(self.stages) is not None
 
 
-def hear(
+def judge_batch(
     results: Any,
     tc: Transcoder,
     x: Any,
@@ -58,7 +58,7 @@ def hear(
     l1_coeff: float,
     arithmetic: dict[str, Arithmetic],
     progress: Callable[[int], None] | None = None,
-) -> Hearing:
+) -> JudgedBatch:
     """Check what was given, and judge every stage of it.
 
     Raises:
@@ -101,11 +101,11 @@ def hear(
         stages = Judge(problem, candidate).run(progress)
     else:
         stages = {name: StageResult(name, "not given") for name in STAGES}
-    return Hearing(problem, candidate, stages, whole, left, refused)
+    return JudgedBatch(problem, candidate, stages, whole, left, refused)
 
 
 def conclude(
-    hearing: Hearing,
+    judged: JudgedBatch,
     declared: str,
     accepted: tuple[str, ...],
     *,
@@ -118,17 +118,17 @@ def conclude(
     ``search`` for a name of what is wrong, and ``advise`` on what the data did not show.
     ``progress(0)`` is called while the search is at work.
     """
-    problem, candidate = hearing.problem, hearing.candidate
-    problem, stages = if_copies(problem, candidate, hearing.stages)
+    problem, candidate = judged.problem, judged.candidate
+    problem, stages = allow_rounded_copies(problem, candidate, judged.stages)
     named = Named(stages, problem, None, (), ())
     if search:
         named = explain(problem, candidate, stages, progress, accepted)
     options = {"search": search, "advise": advise, "progress": progress}
-    return report_of(hearing, named, declared, accepted, **options)
+    return report_of(judged, named, declared, accepted, **options)
 
 
 def report_of(
-    hearing: Hearing,
+    judged: JudgedBatch,
     named: Named,
     declared: str,
     accepted: tuple[str, ...],
@@ -138,12 +138,12 @@ def report_of(
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """The report, once it is known what conventions make of the candidate."""
-    candidate = hearing.candidate
-    marks = fingerprint(named.problem, candidate) if len(hearing.left) else None
+    candidate = judged.candidate
+    marks = fingerprint(named.problem, candidate) if len(judged.left) else None
     stages = named.results
     if search:
         stages = name_fault(named.problem, candidate, stages, progress)
-    stages = say_zero(named.problem, candidate, stages)
+    stages = explain_zero(named.problem, candidate, stages)
     stages = judge_arithmetic(marks, declared, stages)
     convention = named.convention if stages["pre"].verdict != "fault" else None
     report = Report(
@@ -155,18 +155,18 @@ def report_of(
         accepted=accepted,
         explanations=named.explanations,
         partly=named.partly,
-        refused=tuple(hearing.refused.tolist()),
+        refused=tuple(judged.refused.tolist()),
     )
-    if advise and len(hearing.left):
+    if advise and len(judged.left):
         terms = applicable_terms(named.problem, candidate)
         terms = unseen_terms(named.problem, candidate, stages, terms)
         report = dataclasses.replace(
             report,
-            unseen=say_unseen(terms, named.problem),
-            coverage=tuple(WARNINGS[key] for key in warnings_for(hearing.problem)),
+            unseen=unseen_sentences(terms, named.problem),
+            coverage=tuple(WARNINGS[key] for key in warnings_for(judged.problem)),
         )
-    if hearing.whole is not None:
-        problem, whole = hearing.whole
-        report = with_rows(report, whole, problem, hearing.left, hearing.refused)
+    if judged.whole is not None:
+        problem, whole = judged.whole
+        report = add_non_finite_rows(report, whole, problem, judged.left, judged.refused)
     parents = parents_of(named.problem.definition)
     return dataclasses.replace(report, suspects=suspects(report.stages, parents))

@@ -2,8 +2,8 @@
 
 CASE is one file, .npz or .safetensors, that holds parameters, x, target and results; DIR a folder
 that ``reftranscoder cases`` made and another implementation wrote its results into, or one case in
-it.  Prints a line a stage for one case and a line a case for a folder, and what to conclude.  Exits
-with 1 unless it passed: if a case with results failed, or nothing could be judged.
+it.  Prints one line per stage for one case and one line per case for a folder, and what to
+conclude.  Exits with 1 unless it passed: if a case with results failed, or nothing could be judged.
 """
 
 from __future__ import annotations

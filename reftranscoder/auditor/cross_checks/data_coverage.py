@@ -114,7 +114,7 @@ def applicable_terms(problem: Problem, candidate: Candidate) -> tuple[str, ...]:
     return tuple(found)
 
 
-def say_unseen(terms: Iterable[str], problem: Problem) -> tuple[str, ...]:
+def unseen_sentences(terms: Iterable[str], problem: Problem) -> tuple[str, ...]:
     """A sentence for each of these ``terms``."""
     return tuple(_sentence(name, TERMS[name], problem) for name in terms)
 

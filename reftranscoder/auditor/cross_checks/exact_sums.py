@@ -41,7 +41,7 @@ def exact_stages(case: Case, arithmetic: dict[str, Arithmetic]) -> frozenset[str
     return frozenset(exact)
 
 
-def insist_on_exact(report: Report, case: Case, arithmetic: dict[str, Arithmetic]) -> Report:
+def require_exact(report: Report, case: Case, arithmetic: dict[str, Arithmetic]) -> Report:
     """The ``report`` on ``case``, in which nothing counts as rounding at the stages that are exact.
 
     A stage whose own upstream is off is left as it is: what it read is no longer exact.  So is what

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...bounds import PRECISIONS, Precision
-from ..intervals.backward import Stages
+from ..intervals.backward import Backward
 from ..intervals.interval import Interval
 from ..judging.verdict import StageResult
 from ..task.arithmetic import representable
@@ -157,18 +157,23 @@ def _sample(problem: Problem, candidate: Candidate) -> tuple:
     part = candidate.part(rows=rows)
     got = part.rows("pre", slice(0, len(rows)))[:, features]
     shape = (len(problem.x), *problem.params.W_dec.shape)
-    stages = Stages(
+    intervals = Backward(
         problem.params,
         dataclasses.replace(problem.definition, mse="mean"),
         problem.arithmetic,
         shape,
         problem.l1_coeff,
     )
-    read = stages.encoder_input(Interval(problem.x[rows].astype(np.float64))).value
+    read = intervals.encoder_input(Interval(problem.x[rows].astype(np.float64))).value
     if problem.definition.norms == "pre":
-        scale = stages.norms[features]
-        return got, read, stages.W_enc[features] * scale[:, None], stages.b_enc[features] * scale
-    return got, read, stages.W_enc[features], stages.b_enc[features]
+        scale = intervals.norms[features]
+        return (
+            got,
+            read,
+            intervals.W_enc[features] * scale[:, None],
+            intervals.b_enc[features] * scale,
+        )
+    return got, read, intervals.W_enc[features], intervals.b_enc[features]
 
 
 def _cast(a: np.ndarray, to: Precision, truncated: bool = False) -> np.ndarray:

@@ -64,7 +64,7 @@ def set_aside(problem: Problem, candidate: Candidate, bad: np.ndarray) -> tuple:
     return part, candidate.part(rows=left, without=SUMS), left
 
 
-def with_rows(
+def add_non_finite_rows(
     report: Report, candidate: Candidate, problem: Problem, left: np.ndarray, refused: np.ndarray
 ) -> Report:
     """The ``report`` on the rows ``left``, with what the others of the whole ``problem`` and

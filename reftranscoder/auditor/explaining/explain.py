@@ -21,8 +21,8 @@ from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES
 from .conventions import documented
-from .hypotheses import Explained, Hypothesis, compatible, if_copies, ordered_names
-from .search import Combination, Trials
+from .hypotheses import Explained, Hypothesis, allow_rounded_copies, compatible, ordered_names
+from .search import Combination, Search
 from .subsets import is_large
 
 _SEARCHES, _SEARCHES_IN_LARGE = 8, 3  # at most, each of singles and pairs
@@ -91,39 +91,39 @@ def _found(
         start = waiting.pop(0)
         others = [h for h in hypotheses if all(compatible(h, c) for c in start.chosen)]
         believed = _belief(start, declared)
-        trials = Trials(start.problem, candidate, start.results, others, progress, believed)
-        for found in _searched(trials, declared):
+        search = Search(start.problem, candidate, start.results, others, progress, believed)
+        for found in _searched(search, declared):
             whole = _extended(found, start, hypotheses, first_fault(results))
             applied = _applied(start.problem, found.hypotheses)
-            relaxed, judged = if_copies(applied, candidate, found.results)
+            relaxed, judged = allow_rounded_copies(applied, candidate, found.results)
             if first_fault(judged) is None:
                 return whole._replace(results=judged, complete=True), relaxed
             if best is None or progress_of(found.results) > progress_of(best[0].results):
                 best = whole, applied
             waiting += [
-                _Start(_applied(start.problem, c), trials.made_by(c), start.chosen + c)
+                _Start(_applied(start.problem, c), search.made_by(c), start.chosen + c)
                 for c in found.tied
             ]
     return best
 
 
-def _searched(trials: Trials, declared: Sequence[str]) -> Iterator[Explained]:
+def _searched(search: Search, declared: Sequence[str]) -> Iterator[Explained]:
     """What explains most, in the order of trust: the first that is complete ends the search."""
-    single = trials.best(pairs=False)
-    claims = _claims(trials.hypotheses, declared)
+    single = search.best(pairs=False)
+    claims = _claims(search.hypotheses, declared)
     if claims and not (single and single.complete and _are_in(single, declared)):
-        claimed = trials.among(claims)
+        claimed = search.among(claims)
         if claimed is not None and claimed.complete:
             yield claimed
     if single is not None:
         yield single
-    pair = trials.best(pairs=True)
+    pair = search.best(pairs=True)
     if pair is not None and pair != single:
         yield pair
-    if not trials.large and STAGES.index(trials.first) >= STAGES.index("loss"):
+    if not search.large and STAGES.index(search.first) >= STAGES.index("loss"):
         # The one number shows nothing of a half, a reduction and a penalty before all are right.
-        losses = [h for h in trials.hypotheses if h.stage == "loss" and h not in trials.harmful]
-        three = trials.among([c for c in itertools.combinations(losses, 3) if _fit(c)])
+        losses = [h for h in search.hypotheses if h.stage == "loss" and h not in search.harmful]
+        three = search.among([c for c in itertools.combinations(losses, 3) if _fit(c)])
         if three is not None:
             yield three
 

@@ -1,7 +1,8 @@
 """Other definitions that a candidate may follow, and what they make of it.
 
 A hypothesis changes some fields of the definition.  It explains a candidate if under it no stage
-is at fault; it explains a part if the first fault comes later than before.  ``trials`` tries them.
+is at fault; it explains some of one if the first fault comes later than before.  ``search.py``
+tries them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ..judging.verdict import StageResult, first_fault, progress_of
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES
-from .subsets import is_large, parts_of
+from .subsets import is_large, subsets_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def ordered_names(
     return tuple(sorted({h.name for h in combination}, key=lambda n: (stages[n], n)))
 
 
-def if_copies(
+def allow_rounded_copies(
     problem: Problem, candidate: Candidate, results: dict[str, StageResult]
 ) -> tuple[Problem, dict[str, StageResult]]:
     """The same, or where that explains more, with stages that were rounded to be handed over.
@@ -75,8 +76,10 @@ def if_copies(
     if problem.copies or first_fault(results) in (None, "pre", "pre_acts", "hidden"):
         return problem, results
     if is_large(problem, candidate) and not any(
-        _explains_more(Judge(part.problem._replace(copies=True), *part[1:3]).run(), part.results)
-        for part in parts_of(problem, candidate, results)
+        _explains_more(
+            Judge(s.problem._replace(copies=True), s.candidate, s.trusted).run(), s.results
+        )
+        for s in subsets_of(problem, candidate, results)
     ):
         return problem, results
     relaxed = problem._replace(copies=True)

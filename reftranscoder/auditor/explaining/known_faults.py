@@ -12,7 +12,7 @@ from ..task.candidate import Candidate
 from ..task.definition import L1, MSE
 from ..task.problem import Problem
 from .hypotheses import Hypothesis
-from .search import Trials
+from .search import Search
 
 _GRADIENTS = ("d_reconstruction", "d_hidden", "d_pre", "dW_dec", "db_dec", "dW_skip", "dW_enc")
 _GRADIENTS += ("db_enc", "dx")
@@ -25,77 +25,77 @@ _INACTIVE = "gradients pass through selected features that are inactive (ReLU'(0
 _SUBNORMALS = 64  # spacings at 0 that count as 0
 
 
-def known(problem: Problem) -> list[Hypothesis]:
+def known_faults(problem: Problem) -> list[Hypothesis]:
     """The mistakes that a transcoder with these options and sizes can have."""
     definition, params = problem.definition, problem.params
     (D, I), O, B = params.W_enc.shape, len(params.b_dec), len(problem.x)
     K, skip = definition.top_k, params.W_skip is not None
     found = [
-        _fault("b_enc is not added", "pre", b_enc=0.0),
-        _fault("b_enc is subtracted", "pre", b_enc=-1.0),
-        _fault("pre is not rectified", "pre_acts", rectified=False),
-        _fault("b_dec is not added", "reconstruction", b_dec=0.0),
-        _fault("b_dec is subtracted", "reconstruction", b_dec=-1.0),
-        _fault("the L1 loss is left out", "loss", l1_loss=0.0),
-        _fault(
+        _mistake("b_enc is not added", "pre", b_enc=0.0),
+        _mistake("b_enc is subtracted", "pre", b_enc=-1.0),
+        _mistake("pre is not rectified", "pre_acts", rectified=False),
+        _mistake("b_dec is not added", "reconstruction", b_dec=0.0),
+        _mistake("b_dec is subtracted", "reconstruction", b_dec=-1.0),
+        _mistake("the L1 loss is left out", "loss", l1_loss=0.0),
+        _mistake(
             "the factor 2 of the squared error's gradient is lost",
             "d_reconstruction",
             factors=(("d_reconstruction", 0.5),),
         ),
-        _fault("the L1 loss has no gradient", "d_hidden", l1_gradient=0.0),
-        _fault("the L1 loss's gradient has the wrong sign", "d_hidden", l1_gradient=-1.0),
-        _fault("gradients pass through active features not selected", "d_pre", mask="active"),
-        _fault(_INACTIVE, "d_pre", inactive=True),
-        _fault(_INACTIVE, "d_pre", mask="largest"),
-        _fault("gradients pass through all features", "d_pre", mask="all"),
-        _fault("dW_dec sums over pre_acts, not hidden", "dW_dec", dW_dec="pre_acts"),
+        _mistake("the L1 loss has no gradient", "d_hidden", l1_gradient=0.0),
+        _mistake("the L1 loss's gradient has the wrong sign", "d_hidden", l1_gradient=-1.0),
+        _mistake("gradients pass through active features not selected", "d_pre", mask="active"),
+        _mistake(_INACTIVE, "d_pre", inactive=True),
+        _mistake(_INACTIVE, "d_pre", mask="largest"),
+        _mistake("gradients pass through all features", "d_pre", mask="all"),
+        _mistake("dW_dec sums over pre_acts, not hidden", "dW_dec", dW_dec="pre_acts"),
     ]
     # Other factors of the same error have names of their own.
     for mse in ("over_norm", "over_square", "fvu"):
         if mse != definition.mse:
             meaning = f"the gradients are those of another loss, {MSE[mse]}"
-            found.append(_fault(meaning, "d_reconstruction", mse=mse))
+            found.append(_mistake(meaning, "d_reconstruction", mse=mse))
     default = {"mse": "mean", "half": False, "l1": "mean", "l1_weighted": False}
     if any(getattr(definition, field) != value for field, value in default.items()):
         meaning = "the gradients are not those of that loss but of the default, "
         meaning += f"{MSE['mean']} plus l1_coeff times {L1['mean']}"
-        found.append(_fault(meaning, "d_reconstruction", **default))
+        found.append(_mistake(meaning, "d_reconstruction", **default))
     for stage in ("dW_enc", "db_enc", "dx"):
         for mask, what in (("active", "active features"), ("all", "all features")):
             meaning = f"gradients pass to {stage} through {what}, selected or not"
-            found.append(_fault(meaning, stage, mask=mask, mask_at=stage))
+            found.append(_mistake(meaning, stage, mask=mask, mask_at=stage))
     if definition.activation == "topk":
         for top_k in (K - 1, K + 1):
             if 1 <= top_k <= D:
                 meaning = f"{top_k} features are kept, not {K}"
-                found.append(_fault(meaning, "hidden", top_k=top_k))
+                found.append(_mistake(meaning, "hidden", top_k=top_k))
         meaning = "nothing is selected: every active feature is kept"
-        found.append(_fault(meaning, "hidden", activation="relu"))
+        found.append(_mistake(meaning, "hidden", activation="relu"))
     if D == I:
-        found.append(_fault("W_enc is transposed", "pre", W_enc="transposed"))
+        found.append(_mistake("W_enc is transposed", "pre", W_enc="transposed"))
     if D == O:
-        found.append(_fault("W_dec is transposed", "reconstruction", W_dec="transposed"))
+        found.append(_mistake("W_dec is transposed", "reconstruction", W_dec="transposed"))
         meaning = "W_dec is transposed in d_hidden"
-        found.append(_fault(meaning, "d_hidden", W_dec="transposed backwards"))
+        found.append(_mistake(meaning, "d_hidden", W_dec="transposed backwards"))
     if I == O:
         meaning = "the reconstruction is compared with x, not with the target"
-        found.append(_fault(meaning, "loss", target="x"))
+        found.append(_mistake(meaning, "loss", target="x"))
     if skip:
-        found.append(_fault("the skip connection is missing", "reconstruction", W_skip="none"))
-        found.append(_fault("dx lacks the skip connection", "dx", dx_paths="encoder"))
-        found.append(_fault("dx lacks the encoder", "dx", dx_paths="skip"))
+        found.append(_mistake("the skip connection is missing", "reconstruction", W_skip="none"))
+        found.append(_mistake("dx lacks the skip connection", "dx", dx_paths="encoder"))
+        found.append(_mistake("dx lacks the encoder", "dx", dx_paths="skip"))
         if I == O:
-            found.append(_fault("W_skip is transposed", "reconstruction", W_skip="transposed"))
+            found.append(_mistake("W_skip is transposed", "reconstruction", W_skip="transposed"))
     for stage in _GRADIENTS:
         if stage == "dW_skip" and not skip:
             continue
         for factor, what in _factors(B, O):
             if (stage, factor) != ("d_reconstruction", 0.5):
-                found.append(_fault(f"{stage} {what}", stage, factors=((stage, factor),)))
+                found.append(_mistake(f"{stage} {what}", stage, factors=((stage, factor),)))
     square = {"dW_dec": D == O, "dW_enc": D == I, "dW_skip": skip and O == I}
     for stage, is_square in square.items():
         if is_square:
-            found.append(_fault(f"{stage} is transposed", stage, flipped=(stage,)))
+            found.append(_mistake(f"{stage} is transposed", stage, flipped=(stage,)))
     return [fault for fault in found if not fault.applied(problem).undefined]
 
 
@@ -112,7 +112,7 @@ def _factors(B: int, O: int) -> list[tuple[float, str]]:
     ]
 
 
-def _fault(meaning: str, stage: str, **changes) -> Hypothesis:
+def _mistake(meaning: str, stage: str, **changes) -> Hypothesis:
     return Hypothesis(meaning, meaning, stage, changes)
 
 
@@ -127,7 +127,7 @@ def name_fault(
     first = first_fault(results)
     if first is None or "not finite" in results[first].explanation:
         return results
-    found = Trials(problem, candidate, results, known(problem), progress).best(pairs=False)
+    found = Search(problem, candidate, results, known_faults(problem), progress).best(pairs=False)
     if found is None:
         return results
     what = f"as if {found.name}" if len(found.alternatives) > 1 else found.name
@@ -138,7 +138,7 @@ def name_fault(
     return results
 
 
-def say_zero(
+def explain_zero(
     problem: Problem, candidate: Candidate, results: Mapping[str, StageResult]
 ) -> dict[str, StageResult]:
     """``results``, where the first fault says why it should be 0, if it should be nothing else."""

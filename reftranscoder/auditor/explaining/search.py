@@ -11,21 +11,21 @@ from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES
 from .hypotheses import Explained, Hypothesis, compatible, ordered_names
-from .subsets import Part, in_float64, is_large, parts_of
+from .subsets import Subset, in_float64, is_large, subsets_of
 
 _CONFIRMED = 2  # full runs that a large audit may take
 
 Combination = tuple[Hypothesis, ...]
 
 
-class Trials:
+class Search:
     """Tries hypotheses on a candidate with ``results``, one of which is a fault.
 
-    They are tried one by one and then in pairs; on a large candidate first on parts of it, and what
-    is left is confirmed on everything.  Stages before the first one that a hypothesis changes are
-    not judged again.  ``believed(combination, results)`` says whether what a combination makes of
-    everything may be more than a coincidence.  ``progress(0)`` is called after each block: it may
-    take seconds, and does no new rows.
+    They are tried one by one and then in pairs; on a large candidate first on subsets of it, and
+    what is left is confirmed on everything.  Stages before the first one that a hypothesis changes
+    are not judged again.  ``believed(combination, results)`` says whether what a combination makes
+    of everything may be more than a coincidence.  ``progress(0)`` is called after each block: it
+    may take seconds, and does no new rows.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Trials:
         self.large = is_large(problem, candidate)
         # Once in float64, and not in every run.
         self.problem = in_float64(problem)
-        self.parts = parts_of(self.problem, candidate, results)
+        self.subsets = subsets_of(self.problem, candidate, results)
         self._known: dict[tuple, dict[str, StageResult]] = {}
 
     def best(self, pairs: bool) -> Explained | None:
@@ -53,38 +53,38 @@ class Trials:
         first = STAGES.index(self.first)
         relevant = [(h,) for h in self.hypotheses if STAGES.index(h.stage) <= first]
         if not pairs:
-            # The part that has the fault leaves the fewest.
-            parts = sorted(self.parts, key=lambda part: self.first not in part.candidate)
-            return self._best(relevant, parts)
+            # The subset that has the fault leaves the fewest.
+            subsets = sorted(self.subsets, key=lambda subset: self.first not in subset.candidate)
+            return self._best(relevant, subsets)
         # In the order of stages, which tells what does harm in any pair.
-        singles = self._best(relevant, self.parts)
+        singles = self._best(relevant, self.subsets)
         if singles is not None and singles.complete:
             return singles
         harmless = [(h,) for h in self.hypotheses if h not in self.harmful]
         helpful = [] if singles is None else [(h,) for h in self.helpful]
-        found = self._best(_joined(helpful, harmless), self.parts)
+        found = self._best(_joined(helpful, harmless), self.subsets)
         if found is None or not found.complete:
             # What helps alone may do so by accident.
             relevant = [single for single in relevant if single in harmless]
-            found = _better(self._best(_joined(relevant, relevant), self.parts), found)
+            found = _better(self._best(_joined(relevant, relevant), self.subsets), found)
         return _better(found, singles)
 
     def among(self, combinations: list[Combination]) -> Explained | None:
         """What explains most among these ``combinations``, or None."""
-        return self._best(combinations, self.parts)
+        return self._best(combinations, self.subsets)
 
     def made_by(self, combination: Combination) -> dict[str, StageResult]:
         """What a combination makes of everything."""
         return self._judged(combination)
 
-    def _best(self, combinations: list[Combination], parts: list[Part]) -> Explained | None:
+    def _best(self, combinations: list[Combination], subsets: list[Subset]) -> Explained | None:
         """The combinations that come furthest, if that is further than without any."""
         left = combinations
         if self.large:
-            # What no part can show would have to be tried on everything.
+            # What no subset can show would have to be tried on everything.
             left = [combination for combination in left if self._shown(combination)]
-        for part in parts:
-            left = self._screened(left, part)
+        for subset in subsets:
+            left = self._screened(left, subset)
         if self.large:
             left = left[:_CONFIRMED]
         start = STAGES.index(self.first)
@@ -114,21 +114,21 @@ class Trials:
             self.progress(0)
 
     def _shown(self, combination: Combination) -> bool:
-        """Whether a part has the stage at fault, and shows all that is changed."""
+        """Whether a subset has the stage at fault, and shows all that is changed."""
         changes = {field for hypothesis in combination for field in hypothesis.changes}
-        seeing = [part for part in self.parts if self.first in part.candidate]
-        return any(not part.blind & changes for part in seeing)
+        seeing = [subset for subset in self.subsets if self.first in subset.candidate]
+        return any(not subset.blind & changes for subset in seeing)
 
-    def _screened(self, combinations: list[Combination], part: Part) -> list:
-        """Those that come further than the default on a part, or if it is clean spoil nothing."""
-        first = first_fault(part.results)
+    def _screened(self, combinations: list[Combination], subset: Subset) -> list:
+        """Those that come further than the default on a subset, or if it is clean spoil nothing."""
+        first = first_fault(subset.results)
         least = STAGES.index(first) + 1 if first else len(STAGES)
         scored = []
         for combination in combinations:
-            if any(part.blind & set(h.changes) for h in combination):
+            if any(subset.blind & set(h.changes) for h in combination):
                 scored.append((0, combination))
                 continue
-            results = self._judged(combination, part)
+            results = self._judged(combination, subset)
             self._note_harm(combination, results)
             progress = progress_of(results)
             if progress >= least:
@@ -143,12 +143,14 @@ class Trials:
         if early and spoiled != "loss" and len(combination) == 1:
             self.harmful += combination
 
-    def _judged(self, combination: Combination, part: Part | None = None) -> dict[str, StageResult]:
-        """What a combination makes of a part, or of everything."""
-        key = (id(part), *map(id, combination))
+    def _judged(
+        self, combination: Combination, subset: Subset | None = None
+    ) -> dict[str, StageResult]:
+        """What a combination makes of a subset, or of everything."""
+        key = (id(subset), *map(id, combination))
         if key in self._known:
             return self._known[key]
-        on = part or self
+        on = subset or self
         start = min(STAGES.index(h.stage) for h in combination)
         trusted = {name for name in on.candidate.given if STAGES.index(name) < start}
         trusted |= {n for n in on.candidate.given if on.results[n].verdict == "trusted"}

@@ -24,14 +24,14 @@ _SMALL = 1 << 27  # B I D up to which everything is tried on everything
 _BY_FEATURE = ("dW_dec", "dW_enc", "db_enc")
 
 
-class Part(NamedTuple):
+class Subset(NamedTuple):
     """Some rows or features of a candidate, and what the default finds there."""
 
     problem: Problem
     candidate: Candidate
     trusted: frozenset[str]
     results: dict[str, StageResult]
-    blind: frozenset[str]  # fields of `Definition` that cannot be judged on this part
+    blind: frozenset[str]  # fields of `Definition` that cannot be judged on this subset
 
 
 def in_float64(problem: Problem) -> Problem:
@@ -46,22 +46,22 @@ def is_large(problem: Problem, candidate: Candidate) -> bool:
     return problem.x.size * candidate.D > _SMALL
 
 
-def parts_of(problem: Problem, candidate: Candidate, results) -> list[Part]:
+def subsets_of(problem: Problem, candidate: Candidate, results) -> list[Subset]:
     """What is tried before everything is."""
     problem, large = in_float64(problem), is_large(problem, candidate)
-    kinds = (_some_rows, _some_features, _the_loss) if large else (_up_to_first,)
-    return [part for kind in kinds if (part := kind(problem, candidate, results))]
+    makers = (_some_rows, _some_features, _the_loss) if large else (_up_to_first,)
+    return [subset for make in makers if (subset := make(problem, candidate, results))]
 
 
-def _judged_part(problem: Problem, candidate: Candidate, trusted=(), blind=()) -> Part | None:
+def _judged_subset(problem: Problem, candidate: Candidate, trusted=(), blind=()) -> Subset | None:
     trusted = frozenset(trusted) & set(candidate.given)
     if trusted == set(candidate.given):
         return None
     results = Judge(problem, candidate, trusted).run()
-    return Part(problem, candidate, trusted, results, frozenset(blind))
+    return Subset(problem, candidate, trusted, results, frozenset(blind))
 
 
-def _some_rows(problem: Problem, candidate: Candidate, results) -> Part | None:
+def _some_rows(problem: Problem, candidate: Candidate, results) -> Subset | None:
     """A few rows; sums over rows are left out."""
     first = first_fault(results)
     rows = np.linspace(0, candidate.B - 1, min(_ROWS - 1, candidate.B)).astype(int)
@@ -69,11 +69,11 @@ def _some_rows(problem: Problem, candidate: Candidate, results) -> Part | None:
         rows = np.append(rows, results[first].index[0])
     rows = np.unique(rows)
     target = None if problem.target is None else problem.target[rows]
-    part = problem._replace(x=problem.x[rows], target=target, part_of=problem.whole)
-    return _judged_part(part, candidate.part(rows=rows, without=SUMS))
+    subset = problem._replace(x=problem.x[rows], target=target, part_of=problem.whole)
+    return _judged_subset(subset, candidate.part(rows=rows, without=SUMS))
 
 
-def _some_features(problem: Problem, candidate: Candidate, results) -> Part | None:
+def _some_features(problem: Problem, candidate: Candidate, results) -> Subset | None:
     """A few features in all rows, where hidden and what follows it are known."""
     given = set(candidate.given)
     if "hidden" not in given or not {"reconstruction", "d_reconstruction"} & given:
@@ -85,25 +85,25 @@ def _some_features(problem: Problem, candidate: Candidate, results) -> Part | No
     rows = (params.W_enc[features], params.b_enc[features], params.W_dec[features])
     params = Params(*rows, params.b_dec, params.W_skip)
     smaller = problem._replace(params=params, part_of=problem.whole, operands={})
-    part = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
+    subset = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
     # Whatever needs all features at once.
     blind = ("input", "skip_input", "W_enc", "W_dec", "mask", "ties", "top_k", "rectified")
-    return _judged_part(smaller, part, ("hidden", "reconstruction"), blind)
+    return _judged_subset(smaller, subset, ("hidden", "reconstruction"), blind)
 
 
-def _the_loss(problem: Problem, candidate: Candidate, results) -> Part | None:
+def _the_loss(problem: Problem, candidate: Candidate, results) -> Subset | None:
     """The loss alone, where what it adds up is known."""
     needed = {"hidden", "reconstruction", "loss"}
     if not needed <= set(candidate.given):
         return None
-    part = candidate.part(without=set(STAGES) - needed)
+    subset = candidate.part(without=set(STAGES) - needed)
     blind = ("ties", "top_k", "rectified", "input", "norms", "W_enc", "W_dec", "W_skip", "b_dec")
-    return _judged_part(problem, part, ("hidden", "reconstruction"), blind)
+    return _judged_subset(problem, subset, ("hidden", "reconstruction"), blind)
 
 
-def _up_to_first(problem: Problem, candidate: Candidate, results) -> Part:
+def _up_to_first(problem: Problem, candidate: Candidate, results) -> Subset:
     """Everything up to the first stage at fault."""
     later = STAGES[STAGES.index(first_fault(results)) + 1 :]
-    part = candidate.part(without=later)
+    subset = candidate.part(without=later)
     without = {name: StageResult(name, "not given") for name in later}
-    return Part(problem, part, frozenset(), {**results, **without}, frozenset())
+    return Subset(problem, subset, frozenset(), {**results, **without}, frozenset())

@@ -1,6 +1,6 @@
 """The backward stages of each row on intervals; `forward` says what these are.
 
-``gradients`` and ``loss`` have the sums over rows.
+``parameter_gradients`` and ``loss`` have the sums over rows.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ..task.definition import Definition
 from .forward import Forward
 from .interval import TIERS, Interval, entrywise, growth, stored, sum_of_two
 from .products import Operand, Sum, by_rows, dense_product, entry_product, sparse_product
-from .sparse_interval import Features
+from .sparse_interval import SparseInterval
 
 
-class Stages(Forward):
+class Backward(Forward):
     """The stages of one transcoder, under one definition, in a declared arithmetic.
 
     ``shape`` is (B, D, O) of the whole batch, which the means of the loss run over, and ``target``
@@ -85,7 +85,9 @@ class Stages(Forward):
             weight = share / (np.sqrt(square) if kind == "over_norm" else square)
         return weight, self.relative(self.O, "loss")
 
-    def d_hidden(self, d_reconstruction: Interval, hidden: Features, x: Interval) -> Features:
+    def d_hidden(
+        self, d_reconstruction: Interval, hidden: SparseInterval, x: Interval
+    ) -> SparseInterval:
         """(C2) at the entries of hidden.  Stores: the product, the penalty, and their sum."""
         arithmetic = self.arithmetic["d_hidden"]
         total = Sum(arithmetic)
@@ -96,7 +98,7 @@ class Stages(Forward):
         if self.definition.norms in ("hidden", "pre"):
             product = self.normed(product, self.inverse_norms[hidden.pattern.indices], "d_hidden")
         both = sum_of_two(product, self.penalty(hidden, x), arithmetic)
-        return Features(hidden.pattern, self.mistaken("d_hidden", both))
+        return SparseInterval(hidden.pattern, self.mistaken("d_hidden", both))
 
     def d_hidden_dense(self, d_reconstruction: Interval) -> Interval:
         """(D2) everywhere, (B, D): what a dense backward pass finds outside the selection too."""
@@ -107,7 +109,7 @@ class Stages(Forward):
             product = self.normed(product, self.inverse_norms, "d_hidden")
         return self.mistaken("d_hidden", product)
 
-    def penalty(self, hidden: Features, x: Interval) -> Interval:
+    def penalty(self, hidden: SparseInterval, x: Interval) -> Interval:
         """(P2): the L1 loss's share of d_hidden (nnz,).
 
         Where hidden is uncertain of an entry, its share may be there or not.
@@ -138,7 +140,7 @@ class Stages(Forward):
             relative = relative + self.relative(self.O, "loss")
         return factor, tuple(relative)
 
-    def d_pre(self, d_hidden: Features, hidden: Features) -> Features:
+    def d_pre(self, d_hidden: SparseInterval, hidden: SparseInterval) -> SparseInterval:
         """(C3): d_hidden at the selected entries, and nothing elsewhere.
 
         Where hidden itself is uncertain of an entry, its gradient may be there or not.
@@ -152,9 +154,11 @@ class Stages(Forward):
                 size = np.where(perhaps, np.abs(entries.value), 0.0)
                 whole = entries.each(lambda e: add_up(e, size))
                 entries = Interval(entries.value, whole)
-        return Features(hidden.pattern, self.mistaken("d_pre", entries))
+        return SparseInterval(hidden.pattern, self.mistaken("d_pre", entries))
 
-    def d_pre_unmasked(self, d_pre: Features, dense: Interval, pre_acts: Interval) -> Features:
+    def d_pre_unmasked(
+        self, d_pre: SparseInterval, dense: Interval, pre_acts: Interval
+    ) -> SparseInterval:
         """d_pre with another mask than hidden's: ``dense`` (B, D) passes wherever that lets it."""
         kind = self.definition.mask
         through = np.ones(dense.value.shape, bool)
@@ -180,16 +184,16 @@ class Stages(Forward):
             error = add_up(error, np.where(doubtful & through, np.abs(value), 0.0))
             error[inside] = d_pre.entries.error(tier)
             errors.append(error[rows, columns])
-        return Features(pattern, Interval(pattern.values, tuple(errors)))
+        return SparseInterval(pattern, Interval(pattern.values, tuple(errors)))
 
-    def d_affine(self, d_pre: Features) -> Features:
+    def d_affine(self, d_pre: SparseInterval) -> SparseInterval:
         """The gradient of x W_enc.T + b_enc: d_pre, unless pre is that times |W_dec[j]|."""
         if self.definition.norms != "pre":
             return d_pre
         norms = self.norms[d_pre.pattern.indices]
-        return Features(d_pre.pattern, self.normed(d_pre.entries, norms, "d_pre"))
+        return SparseInterval(d_pre.pattern, self.normed(d_pre.entries, norms, "d_pre"))
 
-    def dx(self, d_affine: Features, d_reconstruction: Interval) -> Interval:
+    def dx(self, d_affine: SparseInterval, d_reconstruction: Interval) -> Interval:
         """(C4).  Stores: each product, and their sum."""
         paths = [self.dx_encoder(d_affine)]
         if self.W_skip is not None:
@@ -199,7 +203,7 @@ class Stages(Forward):
         kept = -1 if self.definition.dx_paths == "skip" else 0
         return self.mistaken("dx", paths[kept])
 
-    def dx_encoder(self, d_affine: Features) -> Interval:
+    def dx_encoder(self, d_affine: SparseInterval) -> Interval:
         """(A2)."""
         total = Sum(self.arithmetic["dx"])
         total.add(
@@ -217,7 +221,7 @@ class Stages(Forward):
         return stored(total.bounded(), self.arithmetic["dx"])
 
 
-def _may_be_zero(hidden: Features) -> np.ndarray:
+def _may_be_zero(hidden: SparseInterval) -> np.ndarray:
     """Mask (nnz,) of the entries that a correct candidate need not have."""
     return np.abs(hidden.entries.value) <= hidden.entries.error(0)
 

@@ -21,7 +21,7 @@ from ..task.arithmetic import Arithmetic
 from ..task.definition import Definition
 from .interval import TIERS, Interval, cast, entrywise, growth, in_pieces, stored, sum_of_two
 from .products import Operand, Sum, by_rows, sparse_product
-from .sparse_interval import Features
+from .sparse_interval import SparseInterval
 
 
 class Forward:
@@ -115,7 +115,7 @@ class Forward:
         """The values that hidden holds where it selects."""
         return pre_acts if self.definition.norms in ("none", "ranks") else ranks
 
-    def reconstruction(self, hidden: Features, x: Interval) -> Interval:
+    def reconstruction(self, hidden: SparseInterval, x: Interval) -> Interval:
         """(D1) and (S1).  Stores: the products, and their sums with each other and the bias."""
         arithmetic = self.arithmetic["reconstruction"]
         total = Sum(arithmetic)
@@ -131,7 +131,7 @@ class Forward:
         skip.add(by_rows, self.skip_input(x), self.operand(self.W_skip), self.W_skip.shape[1])
         return sum_of_two(result, stored(skip.bounded(), arithmetic), arithmetic)
 
-    def written(self, hidden: Features, stage: str) -> Interval:
+    def written(self, hidden: SparseInterval, stage: str) -> Interval:
         """What multiplies W_dec (nnz,): hidden, or hidden over |W_dec[j]| where that scales it."""
         if self.definition.norms in ("none", "ranks"):
             return hidden.entries

@@ -5,32 +5,32 @@ from __future__ import annotations
 import numpy as np
 
 from ...bounds import FLOAT64, add_up, multiply_up
-from .backward import Stages
+from .backward import Backward
 from .interval import TIERS, Interval, entrywise, growth
-from .sparse_interval import Features
+from .sparse_interval import SparseInterval
 
 
 class Loss:
     """The loss (C1), which sums over everything: added to block by block."""
 
-    def __init__(self, stages: Stages) -> None:
-        self.stages = stages
+    def __init__(self, intervals: Backward) -> None:
+        self.intervals = intervals
         self._mse, self._l1 = 0.0, 0.0
         self._mse_errors, self._l1_errors = np.zeros(len(TIERS)), np.zeros(len(TIERS))
         self._entries = 0
 
     def add(
-        self, target: np.ndarray, reconstruction: Interval, hidden: Features, x: Interval
+        self, target: np.ndarray, reconstruction: Interval, hidden: SparseInterval, x: Interval
     ) -> None:
-        stages = self.stages
-        arithmetic = stages.arithmetic["loss"]
-        weight, relative = stages.mse_weight(target)
+        intervals = self.intervals
+        arithmetic = intervals.arithmetic["loss"]
+        weight, relative = intervals.mse_weight(target)
         difference = reconstruction.value - target
         square = weight * difference**2
         self._mse += float(square.sum())
         entries = hidden.entries
-        l1_weight, l1relative = stages.l1_factor(hidden.pattern, x)
-        l1_weight = stages.definition.l1_loss * l1_weight
+        l1_weight, l1relative = intervals.l1_factor(hidden.pattern, x)
+        l1_weight = intervals.definition.l1_loss * l1_weight
         weighted = l1_weight * np.abs(entries.value)
         self._l1 += float(np.sum(weighted))
         self._entries += len(entries.value)
@@ -44,9 +44,9 @@ class Loss:
             self._l1_errors[tier] += float(np.sum(spread) + l1relative[tier] * np.sum(weighted))
 
     def bounded(self) -> Interval:
-        stages = self.stages
-        arithmetic, features = stages.arithmetic["loss"], stages.arithmetic["hidden"]
-        N = stages.B * stages.O
+        intervals = self.intervals
+        arithmetic, features = intervals.arithmetic["loss"], intervals.arithmetic["hidden"]
+        N = intervals.B * intervals.O
         value = self._mse + self._l1
         errors = []
         # A dense mean adds B D terms, but zeros are added without rounding.
@@ -61,4 +61,4 @@ class Loss:
                 # A mean of hidden may be kept in the format that hidden has.
                 final = add_up(final, entrywise(self._l1, 4, features))
             errors.append(np.asarray(add_up(grown, shrunk, own, final)))
-        return stages.mistaken("loss", Interval(np.asarray(value), tuple(errors)))
+        return intervals.mistaken("loss", Interval(np.asarray(value), tuple(errors)))

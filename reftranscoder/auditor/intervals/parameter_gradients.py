@@ -7,36 +7,36 @@ from collections.abc import Container
 import numpy as np
 
 from ...bounds import add_up, multiply_up
-from .backward import Stages
+from .backward import Backward
 from .interval import TIERS, Interval, entrywise, growth, joined, stored, sum_of_two
 from .products import Sum, by_columns, entry_product, transposed_product
-from .sparse_interval import Features, stacked
+from .sparse_interval import SparseInterval, stacked
 
 _AT_ONCE = 1 << 24  # entries of blocks that are added at once
 
 
-class Gradients:
+class ParameterGradients:
     """The gradients of the parameters, which sum over rows: added to block by block."""
 
-    def __init__(self, stages: Stages, names: Container[str]) -> None:
-        self.stages = stages
+    def __init__(self, intervals: Backward, names: Container[str]) -> None:
+        self.intervals = intervals
         self._sums = {
-            name: Sum(stages.arithmetic[name])
+            name: Sum(intervals.arithmetic[name])
             for name in ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
             if name in names
         }
         self._waiting: list[tuple] = []
         self._entries = 0  # of what waits
-        self._through_norms = np.zeros(len(stages.W_dec))
-        self._through_norms_error = np.zeros((len(TIERS), len(stages.W_dec)))
+        self._through_norms = np.zeros(len(intervals.W_dec))
+        self._through_norms_error = np.zeros((len(TIERS), len(intervals.W_dec)))
 
     def add(
         self,
         x: Interval,
-        hidden: Features,
+        hidden: SparseInterval,
         d_reconstruction: Interval | None,
-        d_affine: Features | None,
-        other: dict[str, Features] | None = None,
+        d_affine: SparseInterval | None,
+        other: dict[str, SparseInterval] | None = None,
     ) -> None:
         """A block of rows.  ``other`` holds what a gradient, by its name, reads in place of hidden
         or d_affine."""
@@ -64,99 +64,101 @@ class Gradients:
     def _add_block(
         self,
         x: Interval,
-        hidden: Features,
+        hidden: SparseInterval,
         d_reconstruction: Interval | None,
-        d_affine: Features | None,
-        other: dict[str, Features],
+        d_affine: SparseInterval | None,
+        other: dict[str, SparseInterval],
     ) -> None:
         """(D3), (D4), (S3), (A3) and (A4)."""
-        stages, sums = self.stages, self._sums
-        definition = stages.definition
+        intervals, sums = self.intervals, self._sums
+        definition = intervals.definition
         rows = len(x.value)
         ones = Interval(np.ones((rows, 1)))
 
         if "dW_dec" in sums:
-            written = Features(hidden.pattern, stages.written(hidden, "dW_dec"))
+            written = SparseInterval(hidden.pattern, intervals.written(hidden, "dW_dec"))
             _add_transposed(sums["dW_dec"], other.get("dW_dec", written), d_reconstruction)
             if self._reaches_norms():
                 self._add_through_norms(x, hidden, d_reconstruction)
         if "dW_enc" in sums:
             features = other.get("dW_enc", d_affine)
-            _add_transposed(sums["dW_enc"], features, stages.encoder_input(x))
+            _add_transposed(sums["dW_enc"], features, intervals.encoder_input(x))
         if "db_enc" in sums:
             _add_transposed(sums["db_enc"], other.get("db_enc", d_affine), ones)
         if "dW_skip" in sums:
-            sums["dW_skip"].add(by_columns, d_reconstruction, stages.skip_input(x), rows)
+            sums["dW_skip"].add(by_columns, d_reconstruction, intervals.skip_input(x), rows)
         if "db_dec" in sums:
             parts = [d_reconstruction]
             if definition.input != "x":
-                parts.append(_negative(stages.dx_encoder(d_affine)))
-            if definition.skip_input != "x" and stages.W_skip is not None:
-                parts.append(_negative(stages.dx_skip(d_reconstruction)))
+                parts.append(_negative(intervals.dx_encoder(d_affine)))
+            if definition.skip_input != "x" and intervals.W_skip is not None:
+                parts.append(_negative(intervals.dx_skip(d_reconstruction)))
             for part in parts:
                 sums["db_dec"].add(by_columns, part, ones, rows)
 
     def bounded(self) -> dict[str, Interval]:
         """Every gradient, stored once, or more often where it is put together from parts."""
         self._add_waiting()
-        found, stages = {}, self.stages
+        found, intervals = {}, self.intervals
         for name, total in self._sums.items():
-            arithmetic = stages.arithmetic[name]
+            arithmetic = intervals.arithmetic[name]
             interval = stored(total.bounded(), arithmetic)
             if name in ("db_dec", "db_enc"):
                 errors = tuple(error[:, 0] for error in interval.errors)
                 interval = Interval(interval.value[:, 0], errors)
-            subtracted = "x" != stages.definition.input or "x" != stages.definition.skip_input
+            subtracted = "x" != intervals.definition.input or "x" != intervals.definition.skip_input
             if name == "db_dec" and subtracted:
                 interval = stored(interval, arithmetic, times=3)
             if name == "dW_dec" and self._reaches_norms():
                 interval = sum_of_two(interval, self._norms_share(), arithmetic)
-            found[name] = stages.mistaken(name, interval)
+            found[name] = intervals.mistaken(name, interval)
         return found
 
     def _reaches_norms(self) -> bool:
-        definition = self.stages.definition
+        definition = self.intervals.definition
         scaled = definition.norms in ("hidden", "pre")
         return (scaled or definition.l1_weighted) and not definition.detached
 
-    def _add_through_norms(self, x: Interval, hidden: Features, d_reconstruction: Interval) -> None:
+    def _add_through_norms(
+        self, x: Interval, hidden: SparseInterval, d_reconstruction: Interval
+    ) -> None:
         """The derivative of the loss by |W_dec[j]|.
 
         Each penalty that |W_dec[j]| scales adds ``penalty * hidden / |W_dec[j]|``.  What reaches it
         through the reconstruction cancels, up to roundings of the two terms that do.
         """
-        stages = self.stages
+        intervals = self.intervals
         indices = hidden.pattern.indices
-        inverse = stages.inverse_norms[indices]
-        scaled = stages.definition.norms in ("hidden", "pre")
-        times = scaled + stages.definition.l1_weighted
-        penalty = stages.penalty(hidden, x)
+        inverse = intervals.inverse_norms[indices]
+        scaled = intervals.definition.norms in ("hidden", "pre")
+        times = scaled + intervals.definition.l1_weighted
+        penalty = intervals.penalty(hidden, x)
         value = times * penalty.value * hidden.entries.value * inverse
-        self._through_norms += np.bincount(indices, value, len(stages.W_dec))
+        self._through_norms += np.bincount(indices, value, len(intervals.W_dec))
         cancelled = 0.0
         if scaled:
-            G, W = np.abs(d_reconstruction.value), np.abs(stages.W_dec)
+            G, W = np.abs(d_reconstruction.value), np.abs(intervals.W_dec)
             dots = entry_product(hidden.pattern)(G, W)
             cancelled = 4 * dots * np.abs(hidden.entries.value) * inverse**2
-        relative = stages.relative(stages.O, "dW_dec")
+        relative = intervals.relative(intervals.O, "dW_dec")
         for tier in range(len(TIERS)):
             sizes = np.abs(value) + cancelled
             error = 4 * relative[tier] * sizes
             error = error + penalty.error(tier) * times * np.abs(hidden.entries.value) * inverse
             error = error + np.abs(penalty.value) * times * hidden.entries.error(tier) * inverse
-            own = np.bincount(indices, error, len(stages.W_dec))
-            count = np.bincount(indices, minlength=len(stages.W_dec))
-            size = np.bincount(indices, sizes, len(stages.W_dec))
-            factor = growth(count, count.size, stages.arithmetic["dW_dec"])[tier]
+            own = np.bincount(indices, error, len(intervals.W_dec))
+            count = np.bincount(indices, minlength=len(intervals.W_dec))
+            size = np.bincount(indices, sizes, len(intervals.W_dec))
+            factor = growth(count, count.size, intervals.arithmetic["dW_dec"])[tier]
             self._through_norms_error[tier] += own + 2 * factor * size
 
     def _norms_share(self) -> Interval:
         """That, times the derivative of |W_dec[j]| by W_dec[j]."""
-        stages = self.stages
-        direction = stages.W_dec * stages.inverse_norms[:, None]
+        intervals = self.intervals
+        direction = intervals.W_dec * intervals.inverse_norms[:, None]
         value = self._through_norms[:, None] * direction
-        arithmetic = stages.arithmetic["dW_dec"]
-        relative = stages.relative(stages.O, "dW_dec")
+        arithmetic = intervals.arithmetic["dW_dec"]
+        relative = intervals.relative(intervals.O, "dW_dec")
         errors = []
         for tier in range(len(TIERS)):
             carried = self._through_norms_error[tier][:, None] * np.abs(direction)
@@ -165,7 +167,7 @@ class Gradients:
         return Interval(value, tuple(errors))
 
 
-def _add_transposed(total: Sum, features: Features, right: Interval) -> None:
+def _add_transposed(total: Sum, features: SparseInterval, right: Interval) -> None:
     counts = np.bincount(features.pattern.indices, minlength=features.pattern.shape[1])
     total.add(transposed_product(features.pattern), features.entries, right, counts[:, None])
 

@@ -11,7 +11,7 @@ from ...sparse import Sparse, row_starts
 from .interval import Interval, joined
 
 
-class Features(NamedTuple):
+class SparseInterval(NamedTuple):
     """``hidden``, or a gradient at its entries, for a block of rows."""
 
     pattern: Sparse  # (B, D); its values are not used
@@ -22,8 +22,8 @@ class Features(NamedTuple):
         return np.diff(self.pattern.indptr)[:, None]
 
 
-def stacked(parts: Sequence[Features]) -> Features:
-    """Features of successive blocks of rows as one block."""
+def stacked(parts: Sequence[SparseInterval]) -> SparseInterval:
+    """Sparse intervals of successive blocks of rows as one."""
     if len(parts) == 1:
         return parts[0]
     patterns = [part.pattern for part in parts]
@@ -31,10 +31,12 @@ def stacked(parts: Sequence[Features]) -> Features:
     indices = np.concatenate([pattern.indices for pattern in patterns])
     entries = joined([part.entries for part in parts])
     shape = (len(starts) - 1, patterns[0].shape[1])
-    return Features(Sparse(starts, indices, entries.value, shape), entries)
+    return SparseInterval(Sparse(starts, indices, entries.value, shape), entries)
 
 
-def features_of(pre_acts: Interval, certain: np.ndarray, ambiguous: np.ndarray) -> Features:
+def possibly_selected(
+    pre_acts: Interval, certain: np.ndarray, ambiguous: np.ndarray
+) -> SparseInterval:
     """``hidden`` where it was not given: what is certain, and what may or may not be there."""
     rows, columns = np.nonzero((certain | ambiguous) & (pre_acts.value != 0))
     counts = np.bincount(rows, minlength=len(certain))
@@ -43,19 +45,19 @@ def features_of(pre_acts: Interval, certain: np.ndarray, ambiguous: np.ndarray) 
     pattern = Sparse(starts, columns.astype(np.int32), values, certain.shape)
     doubtful = ambiguous[rows, columns]
     if pre_acts.errors is None and not doubtful.any():
-        return Features(pattern, Interval(values))
+        return SparseInterval(pattern, Interval(values))
     errors = pre_acts.each(
         lambda e: (
             np.broadcast_to(e, certain.shape)[rows, columns]
             + np.where(doubtful, np.abs(values), 0.0)
         )
     )
-    return Features(pattern, Interval(values, errors))
+    return SparseInterval(pattern, Interval(values, errors))
 
 
-def widened(features: Features, places: Sparse) -> Features:
-    """``features``, and zeros at ``places`` (B, D), where it has no entries."""
-    pattern, entries = features
+def widened(given: SparseInterval, places: Sparse) -> SparseInterval:
+    """``given``, and zeros at ``places`` (B, D), where it has no entries."""
+    pattern, entries = given
     row = np.concatenate([pattern.rows(), places.rows()])
     column = np.concatenate([pattern.indices, places.indices])
     order = np.lexsort((column, row))
@@ -67,12 +69,12 @@ def widened(features: Features, places: Sparse) -> Features:
     value = spread(entries.value)
     counts = np.diff(pattern.indptr) + np.diff(places.indptr)
     errors = entries.errors and entries.each(spread)
-    return Features(
+    return SparseInterval(
         Sparse(row_starts(counts), column[order], value, pattern.shape), Interval(value, errors)
     )
 
 
-def active(pre_acts: Interval) -> Features:
+def active(pre_acts: Interval) -> SparseInterval:
     """Every active feature, selected or not."""
     rows, columns = np.nonzero(pre_acts.value > 0)
     counts = np.bincount(rows, minlength=len(pre_acts.value))
@@ -80,7 +82,7 @@ def active(pre_acts: Interval) -> Features:
     values = pre_acts.value[rows, columns]
     pattern = Sparse(starts, columns.astype(np.int32), values, pre_acts.value.shape)
     errors = pre_acts.each(lambda e: np.broadcast_to(e, pre_acts.value.shape)[rows, columns])
-    return Features(pattern, Interval(values, errors))
+    return SparseInterval(pattern, Interval(values, errors))
 
 
 def entries_at(sparse: Sparse, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

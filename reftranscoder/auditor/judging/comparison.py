@@ -13,7 +13,7 @@ import numpy as np
 from ...bounds import precision, store_bound
 from ...sparse import Sparse
 from ..intervals.interval import TIERS, Interval, entrywise
-from ..intervals.sparse_interval import Features, entries_at
+from ..intervals.sparse_interval import SparseInterval, entries_at
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES, SUMS, parents_of
@@ -73,11 +73,11 @@ class Comparison:
     def features(
         self,
         name: str,
-        want: Features,
+        want: SparseInterval,
         elsewhere: Callable[[], Interval] | None,
         rows: slice,
         kept: np.ndarray,
-    ) -> Features:
+    ) -> SparseInterval:
         """Judge ``d_hidden`` or ``d_pre``, given at the entries of hidden or dense.
 
         ``elsewhere()`` is what may also stand outside these entries, (B, D), if not zero.
@@ -109,7 +109,7 @@ class Comparison:
         if name == "d_pre":
             # Right or wrong, what stands outside hidden's entries is read by what follows.
             return self.given_features(name, rows)
-        return Features(pattern, self.read(name, got))
+        return SparseInterval(pattern, self.read(name, got))
 
     def _compare_elsewhere(
         self,
@@ -170,9 +170,9 @@ class Comparison:
         coarser = store if store.unit > declared.unit else declared
         return Interval(got, (store_bound(got, 0.0, coarser),) * len(TIERS))
 
-    def given_features(self, name: str, rows: slice) -> Features:
+    def given_features(self, name: str, rows: slice) -> SparseInterval:
         pattern = self.candidate.features(name, rows)
-        return Features(pattern, self.read(name, pattern.values))
+        return SparseInterval(pattern, self.read(name, pattern.values))
 
     def usable(self, name: str) -> bool:
         return name in self.candidate and name not in self.broken

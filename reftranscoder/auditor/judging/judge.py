@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..intervals.backward import Stages
+from ..intervals.backward import Backward
 from ..intervals.interval import Interval
 from ..intervals.loss import Loss
-from ..intervals.parameter_gradients import Gradients
-from ..intervals.sparse_interval import Features, active, entries_at, widened
+from ..intervals.parameter_gradients import ParameterGradients
+from ..intervals.sparse_interval import SparseInterval, active, entries_at, widened
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import PARENTS, STAGES
 from .comparison import Comparison
-from .selection_judge import Choices
+from .selection_judge import SelectionJudge
 from .verdict import StageResult
 
 _BLOCK = 1 << 21  # entries of a (rows, D) array: 16 MiB of float64, of which there are a dozen
@@ -36,7 +36,7 @@ class Judge:
     ) -> None:
         self.problem, self.candidate = problem, candidate
         whole = problem.whole
-        self.stages = Stages(
+        self.intervals = Backward(
             problem.params,
             problem.definition,
             problem.arithmetic,
@@ -46,7 +46,7 @@ class Judge:
             problem.operands,
         )
         self.comparison = Comparison(problem, candidate, trusted)
-        self.choices = Choices(self.stages, self.comparison)
+        self.choices = SelectionJudge(self.intervals, self.comparison)
         self.needed = self._needed_stages()
 
     def run(self, progress: Callable[[int], None] | None = None) -> dict[str, StageResult]:
@@ -56,7 +56,7 @@ class Judge:
 
     def _run(self, progress: Callable[[int], None] | None) -> dict[str, StageResult]:
         backward = self.problem.target is not None
-        gradients, loss = Gradients(self.stages, self.needed), Loss(self.stages)
+        gradients, loss = ParameterGradients(self.intervals, self.needed), Loss(self.intervals)
         for rows in self._blocks():
             self._block(rows, gradients, loss, backward)
             if progress is not None:
@@ -67,21 +67,23 @@ class Judge:
         results["hidden"] = self.choices.result()
         return {name: results[name] for name in STAGES}
 
-    def _block(self, rows: slice, gradients: Gradients, loss: Loss, backward: bool) -> None:
-        stages, problem = self.stages, self.problem
+    def _block(
+        self, rows: slice, gradients: ParameterGradients, loss: Loss, backward: bool
+    ) -> None:
+        intervals, problem = self.intervals, self.problem
         kept = ~self.comparison.skipped[rows]
         x = Interval(np.where(kept[:, None], problem.x[rows], 0.0).astype(np.float64))
-        definition, needed, pre_acts = stages.definition, self.needed, None
-        if needed & {"pre", "pre_acts", "hidden"} or self.stages.reads_pre_acts():
-            global_pre = stages.pre(x)
+        definition, needed, pre_acts = intervals.definition, self.needed, None
+        if needed & {"pre", "pre_acts", "hidden"} or self.intervals.reads_pre_acts():
+            global_pre = intervals.pre(x)
             pre = self.comparison.dense("pre", global_pre, rows, kept)
-            want = self.comparison.kept_as("pre_acts", "pre", stages.pre_acts(pre))
+            want = self.comparison.kept_as("pre_acts", "pre", intervals.pre_acts(pre))
             pre_acts = self.comparison.dense("pre_acts", want, rows, kept)
-            hidden = self.choices.hidden(pre_acts, stages.pre_acts(global_pre), rows, kept)
+            hidden = self.choices.hidden(pre_acts, intervals.pre_acts(global_pre), rows, kept)
         else:
             hidden = self.comparison.given_features("hidden", rows)
         reconstruction = self._stage(
-            "reconstruction", lambda: stages.reconstruction(hidden, x), rows, kept
+            "reconstruction", lambda: intervals.reconstruction(hidden, x), rows, kept
         )
         if not backward:
             return
@@ -90,7 +92,10 @@ class Judge:
         if "loss" in needed:
             loss.add(target, reconstruction, hidden, x)
         d_reconstruction = self._stage(
-            "d_reconstruction", lambda: stages.d_reconstruction(reconstruction, target), rows, kept
+            "d_reconstruction",
+            lambda: intervals.d_reconstruction(reconstruction, target),
+            rows,
+            kept,
         )
         d_affine, other = None, {}
         if definition.dW_dec == "pre_acts":
@@ -102,47 +107,47 @@ class Judge:
                 other[definition.mask_at] = unmasked
         if "dx" in needed:
             d_dx = other.get("dx", d_affine)
-            self.comparison.dense("dx", stages.dx(d_dx, d_reconstruction), rows, kept)
+            self.comparison.dense("dx", intervals.dx(d_dx, d_reconstruction), rows, kept)
         gradients.add(x, hidden, d_reconstruction, d_affine, other)
 
     def _d_affine(
         self,
         d_reconstruction: Interval,
-        hidden: Features,
+        hidden: SparseInterval,
         pre_acts: Interval | None,
         x: Interval,
         rows: slice,
         kept: np.ndarray,
-    ) -> tuple[Features, Features | None]:
+    ) -> tuple[SparseInterval, SparseInterval | None]:
         """What the encoder's gradients read, and what one of them reads under a mistaken mask."""
-        stages, definition = self.stages, self.stages.definition
+        intervals, definition = self.intervals, self.intervals.definition
         if "d_pre" in self.comparison.trusted:
             d_pre = self._trusted_features("d_pre", hidden, rows)
         elif "d_hidden" in self.comparison.trusted:
-            d_pre = stages.d_pre(self._trusted_features("d_hidden", hidden, rows), hidden)
+            d_pre = intervals.d_pre(self._trusted_features("d_hidden", hidden, rows), hidden)
         else:
-            want = stages.d_hidden(d_reconstruction, hidden, x)
-            elsewhere = functools.partial(stages.d_hidden_dense, d_reconstruction)
+            want = intervals.d_hidden(d_reconstruction, hidden, x)
+            elsewhere = functools.partial(intervals.d_hidden_dense, d_reconstruction)
             d_hidden = self.comparison.features("d_hidden", want, elsewhere, rows, kept)
-            d_pre = stages.d_pre(d_hidden, hidden)
+            d_pre = intervals.d_pre(d_hidden, hidden)
         unmasked = None
         if definition.mask != "selected":
             dense = self._d_hidden_dense(d_reconstruction, rows)
-            unmasked = stages.d_pre_unmasked(d_pre, dense, pre_acts)
+            unmasked = intervals.d_pre_unmasked(d_pre, dense, pre_acts)
             if definition.mask_at == "d_pre":
                 d_pre, unmasked = unmasked, None
         if "d_pre" not in self.comparison.trusted:
             d_pre = self.comparison.features("d_pre", d_pre, None, rows, kept)
-        return stages.d_affine(d_pre), unmasked and stages.d_affine(unmasked)
+        return intervals.d_affine(d_pre), unmasked and intervals.d_affine(unmasked)
 
-    def _passing(self, hidden: Features, rows: slice) -> Features:
+    def _passing(self, hidden: SparseInterval, rows: slice) -> SparseInterval:
         """Where gradients pass: hidden's entries, and under a mistake other selected places."""
-        if not self.stages.definition.inactive or not self.comparison.usable("hidden"):
+        if not self.intervals.definition.inactive or not self.comparison.usable("hidden"):
             return hidden
         places = self.candidate.inactive(rows)
         return hidden if places is None else widened(hidden, places)
 
-    def _trusted_features(self, name: str, hidden: Features, rows: slice) -> Features:
+    def _trusted_features(self, name: str, hidden: SparseInterval, rows: slice) -> SparseInterval:
         """d_pre as given, or d_hidden at the entries of hidden."""
         if name == "d_pre":
             return self.comparison.given_features(name, rows)
@@ -152,14 +157,14 @@ class Judge:
             got = entries_at(self.candidate.features(name, rows), row, column)
         else:
             got = self.candidate.rows(name, rows)[row, column]
-        return Features(pattern, self.comparison.read(name, got))
+        return SparseInterval(pattern, self.comparison.read(name, got))
 
     def _needed_stages(self) -> set[str]:
         """The stages that are judged, and those upstream as far as nothing can be trusted."""
-        definition = self.stages.definition
+        definition = self.intervals.definition
         trusted = self.comparison.trusted
         needed, waiting = set(), [name for name in self.candidate.given if name not in trusted]
-        if self.stages.reads_pre_acts():
+        if self.intervals.reads_pre_acts():
             waiting += ["pre_acts", "d_reconstruction"]
         if "hidden" not in trusted:
             waiting.append("hidden")
@@ -186,9 +191,9 @@ class Judge:
             given = self.candidate.rows("d_hidden", rows)
             if np.count_nonzero(given) > len(given) * self.choices.most:
                 return Interval(given)
-        return self.stages.d_hidden_dense(d_reconstruction)
+        return self.intervals.d_hidden_dense(d_reconstruction)
 
-    def _totals(self, gradients: Gradients, loss: Loss) -> None:
+    def _totals(self, gradients: ParameterGradients, loss: Loss) -> None:
         """The sums over rows, now that all rows are there."""
         judged = self.comparison.sums()
         totals = {"loss": loss.bounded()} if "loss" in judged else {}

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from ..intervals.backward import Stages
+from ..intervals.backward import Backward
 from ..intervals.interval import Interval
-from ..intervals.sparse_interval import Features, features_of
+from ..intervals.sparse_interval import SparseInterval, possibly_selected
 from .comparison import Comparison
 from .selection import Breach, Members, NearTie, breaches, certainty, near_ties, selection
 from .verdict import StageResult
@@ -16,12 +16,12 @@ from .verdict import StageResult
 _SHOWN = 100  # rows that a result names
 
 
-class Choices:
+class SelectionJudge:
     """What a candidate selected, beside what it could have."""
 
-    def __init__(self, stages: Stages, comparison: Comparison) -> None:
-        self.stages, self.comparison = stages, comparison
-        definition = stages.definition
+    def __init__(self, intervals: Backward, comparison: Comparison) -> None:
+        self.intervals, self.comparison = intervals, comparison
+        definition = intervals.definition
         relu = definition.activation == "relu"
         self.most = comparison.candidate.D if relu else definition.top_k
         self.breaches: list[Breach] = []
@@ -30,7 +30,7 @@ class Choices:
 
     def hidden(
         self, pre_acts: Interval, boxes: Interval, rows: slice, kept: np.ndarray
-    ) -> Features:
+    ) -> SparseInterval:
         """Judge the selection of a block of rows, and its values.
 
         Args:
@@ -40,17 +40,17 @@ class Choices:
         Returns:
             ``hidden`` as the next stage read it.
         """
-        stages, comparison = self.stages, self.comparison
+        intervals, comparison = self.intervals, self.comparison
         own = pre_acts.errors is None
-        pure, ranks, boxes = boxes, stages.ranks(pre_acts), stages.ranks(boxes)
-        centre = stages.kept(pure, boxes)
-        pre_acts = stages.kept(pre_acts, ranks)
+        pure, ranks, boxes = boxes, intervals.ranks(pre_acts), intervals.ranks(boxes)
+        centre = intervals.kept(pure, boxes)
+        pre_acts = intervals.kept(pre_acts, ranks)
         error = boxes.error(0)
         lo, hi = boxes.value - error, boxes.value + error
         if not comparison.usable("hidden"):
             # The centre is the candidate's own activations, where these are known.
             low, high = (ranks.value,) * 2 if own else (lo, hi)
-            return features_of(pre_acts, *certainty(low, high, self.most))
+            return possibly_selected(pre_acts, *certainty(low, high, self.most))
 
         given = comparison.given_features("hidden", rows)
         if "hidden" in comparison.unjudged or "hidden" in comparison.trusted:
@@ -59,7 +59,7 @@ class Choices:
         members = Members(given.pattern.rows()[live], given.pattern.indices[live])
         lo[~kept], hi[~kept] = 0.0, 0.0
         selected = members.mask(lo.shape)
-        reference = selection(ranks.value, self.most, stages.definition.ties)
+        reference = selection(ranks.value, self.most, intervals.definition.ties)
         reference[~kept] = False
         picked = np.flatnonzero((selected != reference).any(axis=1))
         if len(picked):
@@ -89,7 +89,7 @@ class Choices:
         place[picked] = np.arange(len(picked))
         inside = place[members.rows] >= 0
         part = Members(place[members.rows[inside]], members.columns[inside])
-        ties = self.stages.definition.ties
+        ties = self.intervals.definition.ties
         found = breaches(lo[picked], hi[picked], part, self.most, ties)
         if own is not None and found:
             # By its own activations another choice among equals is one; else by the boxes.
@@ -99,7 +99,12 @@ class Choices:
         return [breach._replace(row=int(picked[breach.row])) for breach in found]
 
     def _compare_values(
-        self, given: Features, pre_acts: Interval, boxes: Interval, rows: slice, live: np.ndarray
+        self,
+        given: SparseInterval,
+        pre_acts: Interval,
+        boxes: Interval,
+        rows: slice,
+        live: np.ndarray,
     ) -> None:
         """A kept value is the candidate's own activation, or as near the true one as it may be."""
         row, column = given.pattern.rows()[live], given.pattern.indices[live]

@@ -17,7 +17,7 @@ the least of bound / |want| over all entries but zeros::
 Proof: a correct g is within r |want| of want there, so that |g| >= (1 - r) |want|, and (1 + f) g is
 off by at least f |g| - r |want| >= (f (1 - r) - r) |want|, which is above r |want| if f > floor.
 The floor is 0 where some entry that is not 0 is exactly known.  It is that of the bounds that were
-used: they are larger where results count as rounded copies (`hypotheses.if_copies`).
+used: they are larger where results count as rounded copies (`hypotheses.allow_rounded_copies`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ MEANINGS = {
     "W_dec": "(D, O): row j is what feature j writes",
     "b_dec": "(O,)",
     "W_skip": "(O, I): only where there is a skip connection",
-    "x": "(B, I): a row a sample",
+    "x": "(B, I): one row per sample",
     "target": "(B, O)",
     "pre": "(B, D): x W_enc^T + b_enc",
     "pre_acts": "(B, D): max(pre, 0)",
@@ -113,8 +113,8 @@ all that the file holds.
 Then
 ----
 
-    reftranscoder audit {folder}                           every case: a line each
-    reftranscoder audit {folder}/{first}             one case: a line a stage
+    reftranscoder audit {folder}                           every case: one line each
+    reftranscoder audit {folder}/{first}             one case: one line per stage
     reftranscoder audit {folder} --arithmetic bfloat16     what you computed in
 
 The arithmetic is what the operands of products are rounded to, what products are added in, and what
@@ -145,7 +145,7 @@ The cases
 
 _NPZ = """\
 NAME/input.npz, expected.npz
-    NumPy archives: uncompressed zip files with a .npy file an array
+    NumPy archives: uncompressed zip files with one .npy file per array
 """
 _SAFETENSORS = """\
 NAME/input.safetensors, expected.safetensors

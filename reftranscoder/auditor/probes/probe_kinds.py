@@ -44,8 +44,8 @@ class Numbers(NamedTuple):
     l1_coeff: float = 4.0
 
 
-class Kind(NamedTuple):
-    """A kind of case: what it is for, its usual sizes, and what makes its numbers."""
+class ProbeKind(NamedTuple):
+    """A kind of probe: what it is for, its usual sizes, and what makes its numbers."""
 
     purpose: str
     sizes: Sizes
@@ -208,46 +208,50 @@ _USUAL = Sizes(24, 20, 72, 12, 7)
 _POWERS = Sizes(16, 8, 32, 8, 5)
 
 #: By name.  The first is the one to look at when something is wrong.
-KINDS = {
-    "ordinary": Kind(
+PROBE_KINDS = {
+    "ordinary": ProbeKind(
         "Random numbers; rows in which all, some or no activations are positive.",
         _USUAL,
         _ordinary,
         selecting="Of some rows more than K are, of some fewer.",
     ),
-    "integers": Kind(
+    "integers": ProbeKind(
         "Small integers, and sizes that are powers of two: every sum is exact in float32, so that "
         "any difference is a mistake. Many activations are equal.",
         _POWERS,
         _integers,
         selecting="Some of these are at the K-th place.",
     ),
-    "near-ties": Kind(
+    "near-ties": ProbeKind(
         "Activations 2**-30 apart: float32 cannot tell them apart, float64 can.",
         _USUAL,
         _near_ties,
         selecting="They are at the K-th place.",
     ),
-    "near-zero": Kind(
+    "near-zero": ProbeKind(
         "Sums that cancel to zero, or to 2**-30 on one side of it.", _POWERS, _near_zero
     ),
-    "uneven": Kind("Columns of x of very different sizes, some not centred.", _USUAL, _uneven),
-    "degenerate": Kind(
+    "uneven": ProbeKind("Columns of x of very different sizes, some not centred.", _USUAL, _uneven),
+    "degenerate": ProbeKind(
         "Zero rows, equal rows, equal features, and features that read, write or do nothing.",
         _USUAL,
         _degenerate,
     ),
-    "square": Kind(
+    "square": ProbeKind(
         "All sizes but the batch's are equal: no transposed matrix is given away by its shape.",
         Sizes(24, 16, 16, 16, 5),
         _ordinary,
     ),
-    "all-kept": Kind("top_k is dict_size: nothing is cut off.", Sizes(8, 6, 16, 5, 16), _ordinary),
-    "smallest": Kind("Every size is one.", Sizes(1, 1, 1, 1, 1), _ordinary),
-    "large": Kind("Numbers around 2**10 to 2**40.", _USUAL, _scaled(10)),
-    "tiny": Kind("Numbers around 2**-10 to 2**-40.", _USUAL, _scaled(-10)),
-    "subnormal": Kind("Numbers that are subnormal in float32.", _USUAL, _subnormal, decisive=False),
-    "non-finite": Kind(
+    "all-kept": ProbeKind(
+        "top_k is dict_size: nothing is cut off.", Sizes(8, 6, 16, 5, 16), _ordinary
+    ),
+    "smallest": ProbeKind("Every size is one.", Sizes(1, 1, 1, 1, 1), _ordinary),
+    "large": ProbeKind("Numbers around 2**10 to 2**40.", _USUAL, _scaled(10)),
+    "tiny": ProbeKind("Numbers around 2**-10 to 2**-40.", _USUAL, _scaled(-10)),
+    "subnormal": ProbeKind(
+        "Numbers that are subnormal in float32.", _USUAL, _subnormal, decisive=False
+    ),
+    "non-finite": ProbeKind(
         "Rows with NaN or infinity: the others are as ever, and these are refused, or not finite.",
         _USUAL,
         _non_finite,

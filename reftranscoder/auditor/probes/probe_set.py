@@ -17,7 +17,7 @@ from ...params import Params, TranscoderConfig
 from ...transcoder import Transcoder
 from ..task.arithmetic import Arithmetic
 from ..task.case import Case
-from .probe_kinds import KINDS, Kind, Sizes, repeat_rows
+from .probe_kinds import PROBE_KINDS, ProbeKind, Sizes, repeat_rows
 
 #: The variants of the transcoder: name -> options of `TranscoderConfig`.
 VARIANTS = {
@@ -39,7 +39,7 @@ def probes() -> list[Case]:
     return [
         _case(f"{variant}-{name}", kind, kind.sizes, options, [v, k])
         for v, (variant, options) in enumerate(VARIANTS.items())
-        for k, (name, kind) in enumerate(KINDS.items())
+        for k, (name, kind) in enumerate(PROBE_KINDS.items())
         # Without top-k, all are kept in every case.
         if not (options["activation"] == "relu" and name == "all-kept")
     ]
@@ -64,7 +64,7 @@ def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float
         return cases
     sizes = Sizes(16, config.input_size, config.dict_size, config.output_size, config.top_k)
     options = {"activation": config.activation, "ties": config.ties, "skip": config.skip}
-    for k, (name, kind) in enumerate(KINDS.items()):
+    for k, (name, kind) in enumerate(PROBE_KINDS.items()):
         if name in ("square", "all-kept", "smallest"):
             continue  # a matter of sizes
         if name == "subnormal" and l1_coeff:
@@ -76,7 +76,7 @@ def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float
     return cases
 
 
-def _case(name: str, kind: Kind, sizes: Sizes, options: dict, seed: list[int]) -> Case:
+def _case(name: str, kind: ProbeKind, sizes: Sizes, options: dict, seed: list[int]) -> Case:
     numbers = kind.make(np.random.default_rng(seed), sizes)
     arrays = {n: a.astype(np.float32) for n, a in numbers._asdict().items() if n != "l1_coeff"}
     x, target = arrays.pop("x"), arrays.pop("target")

@@ -1,7 +1,7 @@
 """The report as one page of HTML that needs nothing else: no script, no font, no network.
 
-It is written for the person at the other end, who was sent the file: the conclusion first, then a
-line a stage with a picture of its errors, then what the data did not show.
+It is written for the person at the other end, who was sent the file: the conclusion first, then
+one line per stage with a picture of its errors, then what the data did not show.
 """
 
 from __future__ import annotations

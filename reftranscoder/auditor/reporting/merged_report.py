@@ -121,7 +121,7 @@ class Reports(Report):
         }
 
     def table(self) -> str:
-        """A line a case: its verdict, and where it failed the sentence that says so."""
+        """One line per case: its verdict, and where it failed the sentence that says so."""
         width = max((len(name) for name in (*self.cases, *self.skipped)), default=4)
         lines = []
         for name, report in self.cases.items():

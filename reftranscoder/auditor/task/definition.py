@@ -1,7 +1,8 @@
 """What is computed, where libraries differ: the definition under which a candidate is judged.
 
-The default is the one of `reftranscoder.reference`.  ``conventions`` lists the others that the
-field documents; ``faults`` uses the remaining fields for mistakes that have a name.
+The default is the one of `reftranscoder.reference`.  ``explaining/conventions.py`` lists the
+others that the field documents; ``explaining/known_faults.py`` uses the remaining fields for
+mistakes that have a name.
 """
 
 from __future__ import annotations
