@@ -14,9 +14,10 @@ from reftranscoder.auditor.explaining.known_faults import explain_zero
 from reftranscoder.auditor.judging.verdict import StageResult
 from reftranscoder.auditor.task.arithmetic import by_stage
 from reftranscoder.auditor.task.candidate import Candidate
-from reftranscoder.auditor.task.definition import MSE, Definition
+from reftranscoder.auditor.task.definition import Definition
 from reftranscoder.auditor.task.problem import Problem
 from reftranscoder.auditor.task.stage_graph import STAGES
+from reftranscoder.conventions import MSE
 
 INACTIVE = "gradients pass through selected features that are inactive (ReLU'(0) is 0)"
 FEW = random_case(20, Machine("float32"), few=True)

@@ -21,8 +21,9 @@ from reftranscoder import cli, metrics
 from reftranscoder.auditor.explaining.conventions import NAMES
 from reftranscoder.auditor.probes.probe_set import probes
 from reftranscoder.auditor.task.arithmetic import ARITHMETICS, MIXED
-from reftranscoder.auditor.task.definition import L1, MSE, Definition
+from reftranscoder.auditor.task.definition import Definition
 from reftranscoder.cli import arguments, audit, encode, fit, predict, progress, report, status
+from reftranscoder.conventions import L1, MSE
 from reftranscoder.twins import TWINS
 
 ROWS, I, D, O, K = 60, 6, 16, 5, 3

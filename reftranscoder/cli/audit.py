@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from ..conventions import CONVENTIONS
 from ..errors import OptionError
 from ..files.atomic import atomic_write, check_replaceable
 from . import status
@@ -19,27 +20,6 @@ from .progress import Progress
 from .report import plural, print_json
 
 ARITHMETICS = "float32, float64, tf32, bfloat16-inputs, bfloat16, float16, bfloat16-autocast"
-#: What ``--convention`` takes, and what it means.
-CONVENTIONS = {
-    "x - b_dec": "the encoder reads x - b_dec",
-    "skip of x - b_dec": "the skip connection reads x - b_dec",
-    "keep_all": "everything that equals the K-th largest is kept",
-    "lowest_index": "exactly K are kept where values are equal",
-    "rank_by_decoder_norm": "features are ranked by f times |W_dec[j]|",
-    "rescale_acts_by_decoder_norm": "f is multiplied by |W_dec[j]|, and divided before decoding",
-    "mse_sum": "the loss is the sum of e^2 over B",
-    "mse_total": "the loss is the sum of e^2",
-    "mse_over_norm": "the loss is the mean over B O of e^2 / |y|",
-    "nmse_uncentred": "the loss is the mean over B of |e|^2 / |y|^2",
-    "fvu_batch": "the loss is the sum of e^2 over the sum of (y - m)^2",
-    "l1_sum": "the penalty is the sum of |f| over B",
-    "l1_total": "the penalty is the sum of |f|",
-    "l1_over_k": "the penalty is the sum of |f| over B K",
-    "l1_over_input_norm": "the penalty is the mean over B of sum |f| / |x|",
-    "half": "the squared error is halved",
-    "l1_decoder_weighted": "the penalty is the sum of |f| over B, |f| times |W_dec[j]|",
-    "l1_weighted_mean": "the penalty is the sum of |f| over B D, |f| times |W_dec[j]|",
-}
 _LETTERS = """\
 conventions, by NAME: e is reconstruction - target (B, O), y a row of the target, m the mean of
 these, x a row of the input, f hidden (B, D)"""

@@ -18,36 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ...conventions import CONVENTIONS
 from ...errors import OptionError
-from ..task.definition import L1, MSE
 from ..task.problem import Problem
-from .hypotheses import Hypothesis
-
-_LOSSES = {
-    "mse_sum": ("loss", {"mse": "row_sum"}),
-    "mse_total": ("loss", {"mse": "sum"}),
-    "mse_over_norm": ("loss", {"mse": "over_norm"}),
-    "nmse_uncentred": ("loss", {"mse": "over_square"}),
-    "fvu_batch": ("loss", {"mse": "fvu"}),
-    "l1_sum": ("loss", {"l1": "row_sum"}),
-    "l1_total": ("loss", {"l1": "sum"}),
-    "l1_over_k": ("loss", {"l1": "kept"}),
-    "l1_over_input_norm": ("loss", {"l1": "over_input_norm"}),
-}
+from .hypotheses import Hypothesis, Row, possible
 
 #: The names of all conventions.
-NAMES = (
-    "x - b_dec",
-    "skip of x - b_dec",
-    "keep_all",
-    "lowest_index",
-    "rank_by_decoder_norm",
-    "rescale_acts_by_decoder_norm",
-    *_LOSSES,
-    "half",
-    "l1_decoder_weighted",
-    "l1_weighted_mean",
-)
+NAMES = tuple(CONVENTIONS)
 
 
 def checked_names(names: str | Iterable[str]) -> tuple[str, ...]:
@@ -68,47 +45,58 @@ def documented(problem: Problem, declared: Sequence[str] = ()) -> list[Hypothesi
 
     One that divides by zero here makes sense only if it was ``declared``.
     """
-    definition, params = problem.definition, problem.params
-    O, I = len(params.b_dec), params.W_enc.shape[1]
-    found = []
-    if I == O:
-        found.append(
-            Hypothesis("x - b_dec", "the encoder reads x - b_dec", "pre", {"input": "x - b_dec"})
-        )
-        if params.W_skip is not None:
-            meaning = "the skip connection reads x - b_dec"
-            found.append(
-                Hypothesis(
-                    "skip of x - b_dec", meaning, "reconstruction", {"skip_input": "x - b_dec"}
-                )
-            )
-    if definition.activation == "topk":
-        found.append(_ties(definition.ties))
-        meaning = "features are ranked by their activation times |W_dec[j]|"
-        found.append(Hypothesis("rank_by_decoder_norm", meaning, "hidden", {"norms": "ranks"}))
-    meaning = "activations are multiplied by |W_dec[j]|, and divided by it before decoding"
-    for stage, norms in (("pre", "pre"), ("hidden", "hidden")):
-        for detached in (False, True):
-            changes = {"norms": norms} | ({"detached": True} if detached else {})
-            found.append(Hypothesis("rescale_acts_by_decoder_norm", meaning, stage, changes))
-    for name, (stage, changes) in _LOSSES.items():
-        ((field, value),) = changes.items()
-        meaning = f"the loss is {MSE[value]}" if field == "mse" else f"the penalty is {L1[value]}"
-        found.append(Hypothesis(name, meaning, stage, changes))
-    found.append(Hypothesis("half", "the squared error is halved", "loss", {"half": True}))
-    for reduction, name in (("row_sum", "l1_decoder_weighted"), (None, "l1_weighted_mean")):
-        for detached in (False, True):
-            changes = {"l1_weighted": True} | ({"detached": True} if detached else {})
-            changes |= {"l1": reduction} if reduction else {}
-            kind = L1[reduction or "mean"]
-            meaning = f"the penalty is {kind}, |f| times |W_dec[j]|"
-            found.append(Hypothesis(name, meaning, "loss", changes))
+    found = possible(_TABLE, problem)
     return [h for h in found if h.name in declared or not h.applied(problem).undefined]
 
 
-def _ties(ties: str) -> Hypothesis:
-    if ties == "keep_all":
-        meaning = "exactly K are kept where values are equal"
-        return Hypothesis("lowest_index", meaning, "hidden", {"ties": "lowest_index"})
-    meaning = "everything that equals the K-th largest is kept"
-    return Hypothesis("keep_all", meaning, "hidden", {"ties": "keep_all"})
+def _reads_what_it_writes(problem: Problem) -> bool:
+    return problem.sizes.I == problem.sizes.O
+
+
+def _also_skips(problem: Problem) -> bool:
+    return _reads_what_it_writes(problem) and problem.params.W_skip is not None
+
+
+def _selects(problem: Problem) -> bool:
+    return problem.definition.activation == "topk"
+
+
+def _breaks_ties(problem: Problem) -> bool:
+    return _selects(problem) and problem.definition.ties != "keep_all"
+
+
+def _keeps_ties(problem: Problem) -> bool:
+    return _selects(problem) and problem.definition.ties == "keep_all"
+
+
+def _row(name: str, stage: str, *condition, **changes: object) -> Row:
+    return Row(name, CONVENTIONS[name], stage, changes, *condition)
+
+
+#: In the order in which they are tried.  One name may stand for several definitions: gradients may
+#: flow through |W_dec[j]|, or be detached from it.
+_TABLE = (
+    _row("x - b_dec", "pre", _reads_what_it_writes, input="x - b_dec"),
+    _row("skip of x - b_dec", "reconstruction", _also_skips, skip_input="x - b_dec"),
+    _row("keep_all", "hidden", _breaks_ties, ties="keep_all"),
+    _row("lowest_index", "hidden", _keeps_ties, ties="lowest_index"),
+    _row("rank_by_decoder_norm", "hidden", _selects, norms="ranks"),
+    _row("rescale_acts_by_decoder_norm", "pre", norms="pre"),
+    _row("rescale_acts_by_decoder_norm", "pre", norms="pre", detached=True),
+    _row("rescale_acts_by_decoder_norm", "hidden", norms="hidden"),
+    _row("rescale_acts_by_decoder_norm", "hidden", norms="hidden", detached=True),
+    _row("mse_sum", "loss", mse="row_sum"),
+    _row("mse_total", "loss", mse="sum"),
+    _row("mse_over_norm", "loss", mse="over_norm"),
+    _row("nmse_uncentred", "loss", mse="over_square"),
+    _row("fvu_batch", "loss", mse="fvu"),
+    _row("l1_sum", "loss", l1="row_sum"),
+    _row("l1_total", "loss", l1="sum"),
+    _row("l1_over_k", "loss", l1="kept"),
+    _row("l1_over_input_norm", "loss", l1="over_input_norm"),
+    _row("half", "loss", half=True),
+    _row("l1_decoder_weighted", "loss", l1_weighted=True, l1="row_sum"),
+    _row("l1_decoder_weighted", "loss", l1_weighted=True, detached=True, l1="row_sum"),
+    _row("l1_weighted_mean", "loss", l1_weighted=True),
+    _row("l1_weighted_mean", "loss", l1_weighted=True, detached=True),
+)

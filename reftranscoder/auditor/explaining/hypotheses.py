@@ -8,7 +8,7 @@ tries them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from ..judging.judge import Judge
@@ -31,6 +31,33 @@ class Hypothesis:
     def applied(self, problem: Problem) -> Problem:
         definition = dataclasses.replace(problem.definition, **self.changes)
         return problem._replace(definition=definition)
+
+
+class Row(NamedTuple):
+    """A row of a table of hypotheses, and the problems in which it makes sense.
+
+    ``meaning`` may hold ``{K}``, ``{fewer}`` and ``{more}``, which stand for K, K - 1 and K + 1;
+    ``changes`` may depend on the problem's sizes.
+    """
+
+    name: str
+    meaning: str
+    stage: str
+    changes: Mapping[str, object] | Callable[[Problem], Mapping[str, object]]
+    possible: Callable[[Problem], bool] = lambda problem: True
+
+    def hypothesis(self, problem: Problem) -> Hypothesis:
+        K = problem.definition.top_k
+        name, meaning = (
+            text.format(K=K, fewer=K - 1, more=K + 1) for text in (self.name, self.meaning)
+        )
+        changes = self.changes(problem) if callable(self.changes) else self.changes
+        return Hypothesis(name, meaning, self.stage, changes)
+
+
+def possible(table: Iterable[Row], problem: Problem) -> list[Hypothesis]:
+    """The rows of a table that make sense in this problem, in their order."""
+    return [row.hypothesis(problem) for row in table if row.possible(problem)]
 
 
 class Explained(NamedTuple):

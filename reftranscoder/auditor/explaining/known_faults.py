@@ -3,117 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from ...conventions import L1, MSE
 from ..judging.verdict import StageResult, first_fault
 from ..task.candidate import Candidate
-from ..task.definition import L1, MSE
 from ..task.problem import Problem
-from .hypotheses import Hypothesis
+from .hypotheses import Hypothesis, Row, possible
 from .search import Search
-
-_GRADIENTS = ("d_reconstruction", "d_hidden", "d_pre", "dW_dec", "db_dec", "dW_skip", "dW_enc")
-_GRADIENTS += ("db_enc", "dx")
-
-
-# By the places that the candidate selected; without these, by those that the reference would.
-_INACTIVE = "gradients pass through selected features that are inactive (ReLU'(0) is 0)"
-
 
 _SUBNORMALS = 64  # spacings at 0 that count as 0
 
 
 def known_faults(problem: Problem) -> list[Hypothesis]:
     """The mistakes that a transcoder with these options and sizes can have."""
-    definition, params = problem.definition, problem.params
-    (D, I), O, B = params.W_enc.shape, len(params.b_dec), len(problem.x)
-    K, skip = definition.top_k, params.W_skip is not None
-    found = [
-        _mistake("b_enc is not added", "pre", b_enc=0.0),
-        _mistake("b_enc is subtracted", "pre", b_enc=-1.0),
-        _mistake("pre is not rectified", "pre_acts", rectified=False),
-        _mistake("b_dec is not added", "reconstruction", b_dec=0.0),
-        _mistake("b_dec is subtracted", "reconstruction", b_dec=-1.0),
-        _mistake("the L1 loss is left out", "loss", l1_loss=0.0),
-        _mistake(
-            "the factor 2 of the squared error's gradient is lost",
-            "d_reconstruction",
-            factors=(("d_reconstruction", 0.5),),
-        ),
-        _mistake("the L1 loss has no gradient", "d_hidden", l1_gradient=0.0),
-        _mistake("the L1 loss's gradient has the wrong sign", "d_hidden", l1_gradient=-1.0),
-        _mistake("gradients pass through active features not selected", "d_pre", mask="active"),
-        _mistake(_INACTIVE, "d_pre", inactive=True),
-        _mistake(_INACTIVE, "d_pre", mask="largest"),
-        _mistake("gradients pass through all features", "d_pre", mask="all"),
-        _mistake("dW_dec sums over pre_acts, not hidden", "dW_dec", dW_dec="pre_acts"),
-    ]
-    # Other factors of the same error have names of their own.
-    for mse in ("over_norm", "over_square", "fvu"):
-        if mse != definition.mse:
-            meaning = f"the gradients are those of another loss, {MSE[mse]}"
-            found.append(_mistake(meaning, "d_reconstruction", mse=mse))
-    default = {"mse": "mean", "half": False, "l1": "mean", "l1_weighted": False}
-    if any(getattr(definition, field) != value for field, value in default.items()):
-        meaning = "the gradients are not those of that loss but of the default, "
-        meaning += f"{MSE['mean']} plus l1_coeff times {L1['mean']}"
-        found.append(_mistake(meaning, "d_reconstruction", **default))
-    for stage in ("dW_enc", "db_enc", "dx"):
-        for mask, what in (("active", "active features"), ("all", "all features")):
-            meaning = f"gradients pass to {stage} through {what}, selected or not"
-            found.append(_mistake(meaning, stage, mask=mask, mask_at=stage))
-    if definition.activation == "topk":
-        for top_k in (K - 1, K + 1):
-            if 1 <= top_k <= D:
-                meaning = f"{top_k} features are kept, not {K}"
-                found.append(_mistake(meaning, "hidden", top_k=top_k))
-        meaning = "nothing is selected: every active feature is kept"
-        found.append(_mistake(meaning, "hidden", activation="relu"))
-    if D == I:
-        found.append(_mistake("W_enc is transposed", "pre", W_enc="transposed"))
-    if D == O:
-        found.append(_mistake("W_dec is transposed", "reconstruction", W_dec="transposed"))
-        meaning = "W_dec is transposed in d_hidden"
-        found.append(_mistake(meaning, "d_hidden", W_dec="transposed backwards"))
-    if I == O:
-        meaning = "the reconstruction is compared with x, not with the target"
-        found.append(_mistake(meaning, "loss", target="x"))
-    if skip:
-        found.append(_mistake("the skip connection is missing", "reconstruction", W_skip="none"))
-        found.append(_mistake("dx lacks the skip connection", "dx", dx_paths="encoder"))
-        found.append(_mistake("dx lacks the encoder", "dx", dx_paths="skip"))
-        if I == O:
-            found.append(_mistake("W_skip is transposed", "reconstruction", W_skip="transposed"))
-    for stage in _GRADIENTS:
-        if stage == "dW_skip" and not skip:
-            continue
-        for factor, what in _factors(B, O):
-            if (stage, factor) != ("d_reconstruction", 0.5):
-                found.append(_mistake(f"{stage} {what}", stage, factors=((stage, factor),)))
-    square = {"dW_dec": D == O, "dW_enc": D == I, "dW_skip": skip and O == I}
-    for stage, is_square in square.items():
-        if is_square:
-            found.append(_mistake(f"{stage} is transposed", stage, flipped=(stage,)))
-    return [fault for fault in found if not fault.applied(problem).undefined]
-
-
-def _factors(B: int, O: int) -> list[tuple[float, str]]:
-    return [
-        (-1.0, "has the wrong sign"),
-        (0.0, "is zero"),
-        (0.5, "is half of what it should be"),
-        (2.0, "is twice what it should be"),
-        (1 / B, "is averaged over rows, which the loss did already"),
-        (float(B), "is not divided by B"),
-        (float(O), "is not divided by O"),
-        (float(B * O), "is not divided by B O"),
-    ]
-
-
-def _mistake(meaning: str, stage: str, **changes) -> Hypothesis:
-    return Hypothesis(meaning, meaning, stage, changes)
+    return [h for h in possible(_TABLE, problem) if not h.applied(problem).undefined]
 
 
 def name_fault(
@@ -173,3 +79,177 @@ def _why_zero(candidate: Candidate, stage: str, index: tuple[int, ...]) -> str:
         return ""
     what = "selected" if any(found.values()) else "active"
     return f"feature {feature} is {there.format(what)} row"
+
+
+def _row(
+    meaning: str,
+    stage: str,
+    possible: Callable[[Problem], bool] = lambda problem: True,
+    /,
+    **changes: object,
+) -> Row:
+    return Row(meaning, meaning, stage, changes, possible)
+
+
+def _selects(problem: Problem) -> bool:
+    return problem.definition.activation == "topk"
+
+
+def _encodes_square(problem: Problem) -> bool:
+    return problem.sizes.D == problem.sizes.I
+
+
+def _decodes_square(problem: Problem) -> bool:
+    return problem.sizes.D == problem.sizes.O
+
+
+def _skips(problem: Problem) -> bool:
+    return problem.params.W_skip is not None
+
+
+def _reads_what_it_writes(problem: Problem) -> bool:
+    return problem.sizes.I == problem.sizes.O
+
+
+def _skips_square(problem: Problem) -> bool:
+    return _skips(problem) and _reads_what_it_writes(problem)
+
+
+#: The loss that gradients are of where it is another one that is reported.
+_DEFAULT_LOSS = {"mse": "mean", "half": False, "l1": "mean", "l1_weighted": False}
+
+
+def _has_another_loss(problem: Problem) -> bool:
+    definition = problem.definition
+    return any(getattr(definition, field) != value for field, value in _DEFAULT_LOSS.items())
+
+
+#: Factors that gradients are off by.
+_FACTORS: tuple[tuple[Callable[[Problem], float], str], ...] = (
+    (lambda p: -1.0, "has the wrong sign"),
+    (lambda p: 0.0, "is zero"),
+    (lambda p: 0.5, "is half of what it should be"),
+    (lambda p: 2.0, "is twice what it should be"),
+    (lambda p: 1 / p.sizes.B, "is averaged over rows, which the loss did already"),
+    (lambda p: float(p.sizes.B), "is not divided by B"),
+    (lambda p: float(p.sizes.O), "is not divided by O"),
+    (lambda p: float(p.sizes.B * p.sizes.O), "is not divided by B O"),
+)
+
+_GRADIENTS = ("d_reconstruction", "d_hidden", "d_pre", "dW_dec", "db_dec", "dW_skip", "dW_enc")
+_GRADIENTS += ("db_enc", "dx")
+
+
+def _rows_of_factors() -> Iterator[Row]:
+    """Every gradient, off by every factor."""
+    for stage in _GRADIENTS:
+        for factor, what in _FACTORS:
+            meaning = f"{stage} {what}"
+
+            def changes(
+                problem: Problem,
+                stage: str = stage,
+                factor: Callable[[Problem], float] = factor,
+            ) -> dict[str, object]:
+                return {"factors": ((stage, factor(problem)),)}
+
+            def is_possible(
+                problem: Problem,
+                stage: str = stage,
+                factor: Callable[[Problem], float] = factor,
+            ) -> bool:
+                if stage == "dW_skip" and not _skips(problem):
+                    return False
+                # That one has a name of its own.
+                return (stage, factor(problem)) != ("d_reconstruction", 0.5)
+
+            yield Row(meaning, meaning, stage, changes, is_possible)
+
+
+# By the places that the candidate selected; without these, by those that the reference would.
+_INACTIVE = "gradients pass through selected features that are inactive (ReLU'(0) is 0)"
+
+#: In the order in which they are tried.
+_TABLE = (
+    _row("b_enc is not added", "pre", b_enc=0.0),
+    _row("b_enc is subtracted", "pre", b_enc=-1.0),
+    _row("pre is not rectified", "pre_acts", rectified=False),
+    _row("b_dec is not added", "reconstruction", b_dec=0.0),
+    _row("b_dec is subtracted", "reconstruction", b_dec=-1.0),
+    _row("the L1 loss is left out", "loss", l1_loss=0.0),
+    _row(
+        "the factor 2 of the squared error's gradient is lost",
+        "d_reconstruction",
+        factors=(("d_reconstruction", 0.5),),
+    ),
+    _row("the L1 loss has no gradient", "d_hidden", l1_gradient=0.0),
+    _row("the L1 loss's gradient has the wrong sign", "d_hidden", l1_gradient=-1.0),
+    _row("gradients pass through active features not selected", "d_pre", mask="active"),
+    _row(_INACTIVE, "d_pre", inactive=True),
+    _row(_INACTIVE, "d_pre", mask="largest"),
+    _row("gradients pass through all features", "d_pre", mask="all"),
+    _row("dW_dec sums over pre_acts, not hidden", "dW_dec", dW_dec="pre_acts"),
+    # Other factors of the same error have names of their own.
+    *(
+        _row(
+            f"the gradients are those of another loss, {MSE[mse]}",
+            "d_reconstruction",
+            lambda problem, mse=mse: problem.definition.mse != mse,
+            mse=mse,
+        )
+        for mse in ("over_norm", "over_square", "fvu")
+    ),
+    _row(
+        "the gradients are not those of that loss but of the default, "
+        f"{MSE['mean']} plus l1_coeff times {L1['mean']}",
+        "d_reconstruction",
+        _has_another_loss,
+        **_DEFAULT_LOSS,
+    ),
+    *(
+        _row(
+            f"gradients pass to {stage} through {what}, selected or not",
+            stage,
+            mask=mask,
+            mask_at=stage,
+        )
+        for stage in ("dW_enc", "db_enc", "dx")
+        for mask, what in (("active", "active features"), ("all", "all features"))
+    ),
+    Row(
+        "{fewer} features are kept, not {K}",
+        "{fewer} features are kept, not {K}",
+        "hidden",
+        lambda problem: {"top_k": problem.definition.top_k - 1},
+        lambda problem: _selects(problem) and problem.definition.top_k > 1,
+    ),
+    Row(
+        "{more} features are kept, not {K}",
+        "{more} features are kept, not {K}",
+        "hidden",
+        lambda problem: {"top_k": problem.definition.top_k + 1},
+        lambda problem: _selects(problem) and problem.definition.top_k < problem.sizes.D,
+    ),
+    _row(
+        "nothing is selected: every active feature is kept", "hidden", _selects, activation="relu"
+    ),
+    _row("W_enc is transposed", "pre", _encodes_square, W_enc="transposed"),
+    _row("W_dec is transposed", "reconstruction", _decodes_square, W_dec="transposed"),
+    _row(
+        "W_dec is transposed in d_hidden", "d_hidden", _decodes_square, W_dec="transposed backwards"
+    ),
+    _row(
+        "the reconstruction is compared with x, not with the target",
+        "loss",
+        _reads_what_it_writes,
+        target="x",
+    ),
+    _row("the skip connection is missing", "reconstruction", _skips, W_skip="none"),
+    _row("dx lacks the skip connection", "dx", _skips, dx_paths="encoder"),
+    _row("dx lacks the encoder", "dx", _skips, dx_paths="skip"),
+    _row("W_skip is transposed", "reconstruction", _skips_square, W_skip="transposed"),
+    *_rows_of_factors(),
+    _row("dW_dec is transposed", "dW_dec", _decodes_square, flipped=("dW_dec",)),
+    _row("dW_enc is transposed", "dW_enc", _encodes_square, flipped=("dW_enc",)),
+    _row("dW_skip is transposed", "dW_skip", _skips_square, flipped=("dW_skip",)),
+)

@@ -9,26 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 
-#: How the squared error e (B, O) becomes a number.  The y are the rows of the target, and m is
-#: their mean, column by column.
-MSE = {
-    "mean": "the sum of e^2 over B O",
-    "row_sum": "the sum of e^2 over B",
-    "sum": "the sum of e^2",
-    "over_norm": "the mean over B O of e^2 / |y|",
-    "over_square": "the mean over B of |e|^2 / |y|^2",
-    "fvu": "the sum of e^2 over the sum of (y - m)^2",
-}
-
-#: How the activations f (B, D) become a penalty.
-L1 = {
-    "mean": "the sum of |f| over B D",
-    "row_sum": "the sum of |f| over B",
-    "sum": "the sum of |f|",
-    "kept": "the sum of |f| over B K",
-    "over_input_norm": "the mean over B of sum |f| / |x|",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
@@ -42,9 +22,9 @@ class Definition:
     input: str = "x"  # or "x - b_dec": what the encoder reads
     skip_input: str = "x"  # or "x - b_dec": what the skip connection reads
     norms: str = "none"  # what |W_dec[j]| multiplies: "ranks" alone, "hidden", or "pre" as well
-    mse: str = "mean"  # a key of `MSE`
+    mse: str = "mean"  # a key of `conventions.MSE`
     half: bool = False  # 1/2 of it
-    l1: str = "mean"  # a key of `L1`
+    l1: str = "mean"  # a key of `conventions.L1`
     l1_weighted: bool = False  # |f| times |W_dec[j]|
     detached: bool = False  # no gradient reaches W_dec through |W_dec[j]|
 

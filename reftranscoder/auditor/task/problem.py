@@ -11,6 +11,15 @@ from .arithmetic import Arithmetic
 from .definition import Definition
 
 
+class Sizes(NamedTuple):
+    """B rows, I input_size, D dict_size, O output_size."""
+
+    B: int
+    I: int  # noqa: E741
+    D: int
+    O: int  # noqa: E741
+
+
 class Problem(NamedTuple):
     """What is audited against: everything but the candidate."""
 
@@ -23,6 +32,11 @@ class Problem(NamedTuple):
     part_of: Problem | None = None  # what some rows or features of which these are
     copies: bool = False  # whether stages may be rounded copies of what the next ones read
     operands: dict | None = None  # what is known of the params, in float64: to be filled and shared
+
+    @property
+    def sizes(self) -> Sizes:
+        D, I = self.params.W_enc.shape
+        return Sizes(len(self.x), I, D, len(self.params.b_dec))
 
     @property
     def whole(self) -> Problem:
