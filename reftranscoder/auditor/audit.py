@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import OptionError
+from ..params import finite_number
 from ..transcoder import Transcoder
-from .cross_checks.exact_sums import require_exact
 from .explaining.conventions import checked_names
-from .many_cases import answer_of, judge_case, judge_cases
-from .one_case import conclude, judge_batch
+from .judged_batch import checked_batch, judge_batch
+from .many_cases import answer_of, judge_cases
+from .one_case import judge_case, report_of
 from .probes.case_folder import answers_in
 from .probes.probe_set import probes_of
 from .reporting.report import Report
@@ -59,33 +60,38 @@ def audit(
     Raises:
         ShapeError, OptionError, DTypeError, FileError: malformed input, which gets no verdict.
     """
-    stages, declared = by_stage(arithmetic), name_of(arithmetic)
-    accepted = checked_names(conventions)
+    given = by_stage(arithmetic), name_of(arithmetic), checked_names(conventions)
     if isinstance(candidate, str | os.PathLike):
         if tc is not None or x is not None or target is not None:
             raise OptionError("tc, x and target", "None: a file has its own", "others")
-        answers = answers_in(candidate)
-        if answers.several:
-            return judge_cases(answers.read(), stages, declared, accepted, progress)
-        ((case, answer),) = answers.read()
-        return judge_case(case, answer, stages, declared, accepted, progress)
+        return _audit_of_files(candidate, *given, progress)
     if not isinstance(tc, Transcoder):
         raise OptionError("tc", "the Transcoder to compare with", type(tc).__name__)
     if x is None:
         if not callable(candidate):
             raise OptionError("x", "what the candidate was given, (B, I)", None)
-        cases = probes_of(tc, stages, l1_coeff)
-        answers = ((case, answer_of(candidate, case)) for case in cases)
-        return judge_cases(answers, stages, declared, accepted, progress)
-    if callable(candidate):
-        candidate = candidate(tc.params, x, target)
-    judged = judge_batch(candidate, tc, x, target, l1_coeff, stages, progress)
-    report = conclude(judged, declared, accepted, progress=progress)
-    if judged.whole is not None:  # some rows are not finite
-        return report
-    problem = judged.problem
-    given = tc.config, tc.params, problem.x, problem.target, problem.l1_coeff
-    return require_exact(report, Case("", "", *given), stages)
+        cases = probes_of(tc, given[0], l1_coeff)
+        return judge_cases(((c, answer_of(candidate, c)) for c in cases), *given, progress)
+    results = candidate(tc.params, x, target) if callable(candidate) else candidate
+    x, target = checked_batch(tc.config, x, target)
+    l1_coeff = finite_number("l1_coeff", l1_coeff)
+    case = Case("", "", tc.config, tc.params, x, target, l1_coeff)
+    return report_of(judge_batch(results, case, *given, progress))
+
+
+def _audit_of_files(
+    path: str | os.PathLike[str],
+    arithmetic: dict[str, Arithmetic],
+    declared: str,
+    accepted: tuple[str, ...],
+    progress: Callable[[int], None] | None,
+) -> Report:
+    """Of a case on disk, or of a folder of them."""
+    answers = answers_in(path)
+    if answers.several:
+        return judge_cases(answers.read(), arithmetic, declared, accepted, progress)
+    ((case, answer),) = answers.read()
+    return judge_case(case, answer, arithmetic, declared, accepted, progress)
 
 
 def name_of(arithmetic: str | Arithmetic | Mapping) -> str:

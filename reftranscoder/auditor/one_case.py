@@ -1,172 +1,201 @@
-"""From one candidate on one batch to its report: checked, judged, and what is wrong named."""
+"""From one candidate on one batch to its report: judged, and what is wrong named.
+
+A judged batch goes through `STEPS` once, in that order.  Each takes the batch, which nothing
+changes any more, and what was found so far, and returns what is found now; the report says so.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-import numpy as np
-
-from ..arrays import to_matrix
-from ..errors import OptionError, ShapeError
-from ..params import finite_number
-from ..transcoder import Transcoder
-from .cross_checks.data_coverage import (
-    WARNINGS,
-    applicable_terms,
-    unseen_sentences,
-    unseen_terms,
-    warnings_for,
-)
-from .cross_checks.fingerprint import fingerprint, judge_arithmetic
-from .cross_checks.non_finite_rows import add_non_finite_rows, checked_refusals, set_aside
-from .explaining.explain import Named, explain
-from .explaining.hypotheses import allow_rounded_copies
-from .explaining.known_faults import explain_zero, name_fault
-from .judging.judge import Judge
-from .judging.verdict import StageResult, first_fault, suspects
+from ..errors import Error
+from .cross_checks import data_coverage, exact_sums, fingerprint, non_finite_rows
+from .explaining import hypotheses, known_faults
+from .explaining.explain import explain
+from .judged_batch import JudgedBatch, allow_flush_to_zero, judge_batch
+from .judging.verdict import StageResult, suspects
 from .reporting.report import Report
 from .task.arithmetic import Arithmetic
-from .task.candidate import Candidate
-from .task.case import non_finite_rows
-from .task.definition import Definition
+from .task.case import Answer, Case
 from .task.problem import Problem
 from .task.stage_graph import STAGES, parents_of
 
 
-class JudgedBatch(NamedTuple):
-    """A candidate that was judged, and about which nothing was concluded yet."""
+class Findings(NamedTuple):
+    """What was found in a judged batch so far."""
 
-    problem: Problem  # without the rows that are not finite
-    candidate: Candidate  # without them, too
-    stages: dict[str, StageResult]  # of these
-    whole: tuple[Problem, Candidate] | None  # with all rows, where there are others
-    left: np.ndarray  # the numbers of the rows that are finite
-    refused: np.ndarray  # of those that are not, and that the candidate refused
+    results: dict[str, StageResult]
+    problem: Problem  # with the definition under which these were judged
+    convention: str | None = None  # what explains everything
+    names: tuple[str, ...] = ()  # of all conventions in ``convention``
+    explanations: tuple[str, ...] = ()  # what explains some of it
+    partly: str | None = None  # the names in that
+    arithmetic: str | None = None  # what the errors of pre look like
+    unseen: tuple[str, ...] = ()  # terms that are too small to show
+    coverage: tuple[str, ...] = ()  # what the data did not exercise
 
-    @property
-    def at_fault(self) -> bool:
-        return first_fault(self.stages) is not None
+
+Step = Callable[[JudgedBatch, Findings], Findings]
 
 
-def judge_batch(
-    results: Any,
-    tc: Transcoder,
-    x: Any,
-    target: Any,
-    l1_coeff: float,
-    arithmetic: dict[str, Arithmetic],
-    progress: Callable[[int], None] | None = None,
-) -> JudgedBatch:
-    """Check what was given, and judge every stage of it.
-
-    Raises:
-        ShapeError, OptionError, DTypeError: malformed input, which gets no verdict.
-    """
-    config = tc.config
-    x = to_matrix(x, "x", "(B, I)", config.input_size, np.float64)
-    if target is not None:
-        target = to_matrix(target, "target", "(B, O)", config.output_size, np.float64)
-        if len(target) != len(x):
-            want = (len(x), config.output_size)
-            raise ShapeError("target", want, target.shape, "Rows must pair up.")
-    if not len(x):
-        raise ShapeError("x", "with at least one row", x.shape)
-    if not isinstance(results, Mapping):
-        raise OptionError("candidate", "a mapping from stages to arrays", type(results).__name__)
-    bad = non_finite_rows(x, target)
-    results = dict(results)
-    refused = results.pop("refused", None)
-    refused = checked_refusals([] if refused is None else refused, bad)
-    sizes = (len(x), config.input_size, config.dict_size, config.output_size)
-    candidate = Candidate(results, sizes, config.skip)
-    if target is None:
-        needs = [name for name in candidate.given if STAGES.index(name) >= STAGES.index("loss")]
-        if needs:
-            raise OptionError("target", f"given, since {needs[0]} depends on it", None)
-    problem = Problem(
-        params=tc.params,
-        definition=Definition(config.top_k, config.activation, config.ties),
-        arithmetic=arithmetic,
-        x=x,
-        target=target,
-        l1_coeff=finite_number("l1_coeff", l1_coeff),
+def allow_rounded_copies(judged: JudgedBatch, found: Findings) -> Findings:
+    """Stages may have been rounded only to be handed over."""
+    problem, results = hypotheses.allow_rounded_copies(
+        found.problem, judged.candidate, found.results
     )
-    whole, left = None, np.arange(len(x))
-    if len(bad):
-        whole = problem, candidate
-        problem, candidate, left = set_aside(problem, candidate, bad)
-    if len(left):
-        stages = Judge(problem, candidate).run(progress)
-    else:
-        stages = {name: StageResult(name, "not given") for name in STAGES}
-    return JudgedBatch(problem, candidate, stages, whole, left, refused)
+    return found._replace(problem=problem, results=results)
 
 
-def conclude(
-    judged: JudgedBatch,
-    declared: str,
-    accepted: tuple[str, ...],
-    *,
-    search: bool = True,
-    advise: bool = True,
-    progress: Callable[[int], None] | None = None,
-) -> Report:
-    """The report.
+def explain_by_conventions(judged: JudgedBatch, found: Findings) -> Findings:
+    """Another definition that libraries document may explain what is wrong, or some of it."""
+    explanation = explain(
+        found.problem, judged.candidate, found.results, judged.progress, judged.accepted
+    )
+    return found._replace(**explanation._asdict())
 
-    ``search`` for a name of what is wrong, and ``advise`` on what the data did not show.
-    ``progress(0)`` is called while the search is at work.
+
+def name_fault(judged: JudgedBatch, found: Findings) -> Findings:
+    """What no convention explains may be a mistake that has a name."""
+    results = known_faults.name_fault(
+        found.problem, judged.candidate, found.results, judged.progress
+    )
+    return found._replace(results=results)
+
+
+def explain_zero(judged: JudgedBatch, found: Findings) -> Findings:
+    """Where a correct result is zero, say why."""
+    return found._replace(
+        results=known_faults.explain_zero(found.problem, judged.candidate, found.results)
+    )
+
+
+def judge_arithmetic(judged: JudgedBatch, found: Findings) -> Findings:
+    """The errors of pre may tell of a coarser arithmetic than the one declared: a fault."""
+    marks = None
+    if len(judged.left):
+        marks = fingerprint.fingerprint(found.problem, judged.candidate)
+    if marks is None:
+        return found
+    results = fingerprint.judge_arithmetic(marks, judged.declared, found.results)
+    found = found._replace(results=results, arithmetic=marks.sentence(judged.declared))
+    if results["pre"].verdict == "fault":
+        found = found._replace(convention=None, names=())
+    return found
+
+
+def advise(judged: JudgedBatch, found: Findings) -> Findings:
+    """What these data do not show, and what they do not exercise."""
+    if not len(judged.left):
+        return found
+    terms = data_coverage.applicable_terms(found.problem, judged.candidate)
+    terms = data_coverage.unseen_terms(found.problem, judged.candidate, found.results, terms)
+    warnings = data_coverage.warnings_for(judged.problem)
+    return found._replace(
+        unseen=data_coverage.unseen_sentences(terms, found.problem),
+        coverage=tuple(data_coverage.WARNINGS[key] for key in warnings),
+    )
+
+
+def judge_non_finite_rows(judged: JudgedBatch, found: Findings) -> Findings:
+    """The rows that hold NaN or infinity, which nobody looked at yet: none may come out finite."""
+    if judged.whole is None:
+        return found
+    results, lost = non_finite_rows.judge_non_finite_rows(
+        found.results, *judged.whole, judged.left, judged.refused
+    )
+    found = found._replace(results=results)
+    return found._replace(convention=None, names=()) if lost else found  # no convention loses them
+
+
+def require_exact(judged: JudgedBatch, found: Findings) -> Findings:
+    """Where every sum is exact, no rounding explains a difference.
+
+    Under another definition other sums are.
     """
-    problem, candidate = judged.problem, judged.candidate
-    problem, stages = allow_rounded_copies(problem, candidate, judged.stages)
-    named = Named(stages, problem, None, (), ())
-    if search:
-        named = explain(problem, candidate, stages, progress, accepted)
-    options = {"search": search, "advise": advise, "progress": progress}
-    return report_of(judged, named, declared, accepted, **options)
+    if found.convention or found.partly:
+        return found
+    results = exact_sums.require_exact(
+        found.results, judged.case, judged.problem.arithmetic, judged.accepted
+    )
+    return found._replace(results=results)
 
 
-def report_of(
-    judged: JudgedBatch,
-    named: Named,
-    declared: str,
-    accepted: tuple[str, ...],
-    *,
-    search: bool = False,
-    advise: bool = False,
-    progress: Callable[[int], None] | None = None,
-) -> Report:
-    """The report, once it is known what conventions make of the candidate."""
-    candidate = judged.candidate
-    marks = fingerprint(named.problem, candidate) if len(judged.left) else None
-    stages = named.results
-    if search:
-        stages = name_fault(named.problem, candidate, stages, progress)
-    stages = explain_zero(named.problem, candidate, stages)
-    stages = judge_arithmetic(marks, declared, stages)
-    convention = named.convention if stages["pre"].verdict != "fault" else None
-    report = Report(
-        stages=stages,
-        declared=declared,
-        arithmetic=None if marks is None else marks.sentence(declared),
-        convention=convention,
-        explaining=named.names if convention else (),
-        accepted=accepted,
-        explanations=named.explanations,
-        partly=named.partly,
+#: What is made of a judged batch, in this order.
+STEPS: tuple[Step, ...] = (
+    allow_rounded_copies,
+    explain_by_conventions,
+    name_fault,
+    explain_zero,
+    judge_arithmetic,
+    advise,
+    judge_non_finite_rows,
+    require_exact,
+)
+
+
+def report_of(judged: JudgedBatch, steps: Sequence[Step] = STEPS) -> Report:
+    """The report on a judged batch, once it went through these ``steps``."""
+    found = Findings(judged.results, judged.problem)
+    for step in steps:
+        found = step(judged, found)
+    return Report(
+        stages=found.results,
+        declared=judged.declared,
+        arithmetic=found.arithmetic,
+        convention=found.convention,
+        explaining=found.names,
+        accepted=judged.accepted,
+        explanations=found.explanations,
+        partly=found.partly,
+        unseen=found.unseen,
+        coverage=found.coverage,
+        suspects=suspects(found.results, parents_of(found.problem.definition)),
         refused=tuple(judged.refused.tolist()),
     )
-    if advise and len(judged.left):
-        terms = applicable_terms(named.problem, candidate)
-        terms = unseen_terms(named.problem, candidate, stages, terms)
-        report = dataclasses.replace(
-            report,
-            unseen=unseen_sentences(terms, named.problem),
-            coverage=tuple(WARNINGS[key] for key in warnings_for(judged.problem)),
-        )
-    if judged.whole is not None:
-        problem, whole = judged.whole
-        report = add_non_finite_rows(report, whole, problem, judged.left, judged.refused)
-    parents = parents_of(named.problem.definition)
-    return dataclasses.replace(report, suspects=suspects(report.stages, parents))
+
+
+def judge_case(
+    case: Case,
+    answer: Answer,
+    arithmetic: dict[str, Arithmetic],
+    declared: str,
+    accepted: tuple[str, ...],
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Judge the answer to one case, with all that can be said about it."""
+    if answer.refused:
+        return report_of_refusal(case, declared, accepted)
+    return report_of(judge_answer(case, answer, arithmetic, declared, accepted, progress))
+
+
+def judge_answer(
+    case: Case,
+    answer: Answer,
+    arithmetic: dict[str, Arithmetic],
+    declared: str,
+    accepted: tuple[str, ...],
+    progress: Callable[[int], None] | None = None,
+) -> JudgedBatch:
+    """The answer to a case, judged; what is wrong with its form is said with the case's name."""
+    with _named(case):
+        judged = judge_batch(answer.results or {}, case, arithmetic, declared, accepted, progress)
+    return allow_flush_to_zero(judged)
+
+
+def report_of_refusal(case: Case, declared: str, accepted: tuple[str, ...]) -> Report:
+    """The report of a case whose input was refused, as it may be where a row is not finite."""
+    nothing = {name: StageResult(name, "not given") for name in STAGES}
+    rows = tuple(case.non_finite.tolist())
+    return Report(stages=nothing, declared=declared, accepted=accepted, refused=rows)
+
+
+@contextlib.contextmanager
+def _named(case: Case) -> Iterator[None]:
+    """Put the name of the case in front of what is wrong with its results."""
+    try:
+        yield
+    except Error as error:
+        error.args = (f"{case.name}: {error}",)
+        raise

@@ -82,7 +82,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _judged(answers, arithmetic, declared: str, accepted: tuple[str, ...]):
-    from ..auditor.many_cases import judge_case, judge_cases
+    from ..auditor.many_cases import judge_cases
+    from ..auditor.one_case import judge_case
 
     if answers.several:
         with Progress(len(answers.paths), "cases") as progress:

@@ -13,11 +13,11 @@ that small integers do, if B O, B D and l1_coeff are powers of two, or fractions
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from ..judging.verdict import StageResult, suspects
-from ..reporting.report import Report
+from ..judging.verdict import StageResult
 from ..task.arithmetic import Arithmetic
 from ..task.case import Case
 from ..task.stage_graph import PARENTS, STAGES
@@ -41,35 +41,46 @@ def exact_stages(case: Case, arithmetic: dict[str, Arithmetic]) -> frozenset[str
     return frozenset(exact)
 
 
-def require_exact(report: Report, case: Case, arithmetic: dict[str, Arithmetic]) -> Report:
-    """The ``report`` on ``case``, in which nothing counts as rounding at the stages that are exact.
+def require_exact(
+    results: Mapping[str, StageResult],
+    case: Case,
+    arithmetic: dict[str, Arithmetic],
+    accepted: Collection[str],
+) -> dict[str, StageResult]:
+    """The ``results`` on ``case``, where nothing counts as rounding at the stages that are exact.
 
     A stage whose own upstream is off is left as it is: what it read is no longer exact.  So is what
     follows from features that nobody has seen, where any of some that tie may have been selected.
-    Under another definition other sums are exact, and in a large case it would take long to know.
+    In a large case it would take long to know.
     """
+    found = dict(results)
     (B, I), (D, O) = case.x.shape, case.params.W_dec.shape
-    if case.target is None or report.convention or report.partly:
-        return report
-    if D * max(B, I, O) > _LARGE:
-        return report
+    if case.target is None or D * max(B, I, O) > _LARGE:
+        return found
     exact = exact_stages(case, arithmetic)
-    keeps_all = case.config.ties == "keep_all" and "lowest_index" not in report.accepted
-    if report.stages["hidden"].verdict == "not given" and not keeps_all and has_ties(case):
+    if not exact:
+        return found
+    keeps_all = case.config.ties == "keep_all" and "lowest_index" not in accepted
+    if results["hidden"].verdict == "not given" and not keeps_all and has_ties(case):
         exact &= {"pre", "pre_acts"}
-    stages, off = dict(report.stages), set()
+    off: set[str] = set()
     for name in STAGES:
-        result = stages[name]
-        if off.intersection(PARENTS[name]):
+        result = results[name]
+        reads_what_is_off = bool(off.intersection(PARENTS[name]))
+        if reads_what_is_off or result.verdict in ("fault", "convention") or result.max_error:
             off.add(name)
-        elif result.verdict in ("fault", "convention") or result.max_error:
-            off.add(name)
-            if name in exact and result.verdict in ("rounding", "cannot tell"):
-                stages[name] = _refused(result)
-        elif name == "hidden" and name in exact and result.verdict == "ambiguous":
-            if keeps_all:
-                stages[name] = dataclasses.replace(result, verdict="fault", explanation=_DROPPED)
-    return dataclasses.replace(report, stages=stages, suspects=suspects(stages))
+        if name in exact and not reads_what_is_off:
+            found[name] = _without_rounding(result, keeps_all)
+    return found
+
+
+def _without_rounding(result: StageResult, keeps_all: bool) -> StageResult:
+    """The result of a stage at which nothing is ever rounded."""
+    if result.max_error and result.verdict in ("rounding", "cannot tell"):
+        return _refused(result)
+    if result.verdict == "ambiguous" and keeps_all and not result.max_error:
+        return dataclasses.replace(result, verdict="fault", explanation=_DROPPED)
+    return result
 
 
 def has_ties(case: Case) -> bool:
@@ -101,7 +112,7 @@ def _unit(arithmetic: Arithmetic) -> float:
     return max(units) if not arithmetic.truncating else max(units[0], units[1] / 2, units[2])
 
 
-def _sums(case: Case):
+def _sums(case: Case) -> Iterator[tuple[str, np.ndarray, float]]:
     """The stage, S and q of every sum that the transcoder adds up."""
     params = {n: a.astype(np.float64) for n, a in case.params.arrays().items()}
     x, target = case.x.astype(np.float64), case.target.astype(np.float64)

@@ -20,16 +20,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ...errors import OptionError
 from ..judging.verdict import StageResult
-from ..reporting.report import Report
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import PARENTS, STAGES, SUMS
+from ..task.stage_graph import PARENTS, SUMS
 
 _MASKED = ("pre_acts", "hidden", "d_hidden", "d_pre")
 _FORWARD = ("pre", "pre_acts", "hidden", "reconstruction")
@@ -55,7 +55,9 @@ def checked_refusals(refused: Any, bad: np.ndarray) -> np.ndarray:
     return rows
 
 
-def set_aside(problem: Problem, candidate: Candidate, bad: np.ndarray) -> tuple:
+def set_aside(
+    problem: Problem, candidate: Candidate, bad: np.ndarray
+) -> tuple[Problem, Candidate, np.ndarray]:
     """The problem and the candidate without the rows ``bad`` and the sums over rows, and which
     rows are left."""
     left = np.setdiff1d(np.arange(len(problem.x)), bad)
@@ -64,22 +66,24 @@ def set_aside(problem: Problem, candidate: Candidate, bad: np.ndarray) -> tuple:
     return part, candidate.part(rows=left, without=SUMS), left
 
 
-def add_non_finite_rows(
-    report: Report, candidate: Candidate, problem: Problem, left: np.ndarray, refused: np.ndarray
-) -> Report:
-    """The ``report`` on the rows ``left``, with what the others of the whole ``problem`` and
-    ``candidate`` add to it."""
+def judge_non_finite_rows(
+    results: Mapping[str, StageResult],
+    problem: Problem,
+    candidate: Candidate,
+    left: np.ndarray,
+    refused: np.ndarray,
+) -> tuple[dict[str, StageResult], bool]:
+    """The ``results`` on the rows ``left``, with what the others of the whole ``problem`` and
+    ``candidate`` add to them; and whether NaN or infinity was lost somewhere."""
     lost = _lost(candidate, problem, refused)
-    stages = {name: _renumbered(result, left) for name, result in report.stages.items()}
+    found = {name: _renumbered(result, left) for name, result in results.items()}
     for name in candidate.given:
-        if name in lost and stages[name].verdict != "fault":
-            stages[name] = lost[name]
+        if name in lost and found[name].verdict != "fault":
+            found[name] = lost[name]
         elif name in SUMS and name not in lost:
             why = "it sums over rows that are not finite"
-            stages[name] = StageResult(name, "not judged", explanation=why)
-    if lost:  # no convention loses them
-        report = dataclasses.replace(report, convention=None, explaining=())
-    return dataclasses.replace(report, stages=stages)
+            found[name] = StageResult(name, "not judged", explanation=why)
+    return found, bool(lost)
 
 
 def _lost(candidate: Candidate, problem: Problem, refused: np.ndarray) -> dict[str, StageResult]:
@@ -89,29 +93,33 @@ def _lost(candidate: Candidate, problem: Problem, refused: np.ndarray) -> dict[s
     in_target = np.zeros(len(in_x), bool)
     if problem.target is not None:
         in_target = ~np.isfinite(problem.target).all(axis=1)
-    rows = np.setdiff1d(np.flatnonzero(in_x | in_target), refused)
-    vanishing = {int(row) for row in rows if _all_minus_infinity(problem, row)}
+    rows = [int(row) for row in np.setdiff1d(np.flatnonzero(in_x | in_target), refused)]
+    vanishing = {row for row in rows if _all_minus_infinity(problem, row)}
     for row in rows:
         where = "x" if in_x[row] else "target"
         lost: set[str] = set()
-        for name in STAGES:
-            forward = name in _FORWARD
-            if name in SUMS or name not in candidate or (forward and not in_x[row]):
-                continue
-            if name != "pre" and row in vanishing:
-                continue
-            if lost & _ancestors(name):
-                continue
-            entry = _finite_entry(candidate, name, int(row), where)
+        for name in _never_finite(candidate, where, row in vanishing):
+            entry = None if lost & _ancestors(name) else _finite_entry(candidate, name, row, where)
             if entry is not None:
                 lost.add(name)
-                found.setdefault(name, _result(name, int(row), where, *entry))
+                found.setdefault(name, _result(name, row, where, *entry))
     loss = float(candidate.whole("loss")) if "loss" in candidate else np.nan
     rows = [row for row in rows if row not in vanishing]
-    if len(rows) and np.isfinite(loss) and not _ancestors("loss") & set(found):
+    if rows and np.isfinite(loss) and not _ancestors("loss") & set(found):
         why = f"row {rows[0]} is not finite and was not refused, and the loss is {loss:.6g}"
         found["loss"] = StageResult("loss", "fault", got=loss, explanation=why)
     return found
+
+
+def _never_finite(candidate: Candidate, where: str, vanishing: bool) -> list[str]:
+    """The given stages that cannot be finite in a row which is not finite in x, or in the target.
+
+    ``vanishing``: all its pre-activations are minus infinity, of which ReLU makes zeros.
+    """
+    names = [name for name in candidate.given if name not in SUMS]
+    if where == "target":
+        names = [name for name in names if name not in _FORWARD]
+    return [name for name in names if name == "pre"] if vanishing else names
 
 
 def _all_minus_infinity(problem: Problem, row: int) -> bool:

@@ -30,7 +30,7 @@ _CLAIMS = 64  # combinations of what was declared, at most
 _DECISIVE = 1e-3  # of the loss: how well it has to be known where it is the only evidence
 
 
-class Named(NamedTuple):
+class Explanation(NamedTuple):
     """What conventions make of a candidate."""
 
     results: dict[str, StageResult]  # judged under what explains most
@@ -47,7 +47,7 @@ def explain(
     results: Mapping[str, StageResult],
     progress: Callable[[int], None] | None = None,
     declared: Sequence[str] = (),
-) -> Named:
+) -> Explanation:
     """Name the conventions under which a candidate with these ``results`` is right, or nearly.
 
     Those that were ``declared`` are tried together before any two others are.
@@ -57,14 +57,14 @@ def explain(
     if first_fault(results) is not None:
         found = _found(problem, candidate, results, progress, declared)
     if found is None:
-        return Named(results, problem, None, (), ())
+        return Explanation(results, problem, None, (), ())
     explained, problem = found
     marked = explained.results | {explained.first: _as_convention(explained, results)}
     names = tuple(dict.fromkeys(name for names in explained.alternatives for name in names))
     if explained.complete:
-        return Named(marked, problem, explained.name, names, ())
+        return Explanation(marked, problem, explained.name, names, ())
     some = (f"{explained.name} explains {explained.first}",)
-    return Named(marked, problem, None, (), some, explained.name)
+    return Explanation(marked, problem, None, (), some, explained.name)
 
 
 class _Start(NamedTuple):
