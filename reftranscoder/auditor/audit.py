@@ -21,7 +21,7 @@ from .task.case import Case
 
 
 def audit(
-    candidate: Mapping[str, Any] | Callable | str | os.PathLike,
+    candidate: Mapping[str, Any] | Callable[..., Any] | str | os.PathLike[str],
     tc: Transcoder | None = None,
     x: Any = None,
     target: Any = None,
@@ -94,7 +94,7 @@ def _audit_of_files(
     return judge_case(case, answer, arithmetic, declared, accepted, progress)
 
 
-def name_of(arithmetic: str | Arithmetic | Mapping) -> str:
+def name_of(arithmetic: str | Arithmetic | Mapping[str, str | Arithmetic]) -> str:
     """What a report calls an arithmetic."""
     if isinstance(arithmetic, Mapping):
         return "mixed arithmetic"

@@ -20,6 +20,7 @@ from .judging.verdict import first_fault, progress_of
 from .one_case import (
     STEPS,
     Findings,
+    Step,
     advise,
     explain_by_conventions,
     judge_answer,
@@ -105,12 +106,12 @@ class _Memory:
         self._known: list[_Known] = []
         self._searched: set[str | None] = set()  # the stages at fault for which a name was sought
 
-    def steps(self) -> tuple[Callable[[JudgedBatch, Findings], Findings], ...]:
+    def steps(self) -> tuple[Step, ...]:
         """Those of one case, in the same order, but with what is known of the others.
 
         Advice is given on all cases together.
         """
-        own = {explain_by_conventions: self.explain}
+        own: dict[Step, Step] = {explain_by_conventions: self.explain}
         return tuple(own.get(step, step) for step in STEPS if step not in (name_fault, advise))
 
     def explain(self, judged: JudgedBatch, found: Findings) -> Findings:

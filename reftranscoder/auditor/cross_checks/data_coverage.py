@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,7 +66,14 @@ def warnings_for(problem: Problem) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _ties(pre, x, W_enc, b_enc, K: int, problem: Problem) -> bool:
+def _ties(
+    pre: np.ndarray,
+    x: np.ndarray,
+    W_enc: np.ndarray,
+    b_enc: np.ndarray,
+    K: int,
+    problem: Problem,
+) -> bool:
     """Whether some row has its K-th and its next activation too near for a float to tell apart."""
     arithmetic = problem.arithmetic["pre"]
     order = np.argpartition(-pre, (K - 1, K), axis=1)[:, K - 1 : K + 1]
@@ -81,7 +88,7 @@ class Term(NamedTuple):
 
     what: str
     stages: tuple[str, ...]  # where it would show, the first of them directly
-    without: dict[str, object]  # changes to the fields of `Definition`
+    without: dict[str, Any]  # changes to the fields of `Definition`
 
 
 TERMS = {
@@ -129,7 +136,9 @@ def _sentence(name: str, term: Term, problem: Problem) -> str:
     return f"{term.what} is too small to show in {term.stages[0]}, in this data and arithmetic"
 
 
-def _is_unseen(term: Term, problem: Problem, candidate: Candidate, results) -> bool:
+def _is_unseen(
+    term: Term, problem: Problem, candidate: Candidate, results: dict[str, StageResult]
+) -> bool:
     stage = next((s for s in term.stages if s in candidate), None)
     if stage is None or results[stage].verdict in ("fault", "convention"):
         return False

@@ -115,7 +115,7 @@ def _unit(arithmetic: Arithmetic) -> float:
 def _sums(case: Case) -> Iterator[tuple[str, np.ndarray, float]]:
     """The stage, S and q of every sum that the transcoder adds up."""
     params = {n: a.astype(np.float64) for n, a in case.params.arrays().items()}
-    x, target = case.x.astype(np.float64), case.target.astype(np.float64)
+    x, target = case.x.astype(np.float64), np.asarray(case.target, np.float64)
     stages = case.expected
     hidden, G = stages["hidden"], stages["d_reconstruction"]
     (B, D), O = hidden.shape, G.shape[1]
@@ -146,9 +146,9 @@ def _sums(case: Case) -> Iterator[tuple[str, np.ndarray, float]]:
     yield "dx", *_sum((stages["d_pre"], params["W_enc"]), back)
 
 
-def _sum(*terms: tuple) -> tuple[np.ndarray, float]:
+def _sum(*terms: tuple[np.ndarray, ...]) -> tuple[np.ndarray, float]:
     """S and q of a sum of products, pairs of matrices, and of plain numbers."""
-    S, q = 0.0, np.inf
+    S, q = np.zeros(()), np.inf
     for factors in terms:
         sizes = [np.abs(a) for a in factors]
         S = S + (sizes[0] @ sizes[1] if len(sizes) == 2 else sizes[0])
@@ -156,7 +156,7 @@ def _sum(*terms: tuple) -> tuple[np.ndarray, float]:
     return S, q
 
 
-def quantum(a: np.ndarray) -> float:
+def quantum(a: np.ndarray | float) -> float:
     """The largest power of two that every entry of ``a`` is a multiple of; infinite for zeros."""
     a = np.atleast_1d(a)
     fraction, exponent = np.frexp(a[a != 0])

@@ -101,7 +101,7 @@ def fingerprint(problem: Problem, candidate: Candidate) -> Fingerprint | None:
     if usable.sum() < _LEAST:
         return None
 
-    def errors(rounded_x, rounded_W):
+    def errors(rounded_x: np.ndarray, rounded_W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         exact = rounded_x @ rounded_W.T + b
         with np.errstate(invalid="ignore", divide="ignore"):
             return (((got - exact) / (_UNIT * S))[usable], exact)
@@ -113,8 +113,8 @@ def fingerprint(problem: Problem, candidate: Candidate) -> Fingerprint | None:
         coarse = inputs.precision
         if coarse.unit == declared.inputs.unit:
             continue
-        operands = (_cast(a, coarse, inputs.truncated) for a in (x, W))
-        residue, _ = errors(*operands)
+        seen_x, seen_W = (_cast(a, coarse, inputs.truncated) for a in (x, W))
+        residue, _ = errors(seen_x, seen_W)
         if _rms(residue) * _DECISIVE < _rms(plain) and _rms(residue) < 0.99 * _rms(best):
             best, cause, coarser = residue, inputs.name, coarse.unit > declared.inputs.unit
     toward_zero = float(np.mean(best * np.sign(exact[usable])))
@@ -146,7 +146,9 @@ def judge_arithmetic(
     return results | {"pre": worst}
 
 
-def _sample(problem: Problem, candidate: Candidate) -> tuple:
+def _sample(
+    problem: Problem, candidate: Candidate
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Some of pre, and the rows of x and W_enc and the biases that it was made from."""
     B, D = candidate.B, candidate.D
     # Fewer of the ones leave room for more of the others.
@@ -182,27 +184,45 @@ def _cast(a: np.ndarray, to: Precision, truncated: bool = False) -> np.ndarray:
         return a
     fraction, exponent = np.frexp(a)
     scaled = np.ldexp(fraction, int(-np.log2(to.unit)))
-    return np.ldexp(np.trunc(scaled) if truncated else np.rint(scaled), exponent) * to.unit
+    whole = np.trunc(scaled) if truncated else np.rint(scaled)
+    cut: np.ndarray = np.ldexp(whole, exponent) * to.unit
+    return cut
 
 
-def _narrower(got, x, W, b, usable: np.ndarray, store: Precision) -> str | None:
+def _narrower(
+    got: np.ndarray,
+    x: np.ndarray,
+    W: np.ndarray,
+    b: np.ndarray,
+    usable: np.ndarray,
+    store: Precision,
+) -> str | None:
     """The narrow format that every value is a number of, and rounded to, though the exact ones
     are not."""
     for name in ("bfloat16", "float16"):
         to = PRECISIONS[name]
         if to.unit <= store.unit or not representable(got[usable], to):
             continue
-        if any(_is_rounded(got, *operands, b, usable, to) for operands in _as_seen(x, W, to)):
+        if any(_is_rounded(got, *seen, b, usable, to) for seen in _as_seen(x, W, to)):
             return f"storage in {name}"
     return None
 
 
-def _as_seen(x: np.ndarray, W: np.ndarray, to: Precision) -> tuple:
+def _as_seen(
+    x: np.ndarray, W: np.ndarray, to: Precision
+) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """The operands as they are, and as a product sees them that is all in the narrow format."""
     return (x, W), (_cast(x, to), _cast(W, to))
 
 
-def _is_rounded(got, x, W, b, usable: np.ndarray, to: Precision) -> bool:
+def _is_rounded(
+    got: np.ndarray,
+    x: np.ndarray,
+    W: np.ndarray,
+    b: np.ndarray,
+    usable: np.ndarray,
+    to: Precision,
+) -> bool:
     """Whether most entries of ``got`` are not exact, and all as near as float32 sums, then stored,
     once with the bias and perhaps once without, must be."""
     product = x @ W.T

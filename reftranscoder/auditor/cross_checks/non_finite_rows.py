@@ -130,7 +130,9 @@ def _all_minus_infinity(problem: Problem, row: int) -> bool:
     return bool(np.isneginf(pre).all())
 
 
-def _finite_entry(candidate: Candidate, name: str, row: int, where: str) -> tuple | None:
+def _finite_entry(
+    candidate: Candidate, name: str, row: int, where: str
+) -> tuple[int, float] | None:
     """Column and value of an entry that ought not to be finite, or None."""
     if candidate.is_sparse(name):
         values = candidate.features(name, slice(row, row + 1)).dense()[0]

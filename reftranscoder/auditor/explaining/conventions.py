@@ -16,7 +16,7 @@ those of the sources:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ...conventions import CONVENTIONS
 from ...errors import OptionError
@@ -69,7 +69,7 @@ def _keeps_ties(problem: Problem) -> bool:
     return _selects(problem) and problem.definition.ties == "keep_all"
 
 
-def _row(name: str, stage: str, *condition, **changes: object) -> Row:
+def _row(name: str, stage: str, *condition: Callable[[Problem], bool], **changes: object) -> Row:
     return Row(name, CONVENTIONS[name], stage, changes, *condition)
 
 

@@ -16,13 +16,13 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..judging.verdict import StageResult, first_fault, progress_of
+from ..judging.verdict import StageResult, first_fault, progress_of, sure_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES
 from .conventions import documented
 from .hypotheses import Explained, Hypothesis, allow_rounded_copies, compatible, ordered_names
-from .search import Combination, Search
+from .search import Belief, Combination, Search
 from .subsets import is_large
 
 _SEARCHES, _SEARCHES_IN_LARGE = 8, 3  # at most, each of singles and pairs
@@ -84,7 +84,8 @@ def _found(
 ) -> tuple[Explained, Problem] | None:
     """What explains everything, or else most, and the problem under it."""
     hypotheses = documented(problem, declared)
-    waiting, best = [_Start(problem, results, ())], None
+    waiting = [_Start(problem, results, ())]
+    best: tuple[Explained, Problem] | None = None
     for _ in range(_SEARCHES_IN_LARGE if is_large(problem, candidate) else _SEARCHES):
         if not waiting:
             break
@@ -93,7 +94,7 @@ def _found(
         believed = _belief(start, declared)
         search = Search(start.problem, candidate, start.results, others, progress, believed)
         for found in _searched(search, declared):
-            whole = _extended(found, start, hypotheses, first_fault(results))
+            whole = _extended(found, start, hypotheses, sure_fault(results))
             applied = _applied(start.problem, found.hypotheses)
             relaxed, judged = allow_rounded_copies(applied, candidate, found.results)
             if first_fault(judged) is None:
@@ -150,9 +151,9 @@ def _fit(combination: Combination) -> bool:
     return all(compatible(a, b) for a, b in itertools.combinations(combination, 2))
 
 
-def _belief(start: _Start, declared: Sequence[str]) -> Callable[[Combination, dict], bool]:
+def _belief(start: _Start, declared: Sequence[str]) -> Belief:
     """Whether more than a coincidence speaks for what a combination explains."""
-    first = first_fault(start.results)
+    first = sure_fault(start.results)
 
     def believed(combination: Combination, results: dict[str, StageResult]) -> bool:
         if results[first].verdict == "cannot tell":
@@ -165,7 +166,9 @@ def _belief(start: _Start, declared: Sequence[str]) -> Callable[[Combination, di
         if explained != ["loss"] or all(h.name in declared for h in combination):
             return True
         loss = results["loss"]
-        return len(combination) == 1 and loss.bound <= _DECISIVE * abs(loss.want)
+        if len(combination) > 1 or loss.bound is None or loss.want is None:
+            return False
+        return loss.bound <= _DECISIVE * abs(loss.want)
 
     return believed
 

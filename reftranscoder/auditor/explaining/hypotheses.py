@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..judging.judge import Judge
 from ..judging.verdict import StageResult, first_fault, progress_of
@@ -26,7 +26,7 @@ class Hypothesis:
     name: str
     meaning: str
     stage: str
-    changes: Mapping[str, object]
+    changes: Mapping[str, Any]
 
     def applied(self, problem: Problem) -> Problem:
         definition = dataclasses.replace(problem.definition, **self.changes)
@@ -43,7 +43,7 @@ class Row(NamedTuple):
     name: str
     meaning: str
     stage: str
-    changes: Mapping[str, object] | Callable[[Problem], Mapping[str, object]]
+    changes: Mapping[str, Any] | Callable[[Problem], Mapping[str, Any]]
     possible: Callable[[Problem], bool] = lambda problem: True
 
     def hypothesis(self, problem: Problem) -> Hypothesis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -11,6 +12,7 @@ from ...conventions import L1, MSE
 from ..judging.verdict import StageResult, first_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
+from ..task.stage_graph import STAGES
 from .hypotheses import Hypothesis, Row, possible
 from .search import Search
 
@@ -50,8 +52,10 @@ def explain_zero(
     """``results``, where the first fault says why it should be 0, if it should be nothing else."""
     results = dict(results)
     first = first_fault(results)
-    worst = None if first is None else results[first]
-    if worst is None or not worst.index or worst.got is None or worst.want != 0:
+    if first is None:
+        return results
+    worst = results[first]
+    if not worst.index or worst.got is None or worst.bound is None or worst.want != 0:
         return results
     least = _SUBNORMALS * problem.arithmetic[first].store.spacing
     if worst.bound > min(least, abs(worst.got) / _SUBNORMALS):
@@ -124,6 +128,10 @@ def _has_another_loss(problem: Problem) -> bool:
     return any(getattr(definition, field) != value for field, value in _DEFAULT_LOSS.items())
 
 
+def _has_other_mse(mse: str, problem: Problem) -> bool:
+    return problem.definition.mse != mse
+
+
 #: Factors that gradients are off by.
 _FACTORS: tuple[tuple[Callable[[Problem], float], str], ...] = (
     (lambda p: -1.0, "has the wrong sign"),
@@ -136,8 +144,7 @@ _FACTORS: tuple[tuple[Callable[[Problem], float], str], ...] = (
     (lambda p: float(p.sizes.B * p.sizes.O), "is not divided by B O"),
 )
 
-_GRADIENTS = ("d_reconstruction", "d_hidden", "d_pre", "dW_dec", "db_dec", "dW_skip", "dW_enc")
-_GRADIENTS += ("db_enc", "dx")
+_GRADIENTS = STAGES[STAGES.index("d_reconstruction") :]
 
 
 def _rows_of_factors() -> Iterator[Row]:
@@ -194,7 +201,7 @@ _TABLE = (
         _row(
             f"the gradients are those of another loss, {MSE[mse]}",
             "d_reconstruction",
-            lambda problem, mse=mse: problem.definition.mse != mse,
+            functools.partial(_has_other_mse, mse),
             mse=mse,
         )
         for mse in ("over_norm", "over_square", "fvu")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..judging.judge import Judge
-from ..judging.verdict import StageResult, first_fault, progress_of
+from ..judging.verdict import StageResult, first_fault, progress_of, sure_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES
@@ -16,6 +16,7 @@ from .subsets import Subset, in_float64, is_large, subsets_of
 _CONFIRMED = 2  # full runs that a large audit may take
 
 Combination = tuple[Hypothesis, ...]
+Belief = Callable[[Combination, dict[str, StageResult]], bool]
 
 
 class Search:
@@ -35,23 +36,24 @@ class Search:
         results: dict[str, StageResult],
         hypotheses: Sequence[Hypothesis],
         progress: Callable[[int], None] | None = None,
-        believed: Callable[[Combination, dict], bool] = lambda combination, results: True,
+        believed: Belief = lambda combination, results: True,
     ) -> None:
         self.candidate, self.results, self.believed = candidate, results, believed
         self.hypotheses, self.progress = hypotheses, progress
-        self.first = first_fault(results)
+        self.first = sure_fault(results)
         self.helpful: list[Hypothesis] = []
         self.harmful: list[Hypothesis] = []  # each alone spoils a stage that was right
         self.large = is_large(problem, candidate)
         # Once in float64, and not in every run.
         self.problem = in_float64(problem)
         self.subsets = subsets_of(self.problem, candidate, results)
-        self._known: dict[tuple, dict[str, StageResult]] = {}
+        self._known: dict[tuple[int, ...], dict[str, StageResult]] = {}
 
     def best(self, pairs: bool) -> Explained | None:
         """What explains most, or None; with or without ``pairs`` of hypotheses."""
         first = STAGES.index(self.first)
-        relevant = [(h,) for h in self.hypotheses if STAGES.index(h.stage) <= first]
+        singly: list[Combination] = [(h,) for h in self.hypotheses]
+        relevant = [single for single in singly if STAGES.index(single[0].stage) <= first]
         if not pairs:
             # The subset that has the fault leaves the fewest.
             subsets = sorted(self.subsets, key=lambda subset: self.first not in subset.candidate)
@@ -60,8 +62,8 @@ class Search:
         singles = self._best(relevant, self.subsets)
         if singles is not None and singles.complete:
             return singles
-        harmless = [(h,) for h in self.hypotheses if h not in self.harmful]
-        helpful = [] if singles is None else [(h,) for h in self.helpful]
+        harmless = [single for single in singly if single[0] not in self.harmful]
+        helpful: list[Combination] = [] if singles is None else [(h,) for h in self.helpful]
         found = self._best(_joined(helpful, harmless), self.subsets)
         if found is None or not found.complete:
             # What helps alone may do so by accident.
@@ -119,7 +121,7 @@ class Search:
         seeing = [subset for subset in self.subsets if self.first in subset.candidate]
         return any(not subset.blind & changes for subset in seeing)
 
-    def _screened(self, combinations: list[Combination], subset: Subset) -> list:
+    def _screened(self, combinations: list[Combination], subset: Subset) -> list[Combination]:
         """Those that come further than the default on a subset, or if it is clean spoil nothing."""
         first = first_fault(subset.results)
         least = STAGES.index(first) + 1 if first else len(STAGES)
@@ -162,8 +164,8 @@ class Search:
         return self._known[key]
 
 
-def _joined(some, others) -> list[Combination]:
-    pairs = []
+def _joined(some: Iterable[Combination], others: Iterable[Combination]) -> list[Combination]:
+    pairs: list[Combination] = []
     for (a,), (b,) in itertools.product(some, others):
         a, b = sorted((a, b), key=lambda h: (STAGES.index(h.stage), h.name))
         if compatible(a, b) and (a, b) not in pairs:

@@ -6,13 +6,14 @@ which sum over all rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from ...params import Params
 from ..judging.judge import Judge
-from ..judging.verdict import StageResult, first_fault
+from ..judging.verdict import StageResult, sure_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES, SUMS
@@ -46,39 +47,51 @@ def is_large(problem: Problem, candidate: Candidate) -> bool:
     return problem.x.size * candidate.D > _SMALL
 
 
-def subsets_of(problem: Problem, candidate: Candidate, results) -> list[Subset]:
+def subsets_of(
+    problem: Problem, candidate: Candidate, results: dict[str, StageResult]
+) -> list[Subset]:
     """What is tried before everything is."""
     problem, large = in_float64(problem), is_large(problem, candidate)
     makers = (_some_rows, _some_features, _the_loss) if large else (_up_to_first,)
     return [subset for make in makers if (subset := make(problem, candidate, results))]
 
 
-def _judged_subset(problem: Problem, candidate: Candidate, trusted=(), blind=()) -> Subset | None:
-    trusted = frozenset(trusted) & set(candidate.given)
-    if trusted == set(candidate.given):
+def _judged_subset(
+    problem: Problem,
+    candidate: Candidate,
+    trusted: Iterable[str] = (),
+    blind: Iterable[str] = (),
+) -> Subset | None:
+    known = frozenset(trusted) & set(candidate.given)
+    if known == set(candidate.given):
         return None
-    results = Judge(problem, candidate, trusted).run()
-    return Subset(problem, candidate, trusted, results, frozenset(blind))
+    results = Judge(problem, candidate, known).run()
+    return Subset(problem, candidate, known, results, frozenset(blind))
 
 
-def _some_rows(problem: Problem, candidate: Candidate, results) -> Subset | None:
+def _some_rows(
+    problem: Problem, candidate: Candidate, results: dict[str, StageResult]
+) -> Subset | None:
     """A few rows; sums over rows are left out."""
-    first = first_fault(results)
+    first = sure_fault(results)
+    index = results[first].index
     rows = np.linspace(0, candidate.B - 1, min(_ROWS - 1, candidate.B)).astype(int)
-    if first not in SUMS and results[first].index:
-        rows = np.append(rows, results[first].index[0])
+    if first not in SUMS and index:
+        rows = np.append(rows, index[0])
     rows = np.unique(rows)
     target = None if problem.target is None else problem.target[rows]
     subset = problem._replace(x=problem.x[rows], target=target, part_of=problem.whole)
     return _judged_subset(subset, candidate.part(rows=rows, without=SUMS))
 
 
-def _some_features(problem: Problem, candidate: Candidate, results) -> Subset | None:
+def _some_features(
+    problem: Problem, candidate: Candidate, results: dict[str, StageResult]
+) -> Subset | None:
     """A few features in all rows, where hidden and what follows it are known."""
     given = set(candidate.given)
     if "hidden" not in given or not {"reconstruction", "d_reconstruction"} & given:
         return None
-    blamed = [results[n].index[0] for n in _BY_FEATURE if results[n].index]
+    blamed = [index[0] for n in _BY_FEATURE if (index := results[n].index)]
     features = np.linspace(0, candidate.D - 1, min(_FEATURES, candidate.D)).astype(int)
     features = np.union1d(features, blamed).astype(int)
     params = problem.params
@@ -91,7 +104,9 @@ def _some_features(problem: Problem, candidate: Candidate, results) -> Subset | 
     return _judged_subset(smaller, subset, ("hidden", "reconstruction"), blind)
 
 
-def _the_loss(problem: Problem, candidate: Candidate, results) -> Subset | None:
+def _the_loss(
+    problem: Problem, candidate: Candidate, results: dict[str, StageResult]
+) -> Subset | None:
     """The loss alone, where what it adds up is known."""
     needed = {"hidden", "reconstruction", "loss"}
     if not needed <= set(candidate.given):
@@ -101,9 +116,9 @@ def _the_loss(problem: Problem, candidate: Candidate, results) -> Subset | None:
     return _judged_subset(problem, subset, ("hidden", "reconstruction"), blind)
 
 
-def _up_to_first(problem: Problem, candidate: Candidate, results) -> Subset:
+def _up_to_first(problem: Problem, candidate: Candidate, results: dict[str, StageResult]) -> Subset:
     """Everything up to the first stage at fault."""
-    later = STAGES[STAGES.index(first_fault(results)) + 1 :]
+    later = STAGES[STAGES.index(sure_fault(results)) + 1 :]
     subset = candidate.part(without=later)
     without = {name: StageResult(name, "not given") for name in later}
     return Subset(problem, subset, frozenset(), {**results, **without}, frozenset())

@@ -9,13 +9,13 @@ import functools
 
 import numpy as np
 
-from ...bounds import FLOAT64, add_up, multiply_up
+from ...bounds import FLOAT64, Reals, add_up, multiply_up
 from ...params import Params
 from ...sparse import Sparse
 from ..task.arithmetic import Arithmetic
 from ..task.definition import Definition
 from .forward import Forward
-from .interval import TIERS, Interval, entrywise, growth, stored, sum_of_two
+from .interval import TIERS, Interval, entrywise, growth, made, stored, sum_of_two
 from .products import Operand, Sum, by_rows, dense_product, entry_product, sparse_product
 from .sparse_interval import SparseInterval
 
@@ -41,9 +41,9 @@ class Backward(Forward):
         self.l1_coeff, self._target = l1_coeff, target
 
     @functools.cached_property
-    def variance(self) -> tuple:
+    def variance(self) -> tuple[float, tuple[float, ...]]:
         """The variance of the whole target, and its relative error in every tier."""
-        return _variance(self._target, self.arithmetic["loss"])
+        return _variance(made(self._target), self.arithmetic["loss"])
 
     def reads_pre_acts(self) -> bool:
         """Whether a gradient reads pre_acts where it should read hidden."""
@@ -69,7 +69,7 @@ class Backward(Forward):
             errors.append(add_up(own, seen, multiply_up(relative[tier], np.abs(value))))
         return self.mistaken("d_reconstruction", Interval(value, tuple(errors)))
 
-    def mse_weight(self, target: np.ndarray) -> tuple:
+    def mse_weight(self, target: np.ndarray) -> tuple[Reals, tuple[float, ...]]:
         """What multiplies e^2, a number or (rows, 1), and its relative error in every tier."""
         kind = self.definition.mse
         share = 0.5 if self.definition.half else 1.0
@@ -123,7 +123,7 @@ class Backward(Forward):
         errors = tuple(add_up(own, multiply_up(r, np.abs(value))) for r in relative)
         return Interval(value, errors)
 
-    def l1_factor(self, pattern: Sparse, x: Interval) -> tuple:
+    def l1_factor(self, pattern: Sparse, x: Interval) -> tuple[np.ndarray, tuple[float, ...]]:
         """What multiplies |hidden| in the loss (nnz,), and its relative error by tier."""
         definition = self.definition
         rows = self.B * {"mean": self.D, "kept": definition.top_k}.get(definition.l1, 1)
@@ -195,13 +195,12 @@ class Backward(Forward):
 
     def dx(self, d_affine: SparseInterval, d_reconstruction: Interval) -> Interval:
         """(C4).  Stores: each product, and their sum."""
-        paths = [self.dx_encoder(d_affine)]
-        if self.W_skip is not None:
-            paths.append(self.dx_skip(d_reconstruction))
-            if self.definition.dx_paths == "both":
-                paths = [sum_of_two(*paths, self.arithmetic["dx"])]
-        kept = -1 if self.definition.dx_paths == "skip" else 0
-        return self.mistaken("dx", paths[kept])
+        dx = self.dx_encoder(d_affine)
+        if self.W_skip is not None and self.definition.dx_paths != "encoder":
+            through_skip = self.dx_skip(d_reconstruction)
+            both = self.definition.dx_paths == "both"
+            dx = sum_of_two(dx, through_skip, self.arithmetic["dx"]) if both else through_skip
+        return self.mistaken("dx", dx)
 
     def dx_encoder(self, d_affine: SparseInterval) -> Interval:
         """(A2)."""
@@ -215,18 +214,19 @@ class Backward(Forward):
         return stored(total.bounded(), self.arithmetic["dx"])
 
     def dx_skip(self, d_reconstruction: Interval) -> Interval:
-        """(S2)."""
+        """(S2), where there is a skip connection."""
         total = Sum(self.arithmetic["dx"])
-        total.add(dense_product, d_reconstruction, self.operand(self.W_skip), self.O)
+        total.add(dense_product, d_reconstruction, self.operand(made(self.W_skip)), self.O)
         return stored(total.bounded(), self.arithmetic["dx"])
 
 
 def _may_be_zero(hidden: SparseInterval) -> np.ndarray:
     """Mask (nnz,) of the entries that a correct candidate need not have."""
-    return np.abs(hidden.entries.value) <= hidden.entries.error(0)
+    perhaps: np.ndarray = np.abs(hidden.entries.value) <= hidden.entries.error(0)
+    return perhaps
 
 
-def _variance(target: np.ndarray, arithmetic: Arithmetic) -> tuple:
+def _variance(target: np.ndarray, arithmetic: Arithmetic) -> tuple[float, tuple[float, ...]]:
     """The sum of squared deviations from the columns' means, and its relative error by tier."""
     B, target = len(target), target.astype(np.float64)
     deviation = target - target.mean(axis=0)

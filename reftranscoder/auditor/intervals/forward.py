@@ -64,17 +64,20 @@ class Forward:
     @functools.cached_property
     def norms(self) -> np.ndarray:
         """|W_dec[j]| (D,)."""
-        return np.linalg.norm(self.W_dec, axis=1)
+        norms: np.ndarray = np.linalg.norm(self.W_dec, axis=1)
+        return norms
 
     @functools.cached_property
     def inverse_norms(self) -> np.ndarray:
         """1 / |W_dec[j]|.  A feature that writes nothing is neither scaled nor ever unscaled."""
-        return 1 / np.where(self.norms > 0, self.norms, np.inf)
+        inverse: np.ndarray = 1 / np.where(self.norms > 0, self.norms, np.inf)
+        return inverse
 
     def operand(self, W: np.ndarray) -> Operand:
         """One of the matrices above, for products."""
-        shared = self._shared is not None and id(W) in self._own
-        held = self._shared if shared else self._operands
+        held = self._operands
+        if self._shared is not None and id(W) in self._own:
+            held = self._shared
         return held.setdefault(id(W), Operand(W))
 
     def encoder_input(self, x: Interval) -> Interval:
@@ -154,7 +157,7 @@ class Forward:
             errors.append(add_up(grown, rounding, multiply_up(relative[tier], np.abs(value))))
         return Interval(value, tuple(errors))
 
-    def relative(self, n: int, stage: str) -> tuple:
+    def relative(self, n: int, stage: str) -> tuple[float, ...]:
         """The relative error of a norm of ``n`` entries, in every tier."""
         arithmetic = self.arithmetic[stage]
         casts = 2 * arithmetic.inputs.unit + 4 * arithmetic.store.unit

@@ -15,12 +15,14 @@ Everything else (operands that are uncertain themselves, casts, stores) counts a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ...bounds import add_up, chain_bound, multiply_up, store_bound
+from ...bounds import Precision, Reals, add_up, chain_bound, multiply_up, store_bound
 from ..task.arithmetic import Arithmetic, representable, representable_mask
+
+T = TypeVar("T")
 
 TIERS = ("R", "P", "C")
 
@@ -32,9 +34,9 @@ class Interval(NamedTuple):
     """Values, and for each tier how far off they may be (None: they are exactly known)."""
 
     value: np.ndarray
-    errors: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    errors: tuple[np.ndarray, ...] | None = None  # one for each of `TIERS`
 
-    def error(self, tier: int) -> np.ndarray | float:
+    def error(self, tier: int) -> Reals:
         return 0.0 if self.errors is None else self.errors[tier]
 
     @property
@@ -42,7 +44,7 @@ class Interval(NamedTuple):
         """Whether all tiers share one array of errors."""
         return self.errors is None or all(error is self.errors[0] for error in self.errors)
 
-    def each(self, function) -> tuple:
+    def each(self, function: Callable[[Any], np.ndarray]) -> tuple[np.ndarray, ...]:
         """``function(error)`` for each tier."""
         return tuple(function(self.error(tier)) for tier in range(len(TIERS)))
 
@@ -50,7 +52,7 @@ class Interval(NamedTuple):
 _PIECE = 1 << 15  # entries, so that a few arrays of them stay in the cache
 
 
-def in_pieces(function: Callable, *arrays) -> np.ndarray:
+def in_pieces(function: Callable[..., np.ndarray], *arrays: Reals) -> np.ndarray:
     """``function(*arrays)``, entry by entry, a few rows at a time.
 
     Where arrays are large, memory is what takes the time.
@@ -63,9 +65,19 @@ def in_pieces(function: Callable, *arrays) -> np.ndarray:
     step = max(1, _PIECE * shape[0] // size)
     for start in range(0, shape[0], step):
         rows = slice(start, start + step)
-        some = (a[rows] if np.ndim(a) == len(shape) and len(a) > 1 else a for a in arrays)
+        some = (
+            a[rows] if isinstance(a, np.ndarray) and a.ndim == len(shape) and len(a) > 1 else a
+            for a in arrays
+        )
         found[rows] = function(*some)
     return found
+
+
+def made(value: T | None) -> T:
+    """``value``, which is there, since something reads it."""
+    if value is None:
+        raise AssertionError("something is read that was not made")
+    return value
 
 
 def joined(parts: Sequence[Interval]) -> Interval:
@@ -83,7 +95,7 @@ def joined(parts: Sequence[Interval]) -> Interval:
     return Interval(value, tuple(errors * len(TIERS) if shared else errors))
 
 
-def growth(n, count: int, arithmetic: Arithmetic) -> tuple:
+def growth(n: Reals, count: int, arithmetic: Arithmetic) -> tuple[np.ndarray, ...]:
     """For each tier, the factor of S in the bound of ``count`` sums of ``n`` terms each."""
     u = arithmetic.unit
     steps = n if arithmetic.depth is None else np.minimum(n, arithmetic.depth + 1)
@@ -93,7 +105,7 @@ def growth(n, count: int, arithmetic: Arithmetic) -> tuple:
     return rigorous, likely, np.minimum(likely, _CALIBRATED * u)
 
 
-def underflow(n, arithmetic: Arithmetic):
+def underflow(n: Reals, arithmetic: Arithmetic) -> Any:
     """What subnormal products of ``n`` terms, and their sums, add to every tier."""
     steps = 1.0 if arithmetic.flushing else 0.5
     smallest = _smallest(arithmetic.accumulator, arithmetic.flushing)
@@ -117,7 +129,7 @@ def cast(interval: Interval, arithmetic: Arithmetic) -> Interval:
 def stored(interval: Interval, arithmetic: Arithmetic, times: int = 1) -> Interval:
     """A result after ``times`` roundings to ``store``."""
 
-    def after(value, error):
+    def after(value: np.ndarray, error: Any) -> Any:
         for _ in range(times):
             error = _one_store(value, error, arithmetic)
         return error
@@ -133,19 +145,19 @@ def sum_of_two(a: Interval, b: Interval, arithmetic: Arithmetic) -> Interval:
     return stored(Interval(a.value + b.value, errors), arithmetic)
 
 
-def _one_store(value, error, arithmetic):
+def _one_store(value: np.ndarray, error: Reals, arithmetic: Arithmetic) -> Any:
     bound = store_bound(value, error, arithmetic.store)
     if arithmetic.flushing:
         bound = add_up(bound, _smallest(arithmetic.store, True))
     return bound
 
 
-def entrywise(value, roundings: int, arithmetic: Arithmetic):
+def entrywise(value: Reals, roundings: int, arithmetic: Arithmetic) -> Any:
     """What ``roundings`` operations, entry by entry, may move ``value`` by, in every tier."""
     relative = chain_bound(value, roundings, arithmetic.store)
     return add_up(relative, roundings * _smallest(arithmetic.store, arithmetic.flushing))
 
 
-def _smallest(precision, flushing: bool) -> float:
+def _smallest(precision: Precision, flush_to_zero: bool) -> float:
     """The distance of subnormal numbers, or the smallest normal number where these are flushed."""
-    return precision.spacing / (2 * precision.unit) if flushing else precision.spacing
+    return precision.spacing / (2 * precision.unit) if flush_to_zero else precision.spacing

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import NamedTuple
 
 import numpy as np
 
 from ...bounds import add_up, multiply_up
 from .backward import Backward
-from .interval import TIERS, Interval, entrywise, growth, joined, stored, sum_of_two
+from .interval import TIERS, Interval, entrywise, growth, joined, made, stored, sum_of_two
 from .products import Sum, by_columns, entry_product, transposed_product
 from .sparse_interval import SparseInterval, stacked
 
 _AT_ONCE = 1 << 24  # entries of blocks that are added at once
+
+
+class _Block(NamedTuple):
+    """What gradients read of a block of rows; None where none of them is wanted that reads it."""
+
+    x: Interval
+    hidden: SparseInterval
+    d_reconstruction: Interval | None
+    d_affine: SparseInterval | None
+    other: dict[str, SparseInterval]
 
 
 class ParameterGradients:
@@ -25,7 +36,7 @@ class ParameterGradients:
             for name in ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
             if name in names
         }
-        self._waiting: list[tuple] = []
+        self._waiting: list[_Block] = []
         self._entries = 0  # of what waits
         self._through_norms = np.zeros(len(intervals.W_dec))
         self._through_norms_error = np.zeros((len(TIERS), len(intervals.W_dec)))
@@ -42,7 +53,7 @@ class ParameterGradients:
         or d_affine."""
         if not self._sums:
             return
-        self._waiting.append((x, hidden, d_reconstruction, d_affine, other or {}))
+        self._waiting.append(_Block(x, hidden, d_reconstruction, d_affine, other or {}))
         sizes = [f.entries.value.size for f in (hidden, d_affine) if f is not None]
         self._entries += sum(sizes) + x.value.size
         if self._entries > _AT_ONCE:
@@ -52,14 +63,16 @@ class ParameterGradients:
         """Add the blocks that wait, as one: a gradient is large, and adding to it is dear."""
         if not self._waiting:
             return
-        xs, hiddens, d_reconstructions, d_affines, others = zip(*self._waiting)
-        self._waiting, self._entries = [], 0
-        other = {name: stacked([o[name] for o in others]) for name in others[0]}
-        # What no gradient reads was not made.
-        d_affine = None if d_affines[0] is None else stacked(d_affines)
-        made = d_reconstructions[0] is not None
-        d_reconstruction = joined(d_reconstructions) if made else None
-        self._add_block(joined(xs), stacked(hiddens), d_reconstruction, d_affine, other)
+        blocks, self._waiting, self._entries = self._waiting, [], 0
+        d_reconstructions = [b.d_reconstruction for b in blocks if b.d_reconstruction is not None]
+        d_affines = [b.d_affine for b in blocks if b.d_affine is not None]
+        self._add_block(
+            joined([b.x for b in blocks]),
+            stacked([b.hidden for b in blocks]),
+            joined(d_reconstructions) if d_reconstructions else None,
+            stacked(d_affines) if d_affines else None,
+            {name: stacked([b.other[name] for b in blocks]) for name in blocks[0].other},
+        )
 
     def _add_block(
         self,
@@ -77,22 +90,22 @@ class ParameterGradients:
 
         if "dW_dec" in sums:
             written = SparseInterval(hidden.pattern, intervals.written(hidden, "dW_dec"))
-            _add_transposed(sums["dW_dec"], other.get("dW_dec", written), d_reconstruction)
+            _add_transposed(sums["dW_dec"], other.get("dW_dec", written), made(d_reconstruction))
             if self._reaches_norms():
-                self._add_through_norms(x, hidden, d_reconstruction)
+                self._add_through_norms(x, hidden, made(d_reconstruction))
         if "dW_enc" in sums:
-            features = other.get("dW_enc", d_affine)
+            features = made(other.get("dW_enc", d_affine))
             _add_transposed(sums["dW_enc"], features, intervals.encoder_input(x))
         if "db_enc" in sums:
-            _add_transposed(sums["db_enc"], other.get("db_enc", d_affine), ones)
+            _add_transposed(sums["db_enc"], made(other.get("db_enc", d_affine)), ones)
         if "dW_skip" in sums:
-            sums["dW_skip"].add(by_columns, d_reconstruction, intervals.skip_input(x), rows)
+            sums["dW_skip"].add(by_columns, made(d_reconstruction), intervals.skip_input(x), rows)
         if "db_dec" in sums:
-            parts = [d_reconstruction]
+            parts = [made(d_reconstruction)]
             if definition.input != "x":
-                parts.append(_negative(intervals.dx_encoder(d_affine)))
+                parts.append(_negative(intervals.dx_encoder(made(d_affine))))
             if definition.skip_input != "x" and intervals.W_skip is not None:
-                parts.append(_negative(intervals.dx_skip(d_reconstruction)))
+                parts.append(_negative(intervals.dx_skip(made(d_reconstruction))))
             for part in parts:
                 sums["db_dec"].add(by_columns, part, ones, rows)
 
@@ -104,8 +117,7 @@ class ParameterGradients:
             arithmetic = intervals.arithmetic[name]
             interval = stored(total.bounded(), arithmetic)
             if name in ("db_dec", "db_enc"):
-                errors = tuple(error[:, 0] for error in interval.errors)
-                interval = Interval(interval.value[:, 0], errors)
+                interval = Interval(interval.value[:, 0], interval.each(lambda e: e[:, 0]))
             subtracted = "x" != intervals.definition.input or "x" != intervals.definition.skip_input
             if name == "db_dec" and subtracted:
                 interval = stored(interval, arithmetic, times=3)

@@ -12,12 +12,12 @@ by, (n + 2) 2^-53 of the sum of absolute values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from ...bounds import FLOAT64, add_up, multiply_up
+from ...bounds import FLOAT64, Precision, Reals, add_up, multiply_up
 from ...sparse import Sparse
 from ..task.arithmetic import Arithmetic
 from .interval import TIERS, Interval, cast, growth, in_pieces, underflow
@@ -32,7 +32,7 @@ class _Sizes(NamedTuple):
     """
 
     value: np.ndarray
-    errors: tuple[np.ndarray, ...] | None
+    errors: tuple[np.ndarray, ...]  # none where the operand is exactly known
     most: tuple[np.ndarray, ...]  # value + error
 
     def error(self, tier: int) -> np.ndarray:
@@ -47,7 +47,7 @@ class Operand:
 
     def __init__(self, value: np.ndarray) -> None:
         self.value = value
-        self._sizes: dict = {}
+        self._sizes: dict[Precision, _Sizes] = {}
 
     def sizes(self, arithmetic: Arithmetic) -> _Sizes:
         if arithmetic.inputs not in self._sizes:
@@ -61,7 +61,7 @@ def _sizes(operand: Interval | Operand, arithmetic: Arithmetic) -> _Sizes:
     seen = cast(operand, arithmetic)
     size = np.abs(seen.value)
     if seen.errors is None:
-        return _Sizes(size, None, (size,))
+        return _Sizes(size, (), (size,))
     errors = seen.errors[:1] if seen.one_for_all else seen.errors
     return _Sizes(size, errors, tuple(add_up(size, error) for error in errors))
 
@@ -78,8 +78,8 @@ class Sum:
         self.arithmetic = arithmetic
         self.value: np.ndarray | float = 0.0
         self.n: np.ndarray | int = 0
-        self._S: list = [0.0]
-        self._spread: list = [0.0]
+        self._S: list[Reals] = [0.0]
+        self._spread: list[Reals] = [0.0]
 
     def add(
         self, product: Product, a: Interval, b: Interval | Operand, n: np.ndarray | int
@@ -89,29 +89,29 @@ class Sum:
         value = product(a.value, b.value)
         self.value = value if isinstance(self.value, float) else self.value + value
         self.n = self.n + n
-        a, b = _sizes(a, self.arithmetic), _sizes(b, self.arithmetic)
-        tiers = range(max(len(a.most), len(b.most)))
+        A, B = _sizes(a, self.arithmetic), _sizes(b, self.arithmetic)
+        tiers = range(max(len(A.most), len(B.most)))
         if len(tiers) > len(self._S):
             self._S, self._spread = self._S * len(TIERS), self._spread * len(TIERS)
         for tier in tiers:
-            S = _up(product(a.largest(tier), b.largest(tier)), n)
-            spread = 0.0
-            if b.errors is not None:
-                spread = add_up(spread, _up(product(a.value, b.error(tier)), n))
-            if a.errors is not None:
-                spread = add_up(spread, _up(product(a.error(tier), b.largest(tier)), n))
+            S = _up(product(A.largest(tier), B.largest(tier)), n)
+            spread: Reals = 0.0
+            if B.errors:
+                spread = add_up(spread, _up(product(A.value, B.error(tier)), n))
+            if A.errors:
+                spread = add_up(spread, _up(product(A.error(tier), B.largest(tier)), n))
             for place in range(len(self._S)) if len(tiers) == 1 else (tier,):
                 self._S[place] = _plus(self._S[place], S)
                 self._spread[place] = _plus(self._spread[place], spread)
 
-    def plus(self, value: np.ndarray, error: tuple | None = None) -> None:
+    def plus(self, value: np.ndarray, error: tuple[np.ndarray, ...] | None = None) -> None:
         """Add a term that is not a product, a bias: ``value`` within ``error`` of each tier."""
         self.value = self.value + value
         self.n = self.n + 1
         if error is not None and len(self._S) == 1:
             self._S, self._spread = self._S * len(TIERS), self._spread * len(TIERS)
         for tier in range(len(self._S)):
-            more = 0.0 if error is None else error[tier]
+            more: Reals = 0.0 if error is None else error[tier]
             self._S[tier] = add_up(self._S[tier], np.abs(value), more)
             self._spread[tier] = _plus(self._spread[tier], more)
 
@@ -128,7 +128,7 @@ class Sum:
         return Interval(value, tuple(errors))
 
 
-def _bound(S, spread, n, factor, least):
+def _bound(S: Reals, spread: Reals, n: Reals, factor: Reals, least: Reals) -> Any:
     """(I1), and what the float64 reference is off by."""
     own = multiply_up(add_up(n, 2.0), FLOAT64.unit, S)
     return add_up(multiply_up(factor, S), spread, least, own)
@@ -136,17 +136,20 @@ def _bound(S, spread, n, factor, least):
 
 def by_rows(A: np.ndarray, W: np.ndarray) -> np.ndarray:
     """``A @ W.T``, as a `Product`."""
-    return A @ W.T
+    product: np.ndarray = A @ W.T
+    return product
 
 
 def by_columns(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """``A.T @ B``, as a `Product`."""
-    return A.T @ B
+    product: np.ndarray = A.T @ B
+    return product
 
 
 def dense_product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """``A @ B``, as a `Product`."""
-    return A @ B
+    product: np.ndarray = A @ B
+    return product
 
 
 def sparse_product(pattern: Sparse) -> Product:
@@ -162,7 +165,7 @@ def transposed_product(pattern: Sparse) -> Product:
 def entry_product(pattern: Sparse, block: int = 1 << 16) -> Product:
     """``G @ W.T`` at the entries of ``pattern``: (B, O) and (D, O) give (nnz,)."""
 
-    def product(G, W):
+    def product(G: np.ndarray, W: np.ndarray) -> np.ndarray:
         rows, columns = pattern.rows(), pattern.indices
         dots = np.empty(len(rows))
         for start in range(0, len(rows), block):
@@ -177,17 +180,18 @@ def _matrix(pattern: Sparse, values: np.ndarray) -> csr_array:
     return csr_array((values, pattern.indices, pattern.indptr), shape=pattern.shape)
 
 
-def _plus(total, more):
+def _plus(total: Reals, more: Reals) -> Any:
     """``add_up``, where there is anything to add to or to add."""
     if isinstance(total, float) and total == 0:
         return more
     return total if isinstance(more, float) and more == 0 else add_up(total, more)
 
 
-def _up(S: np.ndarray, n) -> np.ndarray:
+def _up(S: np.ndarray, n: Reals) -> np.ndarray:
     """A float64 product of nonnegative matrices, rounded upwards: (E5) of ``bounds``.
 
     A factor above 1 makes no number smaller, so that only rounding is to be made up for.
     """
     S = np.multiply(S, 1 + 4 * FLOAT64.unit * (np.max(n, initial=0) + 4), out=S)
-    return np.add(S, 2 * FLOAT64.spacing, out=S)
+    S = np.add(S, 2 * FLOAT64.spacing, out=S)
+    return S

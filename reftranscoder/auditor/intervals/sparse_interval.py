@@ -57,18 +57,19 @@ def possibly_selected(
 
 def widened(given: SparseInterval, places: Sparse) -> SparseInterval:
     """``given``, and zeros at ``places`` (B, D), where it has no entries."""
-    pattern, entries = given
+    pattern = given.pattern
     row = np.concatenate([pattern.rows(), places.rows()])
     column = np.concatenate([pattern.indices, places.indices])
     order = np.lexsort((column, row))
     extra = np.zeros(len(places.indices))
 
-    def spread(a):
-        return np.concatenate([np.broadcast_to(a, pattern.indices.shape), extra])[order]
+    def spread(a: np.ndarray | float) -> np.ndarray:
+        entries: np.ndarray = np.concatenate([np.broadcast_to(a, pattern.indices.shape), extra])
+        return entries[order]
 
-    value = spread(entries.value)
+    value = spread(given.entries.value)
     counts = np.diff(pattern.indptr) + np.diff(places.indptr)
-    errors = entries.errors and entries.each(spread)
+    errors = given.entries.errors and given.entries.each(spread)
     return SparseInterval(
         Sparse(row_starts(counts), column[order], value, pattern.shape), Interval(value, errors)
     )

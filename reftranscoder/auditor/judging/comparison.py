@@ -6,7 +6,9 @@ interval.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +136,7 @@ class Comparison:
                 full = elsewhere()
                 width = dense.shape[1]
                 inside = pattern.rows(), pattern.indices
-                for array in (dense, full.value, *full.errors):
+                for array in (dense, full.value, *(full.errors or ())):
                     array[inside] = 0.0  # these entries were judged by themselves
                     array[~kept] = 0.0
                 self.tallies[name].add(
@@ -192,7 +194,7 @@ class Comparison:
             self.tallies[name].add(
                 self.candidate.whole(name),
                 want,
-                lambda k, shape=shape: tuple(int(i) for i in np.unravel_index(k, shape)),
+                functools.partial(_index_in, shape),
             )
 
     def sums(self) -> set[str]:
@@ -221,11 +223,15 @@ class Comparison:
 
 
 def _non_finite_rows(problem: Problem) -> np.ndarray:
-    bad = ~np.isfinite(problem.x).all(axis=1)
+    bad: np.ndarray = ~np.isfinite(problem.x).all(axis=1)
     if problem.target is not None:
         bad |= ~np.isfinite(problem.target).all(axis=1)
     return bad
 
 
-def _rows_of(error, kept: np.ndarray):
+def _index_in(shape: tuple[int, ...], place: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(place, shape))
+
+
+def _rows_of(error: Any, kept: np.ndarray) -> Any:
     return error if np.ndim(error) == 0 else error[kept]

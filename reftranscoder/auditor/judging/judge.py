@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..intervals.backward import Backward
-from ..intervals.interval import Interval
+from ..intervals.interval import Interval, made
 from ..intervals.loss import Loss
 from ..intervals.parameter_gradients import ParameterGradients
 from ..intervals.sparse_interval import SparseInterval, active, entries_at, widened
@@ -73,7 +73,8 @@ class Judge:
         intervals, problem = self.intervals, self.problem
         kept = ~self.comparison.skipped[rows]
         x = Interval(np.where(kept[:, None], problem.x[rows], 0.0).astype(np.float64))
-        definition, needed, pre_acts = intervals.definition, self.needed, None
+        definition, needed = intervals.definition, self.needed
+        pre_acts: Interval | None = None
         if needed & {"pre", "pre_acts", "hidden"} or self.intervals.reads_pre_acts():
             global_pre = intervals.pre(x)
             pre = self.comparison.dense("pre", global_pre, rows, kept)
@@ -87,32 +88,33 @@ class Judge:
         )
         if not backward:
             return
-        target = problem.x if definition.target == "x" else problem.target
+        target = problem.x if definition.target == "x" else made(problem.target)
         target = np.where(kept[:, None], target[rows], 0.0).astype(np.float64)
         if "loss" in needed:
-            loss.add(target, reconstruction, hidden, x)
+            loss.add(target, made(reconstruction), hidden, x)
         d_reconstruction = self._stage(
             "d_reconstruction",
-            lambda: intervals.d_reconstruction(reconstruction, target),
+            lambda: intervals.d_reconstruction(made(reconstruction), target),
             rows,
             kept,
         )
-        d_affine, other = None, {}
+        d_affine: SparseInterval | None = None
+        other: dict[str, SparseInterval] = {}
         if definition.dW_dec == "pre_acts":
-            other["dW_dec"] = active(pre_acts)
+            other["dW_dec"] = active(made(pre_acts))
         if needed & {"d_hidden", "d_pre", "dW_enc", "db_enc", "dx"}:
             passing = self._passing(hidden, rows)
             d_affine, unmasked = self._d_affine(d_reconstruction, passing, pre_acts, x, rows, kept)
             if unmasked is not None:
                 other[definition.mask_at] = unmasked
         if "dx" in needed:
-            d_dx = other.get("dx", d_affine)
-            self.comparison.dense("dx", intervals.dx(d_dx, d_reconstruction), rows, kept)
+            dx = intervals.dx(made(other.get("dx", d_affine)), made(d_reconstruction))
+            self.comparison.dense("dx", dx, rows, kept)
         gradients.add(x, hidden, d_reconstruction, d_affine, other)
 
     def _d_affine(
         self,
-        d_reconstruction: Interval,
+        d_reconstruction: Interval | None,
         hidden: SparseInterval,
         pre_acts: Interval | None,
         x: Interval,
@@ -126,14 +128,14 @@ class Judge:
         elif "d_hidden" in self.comparison.trusted:
             d_pre = intervals.d_pre(self._trusted_features("d_hidden", hidden, rows), hidden)
         else:
-            want = intervals.d_hidden(d_reconstruction, hidden, x)
-            elsewhere = functools.partial(intervals.d_hidden_dense, d_reconstruction)
+            want = intervals.d_hidden(made(d_reconstruction), hidden, x)
+            elsewhere = functools.partial(intervals.d_hidden_dense, made(d_reconstruction))
             d_hidden = self.comparison.features("d_hidden", want, elsewhere, rows, kept)
             d_pre = intervals.d_pre(d_hidden, hidden)
         unmasked = None
         if definition.mask != "selected":
             dense = self._d_hidden_dense(d_reconstruction, rows)
-            unmasked = intervals.d_pre_unmasked(d_pre, dense, pre_acts)
+            unmasked = intervals.d_pre_unmasked(d_pre, dense, made(pre_acts))
             if definition.mask_at == "d_pre":
                 d_pre, unmasked = unmasked, None
         if "d_pre" not in self.comparison.trusted:
@@ -185,13 +187,13 @@ class Judge:
             return self.comparison.read(name, self.candidate.rows(name, rows))
         return self.comparison.dense(name, compute(), rows, kept) if name in self.needed else None
 
-    def _d_hidden_dense(self, d_reconstruction: Interval, rows: slice) -> Interval:
+    def _d_hidden_dense(self, d_reconstruction: Interval | None, rows: slice) -> Interval:
         """d_hidden (B, D) outside the selection as well: the candidate's own where it has that."""
         if self.comparison.usable("d_hidden") and not self.candidate.is_sparse("d_hidden"):
             given = self.candidate.rows("d_hidden", rows)
             if np.count_nonzero(given) > len(given) * self.choices.most:
                 return Interval(given)
-        return self.intervals.d_hidden_dense(d_reconstruction)
+        return self.intervals.d_hidden_dense(made(d_reconstruction))
 
     def _totals(self, gradients: ParameterGradients, loss: Loss) -> None:
         """The sums over rows, now that all rows are there."""

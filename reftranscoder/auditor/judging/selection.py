@@ -70,8 +70,8 @@ def near_ties(
         # What replaces nothing is selected in place of zero.
         least = value[row, inside].min() if len(inside) else 0.0
         bound = error[row, outside].max(initial=0.0) + error[row, inside].max(initial=0.0)
-        features = (tuple(int(j) for j in some) for some in (inside, outside))
-        found.append(NearTie(int(row), *features, float(most - least), float(bound)))
+        selects, leaves_out = (tuple(int(j) for j in some) for some in (inside, outside))
+        found.append(NearTie(int(row), selects, leaves_out, float(most - least), float(bound)))
     return found
 
 
@@ -126,7 +126,8 @@ def selection(values: np.ndarray, top_k: int, ties: str) -> np.ndarray:
         for b in np.flatnonzero(large.sum(axis=1) > top_k):
             equal = np.flatnonzero(values[b] == least[b])
             large[b, equal[top_k - int((values[b] > least[b]).sum()) :]] = False
-    return large & (values != 0)
+    selected: np.ndarray = large & (values != 0)
+    return selected
 
 
 def certainty(lo: np.ndarray, hi: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:

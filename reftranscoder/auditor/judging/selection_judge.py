@@ -68,6 +68,7 @@ class SelectionJudge:
             self.near_ties += len(allowed)
             allowed = allowed[: _SHOWN - len(self.shown)]
             # What both of them compare is the candidate's own, where that is known.
+            error = np.broadcast_to(error, lo.shape)
             part = (a[allowed] for a in (ranks.value, error, selected, reference))
             self.shown += [
                 tie._replace(row=int(allowed[tie.row]) + rows.start) for tie in near_ties(*part)

@@ -23,7 +23,7 @@ used: they are larger where results count as rounded copies (`hypotheses.allow_r
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,14 +83,15 @@ class Tally:
         self.count = 0
         self.max_error = 0.0
         self.ratios = np.zeros(len(TIERS))
-        self.worst: tuple | None = None  # index, got, want, bound
+        # Index, got, want and bound.
+        self.worst: tuple[tuple[int, ...], float, float, float] | None = None
         self._least = np.full(len(TIERS), np.inf)  # bounds, over what they are bounds of
         self._totals = np.zeros(len(TIERS))  # of the bounds
         self._all_hidden = True  # every bound so far is at least the reference
         self._equal = 0
         self._counts = np.zeros(HIGHEST - LOWEST + 1, np.int64)
 
-    def add(self, got: np.ndarray, want: Interval, index: Callable[[int], tuple]) -> None:
+    def add(self, got: np.ndarray, want: Interval, index: Callable[[int], tuple[int, ...]]) -> None:
         """Compare ``got`` with ``want``; ``index(k)`` names the k-th entry of the flattened
         block."""
         self.compared = True
@@ -102,7 +103,14 @@ class Tally:
             piece = slice(start, start + _PIECE)
             self._add(got[piece], value[piece], [b[piece] for b in bounds], start, index)
 
-    def _add(self, got, value, bounds, start: int, index) -> None:
+    def _add(
+        self,
+        got: np.ndarray,
+        value: np.ndarray,
+        bounds: Sequence[np.ndarray],
+        start: int,
+        index: Callable[[int], tuple[int, ...]],
+    ) -> None:
         got = got.astype(np.float64)
         errors, size = np.abs(got - value), np.abs(value)
         most = float(errors.max())
@@ -138,7 +146,7 @@ class Tally:
         """The verdict.  A stage of which nothing was compared has none: that is our mistake."""
         if not self.compared:
             raise AssertionError(f"{self.stage} was given, and was not compared with anything")
-        if not self.count:
+        if not self.count or self.worst is None:
             return StageResult(self.stage, "exact", "C", 0.0, 0.0)
         index, got, want, bound = self.worst
         verdict, tier = self._verdict()
@@ -183,7 +191,7 @@ def _over(errors: np.ndarray, bound: np.ndarray, plain: bool) -> np.ndarray:
     ``plain``: no bound is zero and no error infinite.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        ratio = errors / bound
+        ratio: np.ndarray = errors / bound
     if plain:
         return ratio
     return np.where(errors == 0, 0.0, np.where(np.isnan(ratio), np.inf, ratio))
@@ -192,6 +200,14 @@ def _over(errors: np.ndarray, bound: np.ndarray, plain: bool) -> np.ndarray:
 def first_fault(results: Mapping[str, StageResult]) -> str | None:
     """The first stage at fault, or None."""
     return next((name for name in STAGES if results[name].verdict == "fault"), None)
+
+
+def sure_fault(results: Mapping[str, StageResult]) -> str:
+    """The first stage at fault, where it is known that there is one."""
+    first = first_fault(results)
+    if first is None:
+        raise AssertionError("no stage is at fault")
+    return first
 
 
 def progress_of(results: Mapping[str, StageResult]) -> int:

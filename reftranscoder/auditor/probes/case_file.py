@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def write_file(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             file.write(library.save({n: np.asarray(a, order="C") for n, a in arrays.items()}))
 
 
-def read_file(path: str | os.PathLike) -> dict[str, Any]:
+def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The arrays in ``path`` by name, and the words of its ``meta``.
 
     Raises:
@@ -99,7 +100,7 @@ def case_from(path: Path, held: Mapping[str, Any], name: str, purpose: str = "")
         shown = ", ".join(sorted(held)[:8]) + (", ..." if len(held) > 8 else "")
         problem = f"is not a case: it lacks {', '.join(missing)} and holds {shown or 'nothing'}"
         raise FileError(path, problem)
-    words = {"l1_coeff": 1e-3, "activation": "topk", "ties": "lowest_index"}
+    words: dict[str, Any] = {"l1_coeff": 1e-3, "activation": "topk", "ties": "lowest_index"}
     words |= {n: _plain(held[n]) for n in WORDS if n in held}
     if "top_k" not in words and words["activation"] == "topk":
         raise FileError(path, "is not a case: it lacks top_k", "Or say that activation is relu.")
@@ -178,7 +179,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _package(path: Path, name: str):
+def _package(path: Path, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:

@@ -52,7 +52,7 @@ class Answers(NamedTuple):
             yield _read_folder(path) if self.several or path.is_dir() else _read_whole(path)
 
 
-def answers_in(path: str | os.PathLike) -> Answers:
+def answers_in(path: str | os.PathLike[str]) -> Answers:
     """The cases in a file, in the folder of one case, or in a folder of cases.
 
     Raises:
@@ -70,7 +70,7 @@ def answers_in(path: str | os.PathLike) -> Answers:
     return Answers(tuple(path / name for name in names), several=True)
 
 
-def write_cases(folder: str | os.PathLike) -> list[str]:
+def write_cases(folder: str | os.PathLike[str]) -> list[str]:
     """Write the probe set into ``folder``; return the names of the cases.
 
     A new folder appears as a whole or not at all.  In a folder of cases, files are replaced one by
@@ -116,7 +116,8 @@ def write_cases(folder: str | os.PathLike) -> list[str]:
 
 def inputs_of(case: Case) -> dict[str, np.ndarray]:
     """The arrays of ``input.npz``."""
-    return {**case.params.arrays(), "x": case.x, "target": case.target}
+    arrays = {**case.params.arrays(), "x": case.x}
+    return arrays if case.target is None else {**arrays, "target": case.target}
 
 
 def expectation_of(case: Case) -> dict[str, np.ndarray]:
@@ -154,7 +155,7 @@ def _description(case: Case) -> dict[str, Any]:
     (B, I), (D, O) = case.x.shape, case.params.W_dec.shape
     letters = {"B": B, "I": I, "D": D, "O": O}
 
-    def described(arrays):
+    def described(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         return {
             name: {"shape": list(a.shape), "dtype": a.dtype.name, "meaning": MEANINGS[name]}
             for name, a in arrays.items()
@@ -198,7 +199,8 @@ def _index(folder: Path) -> list[str] | None:
     if not _are_names(content.get("cases")):
         hint = "Write the cases into a new folder, and copy the results there."
         raise FileError(path, "is damaged: it has no list of names", hint)
-    return content["cases"]
+    names: list[str] = content["cases"]
+    return names
 
 
 def _are_names(names: Any) -> bool:

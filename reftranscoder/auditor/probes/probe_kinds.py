@@ -60,7 +60,8 @@ def _short(a: np.ndarray) -> np.ndarray:
     quantum = np.maximum(
         np.ldexp(2 * PRECISIONS["bfloat16"].unit, exponent - 1), PRECISIONS["float16"].spacing
     )
-    return np.rint(a / quantum) * quantum
+    rounded: np.ndarray = np.rint(a / quantum) * quantum
+    return rounded
 
 
 def _offsets(B: int) -> np.ndarray:
@@ -74,22 +75,21 @@ def _ordinary(rng: np.random.Generator, sizes: Sizes) -> Numbers:
     W_enc[:, 0] = 1
     x = rng.standard_normal((B, I))
     x[:, 0] = _offsets(B)
-    drawn = {
-        "W_enc": W_enc,
-        "b_enc": 0.25 * rng.standard_normal(D),
-        "W_dec": rng.standard_normal((D, O)) / np.sqrt(O),
-        "b_dec": rng.standard_normal(O),
-        "W_skip": rng.standard_normal((O, I)) / np.sqrt(I),
-        "x": x,
-        "target": rng.standard_normal((B, O)),
-    }
-    return Numbers(**{name: _short(a) for name, a in drawn.items()})
+    return Numbers(
+        W_enc=_short(W_enc),
+        b_enc=_short(0.25 * rng.standard_normal(D)),
+        W_dec=_short(rng.standard_normal((D, O)) / np.sqrt(O)),
+        b_dec=_short(rng.standard_normal(O)),
+        W_skip=_short(rng.standard_normal((O, I)) / np.sqrt(I)),
+        x=_short(x),
+        target=_short(rng.standard_normal((B, O))),
+    )
 
 
 def _integers(rng: np.random.Generator, sizes: Sizes) -> Numbers:
     B, I, D, O, K = sizes
 
-    def small(most, *shape):
+    def small(most: int, *shape: int) -> np.ndarray:
         return rng.integers(-most, most + 1, shape).astype(np.float64)
 
     x, W_enc = small(2, B, I), small(1, D, I)
@@ -137,7 +137,7 @@ def repeat_rows(a: np.ndarray, top_k: int) -> int:
     return group
 
 
-def _scaled(power: int) -> Callable:
+def _scaled(power: int) -> Callable[[np.random.Generator, Sizes], Numbers]:
     def make(rng: np.random.Generator, sizes: Sizes) -> Numbers:
         numbers = _ordinary(rng, sizes)
         one, two = 2.0**power, 4.0**power
@@ -160,15 +160,17 @@ def _subnormal(rng: np.random.Generator, sizes: Sizes) -> Numbers:
     numbers = _ordinary(rng, sizes)
     least = PRECISIONS["bfloat16"].spacing
 
-    def tiny(*shape):
-        return least * rng.integers(-127, 128, shape)
+    def tiny(*shape: int) -> np.ndarray:
+        drawn: np.ndarray = least * rng.integers(-127, 128, shape)
+        return drawn
 
     x = tiny(sizes.B, sizes.I)
     x[:, 0] = least * 32 * _offsets(sizes.B)
-    shared = {"b_enc": np.zeros(sizes.D), "b_dec": tiny(sizes.O), "l1_coeff": 2.0**-120}
     # Weights below one: what is flushed to zero in x is then not seen enlarged.
     small = {n: np.clip(getattr(numbers, n), -1, 1) for n in ("W_enc", "W_dec", "W_skip")}
-    return numbers._replace(x=x, target=tiny(sizes.B, sizes.O), **shared, **small)
+    drawn = {"x": x, "b_enc": np.zeros(sizes.D), "b_dec": tiny(sizes.O)}
+    drawn["target"] = tiny(sizes.B, sizes.O)
+    return numbers._replace(l1_coeff=2.0**-120, **drawn, **small)
 
 
 def _degenerate(rng: np.random.Generator, sizes: Sizes) -> Numbers:

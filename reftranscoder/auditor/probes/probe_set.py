@@ -8,8 +8,8 @@ variant of the transcoder.  Nothing is read from a file: the same numbers are dr
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -70,13 +70,16 @@ def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float
         if name == "subnormal" and l1_coeff:
             continue  # beside its gradients, a penalty that is not tiny as well is all that shows
         case = _case(name, kind, sizes, options, [99, k])
-        x, target = (a.astype(config.dtype) for a in (case.x, case.target))
-        changed = {"params": case.params.astype(config.dtype), "x": x, "target": target}
-        cases.append(dataclasses.replace(case, config=config, l1_coeff=l1_coeff, **changed))
+        x, target = (np.asarray(a, config.dtype) for a in (case.x, case.target))
+        params = case.params.astype(config.dtype)
+        given = config, params, x, target, l1_coeff, case.decisive
+        cases.append(Case(case.name, case.purpose, *given))
     return cases
 
 
-def _case(name: str, kind: ProbeKind, sizes: Sizes, options: dict, seed: list[int]) -> Case:
+def _case(
+    name: str, kind: ProbeKind, sizes: Sizes, options: dict[str, Any], seed: list[int]
+) -> Case:
     numbers = kind.make(np.random.default_rng(seed), sizes)
     arrays = {n: a.astype(np.float32) for n, a in numbers._asdict().items() if n != "l1_coeff"}
     x, target = arrays.pop("x"), arrays.pop("target")
@@ -91,17 +94,26 @@ def _case(name: str, kind: ProbeKind, sizes: Sizes, options: dict, seed: list[in
     return Case(name, purpose, config, params, x, target, numbers.l1_coeff, decisive=kind.decisive)
 
 
-def _own(rng: np.random.Generator, tc: Transcoder) -> Iterator[tuple]:
+_Own = tuple[str, str, Params, np.ndarray, np.ndarray, bool]
+
+
+def _own(rng: np.random.Generator, tc: Transcoder) -> Iterator[_Own]:
     """For the parameters that a transcoder has: name, purpose, params, x, target, decisive."""
     I, D, O = tc.config.input_size, tc.config.dict_size, tc.config.output_size
     large = D * (I + O) > _LARGE
     B = 16 if large else 64
     W_enc = tc.params.W_enc.astype(np.float64)
 
-    def case(name, purpose, x, params=tc.params, decisive=True):
+    def case(
+        name: str,
+        purpose: str,
+        x: np.ndarray,
+        params: Params = tc.params,
+        decisive: bool = True,
+    ) -> _Own:
         target = rng.standard_normal((len(x), O))
-        arrays = (a.astype(tc.config.dtype) for a in (x, target))
-        return name, f"{purpose} {_OWN}", params, *arrays, decisive
+        x, target = (a.astype(tc.config.dtype) for a in (x, target))
+        return name, f"{purpose} {_OWN}", params, x, target, decisive
 
     x = rng.standard_normal((B, I)) * 2.0 ** (np.arange(B) % 7 - 3)[:, None]
     x[0] = 0

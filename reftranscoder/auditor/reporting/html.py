@@ -41,7 +41,7 @@ _TIERS = {
 def page(reports: Mapping[str, Report] | Reports) -> str:
     """One self-contained page for ``reports``, which are named by their cases."""
     together = reports if isinstance(reports, Reports) else None
-    cases = reports if together is None else together.cases
+    cases = reports.cases if isinstance(reports, Reports) else reports
     body = []
     if together is not None or len(cases) > 1:
         body.append(_overview(cases, together))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from ...errors import Error
@@ -117,7 +118,7 @@ class Report:
     def sentence(self) -> str:
         """The conclusion, for the maintainer at the other end."""
         if self.blame is not None:
-            return self._blaming()
+            return self._blaming(self.blame)
         if self.convention is not None:
             where = self._with("convention")
             start = f" from {where[0]} on" if where else ""
@@ -143,7 +144,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything, in plain values for JSON."""
         stages = {name: _plain(dataclasses.asdict(r)) for name, r in self.stages.items()}
-        names = ("passed", "conclusive", "blame", "faults", "suspects", "convention", "arithmetic")
+        names = ["passed", "conclusive", "blame", "faults", "suspects", "convention", "arithmetic"]
         names += ("declared", "explanations", "inconclusive", "unseen", "coverage", "refused")
         return {name: _plain(getattr(self, name)) for name in names} | {
             "sentence": self.sentence(),
@@ -164,24 +165,24 @@ class Report:
     def _with(self, *verdicts: str) -> tuple[str, ...]:
         return tuple(n for n in STAGES if self.stages[n].verdict in verdicts)
 
-    def _made(self) -> str:
+    def _made(self, blame: str) -> str:
         """Where a fault was made, if that may be a stage that was not given."""
-        places = self.stages[self.blame].extra.get("made", self.suspects)
+        places = self.stages[blame].extra.get("made", self.suspects)
         others = [n for n in places if self.stages[n].verdict == "not given"]
         if not others:
             return ""
-        there = "there or " if self.blame in places else ""
+        there = "there or " if blame in places else ""
         seen = "which was not given" if len(others) == 1 else "none of which was given"
         return f"; it was made {there}in {_listed(others, 'or')}, {seen}"
 
-    def _blaming(self) -> str:
-        result = self.stages[self.blame]
-        text = f"Fault at {self.blame}"
-        before = STAGES[: STAGES.index(self.blame)]
+    def _blaming(self, blame: str) -> str:
+        result = self.stages[blame]
+        text = f"Fault at {blame}"
+        before = STAGES[: STAGES.index(blame)]
         right = [n for n in before if n in self.judged]
         if any(self.stages[n].verdict == "convention" for n in right):
             start = f"Right up to {right[-1]}, under the convention {self.partly}"
-            text = f"{start}; fault at {self.blame}"
+            text = f"{start}; fault at {blame}"
         if result.explanation:
             text += f": {result.explanation}"
         elif result.index is not None:
@@ -193,7 +194,7 @@ class Report:
             else:
                 text += f", and a correct {self.declared} result is "
                 text += f"within {result.bound:.2g} of {result.want:.9g}"
-        text += self._made()
+        text += self._made(blame)
         later = self.faults[1:]
         if later:
             text += f"; also at {_listed(later)}"
@@ -207,7 +208,7 @@ def _line(result: StageResult) -> str:
     return f"{row}  {result.explanation}".rstrip()
 
 
-def _listed(names, last: str = "and") -> str:
+def _listed(names: Iterable[str], last: str = "and") -> str:
     names = list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 

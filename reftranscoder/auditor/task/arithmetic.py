@@ -18,6 +18,25 @@ from ...errors import OptionError
 from .stage_graph import STAGES
 
 
+class _Format:
+    """A field that is given as a `Precision` or as the name of one, and read as a `Precision`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, arithmetic: object, owner: type) -> Precision:
+        if arithmetic is None:
+            raise AttributeError(self._name)  # there is no default
+        found: Precision = vars(arithmetic)[self._name]
+        return found
+
+    def __set__(self, arithmetic: object, given: Precision | str) -> None:
+        found = given if isinstance(given, Precision) else PRECISIONS.get(given)
+        if found is None:
+            raise OptionError(self._name, f"one of {', '.join(PRECISIONS)}", given)
+        vars(arithmetic)[self._name] = found
+
+
 @dataclasses.dataclass(frozen=True)
 class Arithmetic:
     """The roundings that are allowed.
@@ -39,20 +58,12 @@ class Arithmetic:
     """
 
     name: str
-    inputs: Precision
-    accumulator: Precision
-    store: Precision
+    inputs: _Format = _Format()
+    accumulator: _Format = _Format()
+    store: _Format = _Format()
     truncating: bool = False
     depth: int | None = None
     flushing: bool = False
-
-    def __post_init__(self) -> None:
-        for field in "inputs", "accumulator", "store":
-            given = getattr(self, field)
-            found = given if isinstance(given, Precision) else PRECISIONS.get(given)
-            if found is None:
-                raise OptionError(field, f"one of {', '.join(PRECISIONS)}", given)
-            object.__setattr__(self, field, found)
 
     @property
     def unit(self) -> float:
@@ -122,8 +133,10 @@ def representable_mask(value: np.ndarray, precision: Precision) -> np.ndarray:
         return np.ones(value.shape, bool)
     if precision.name == "float32":
         with np.errstate(over="ignore", under="ignore"):
-            return value.astype(np.float32) == value
+            same: np.ndarray = value.astype(np.float32) == value
+            return same
     # A multiple of 2 u 2^e, where 2^e is the power of two at or below |value|, or of eta.
     _, exponent = np.frexp(value)
     quantum = np.maximum(np.ldexp(2 * precision.unit, exponent - 1), precision.spacing)
-    return np.mod(value, quantum) == 0
+    multiple: np.ndarray = np.mod(value, quantum) == 0
+    return multiple

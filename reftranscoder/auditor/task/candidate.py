@@ -67,11 +67,11 @@ class Candidate:
 
     def whole(self, name: str) -> np.ndarray:
         """A gradient of a parameter, or the loss, as it was given."""
-        return self._arrays[name]
+        return self._dense(name)
 
     def rows(self, name: str, rows: slice) -> np.ndarray:
         """A block of rows of a dense stage, in float64."""
-        return self._arrays[name][rows].astype(np.float64)
+        return self._dense(name)[rows].astype(np.float64)
 
     def is_sparse(self, name: str) -> bool:
         return isinstance(self._arrays[name], Sparse)
@@ -141,10 +141,16 @@ class Candidate:
             part._arrays[name] = array
         return part
 
+    def _dense(self, name: str) -> np.ndarray:
+        array = self._arrays[name]
+        if isinstance(array, Sparse):
+            raise AssertionError(f"{name} was given as a sparse matrix")
+        return array
+
     def _shapes(self, skip: bool) -> dict[str, tuple[int, ...]]:
         B, I, D, O = self.B, self.I, self.D, self.O
         rows = {"reconstruction": O, "d_reconstruction": O, "dx": I}
-        shapes = {stage: (B, rows.get(stage, D)) for stage in STAGES}
+        shapes: dict[str, tuple[int, ...]] = {s: (B, rows.get(s, D)) for s in STAGES}
         shapes |= {"loss": (), "dW_dec": (D, O), "db_dec": (O,), "dW_enc": (D, I), "db_enc": (D,)}
         shapes["dW_skip"] = (O, I)
         if not skip:
@@ -152,6 +158,7 @@ class Candidate:
         return shapes
 
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | Sparse:
+        array: np.ndarray | Sparse
         if name in _SPARSE and is_sparse(value):
             array = to_sparse(value, name, self.D)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,8 @@ class Problem(NamedTuple):
     l1_coeff: float
     part_of: Problem | None = None  # what some rows or features of which these are
     copies: bool = False  # whether stages may be rounded copies of what the next ones read
-    operands: dict | None = None  # what is known of the params, in float64: to be filled and shared
+    # What is known of the params, which are in float64 then: to be filled and shared.
+    operands: dict[int, Any] | None = None
 
     @property
     def sizes(self) -> Sizes:
