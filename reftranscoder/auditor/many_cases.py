@@ -35,7 +35,7 @@ from .task.case import Answer, Case
 from .task.definition import Definition
 
 _SEARCHES = 3  # cases in which a name for what is wrong is searched
-_LARGE = 1 << 20  # numbers in W_enc, above which one case has to show what there is to see
+_MOST_WEIGHTS = 1 << 20  # numbers in W_enc, above which one case has to show what there is to see
 
 
 def answer_of(function: Callable[..., Any], case: Case) -> Answer:
@@ -175,7 +175,7 @@ def _advice(batches: list[JudgedBatch]) -> dict[str, tuple[str, ...]]:
         problem, candidate = judged.problem, judged.candidate
         warnings = warnings_for(problem)
         missing = warnings if missing is None else tuple(w for w in missing if w in warnings)
-        if unseen is not None and problem.params.W_enc.size > _LARGE:
+        if unseen is not None and problem.params.W_enc.size > _MOST_WEIGHTS:
             continue  # the first has shown what there is to see, and it takes long
         shown = applicable_terms(problem, candidate)
         left = [t for t in shown if t in (shown if unseen is None else unseen)]

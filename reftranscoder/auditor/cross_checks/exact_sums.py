@@ -23,7 +23,7 @@ from ..task.case import Case
 from ..task.stage_graph import PARENTS, STAGES
 
 _UNIT = 2.0**-24  # of float32: in narrower formats no case is exact
-_LARGE = 1 << 20  # numbers in an array, above which nobody looks whether sums are exact
+_MOST_ENTRIES = 1 << 20  # numbers in an array, above which nobody looks whether sums are exact
 
 
 def exact_stages(case: Case, arithmetic: dict[str, Arithmetic]) -> frozenset[str]:
@@ -55,7 +55,7 @@ def require_exact(
     """
     found = dict(results)
     (B, I), (D, O) = case.x.shape, case.params.W_dec.shape
-    if case.target is None or D * max(B, I, O) > _LARGE:
+    if case.target is None or D * max(B, I, O) > _MOST_ENTRIES:
         return found
     exact = exact_stages(case, arithmetic)
     if not exact:

@@ -132,8 +132,10 @@ def _has_other_mse(mse: str, problem: Problem) -> bool:
     return problem.definition.mse != mse
 
 
+_Factor = Callable[[Problem], float]
+
 #: Factors that gradients are off by.
-_FACTORS: tuple[tuple[Callable[[Problem], float], str], ...] = (
+_FACTORS: tuple[tuple[_Factor, str], ...] = (
     (lambda p: -1.0, "has the wrong sign"),
     (lambda p: 0.0, "is zero"),
     (lambda p: 0.5, "is half of what it should be"),
@@ -144,33 +146,27 @@ _FACTORS: tuple[tuple[Callable[[Problem], float], str], ...] = (
     (lambda p: float(p.sizes.B * p.sizes.O), "is not divided by B O"),
 )
 
-_GRADIENTS = STAGES[STAGES.index("d_reconstruction") :]
+
+def _off_by(stage: str, factor: _Factor, problem: Problem) -> dict[str, object]:
+    return {"factors": ((stage, factor(problem)),)}
+
+
+def _may_be_off_by(stage: str, factor: _Factor, problem: Problem) -> bool:
+    if stage == "dW_skip" and not _skips(problem):
+        return False
+    # That one has a name of its own.
+    return (stage, factor(problem)) != ("d_reconstruction", 0.5)
 
 
 def _rows_of_factors() -> Iterator[Row]:
     """Every gradient, off by every factor."""
-    for stage in _GRADIENTS:
+    for stage in STAGES[STAGES.index("d_reconstruction") :]:
         for factor, what in _FACTORS:
             meaning = f"{stage} {what}"
-
-            def changes(
-                problem: Problem,
-                stage: str = stage,
-                factor: Callable[[Problem], float] = factor,
-            ) -> dict[str, object]:
-                return {"factors": ((stage, factor(problem)),)}
-
-            def is_possible(
-                problem: Problem,
-                stage: str = stage,
-                factor: Callable[[Problem], float] = factor,
-            ) -> bool:
-                if stage == "dW_skip" and not _skips(problem):
-                    return False
-                # That one has a name of its own.
-                return (stage, factor(problem)) != ("d_reconstruction", 0.5)
-
-            yield Row(meaning, meaning, stage, changes, is_possible)
+            changes = functools.partial(_off_by, stage, factor)
+            yield Row(
+                meaning, meaning, stage, changes, functools.partial(_may_be_off_by, stage, factor)
+            )
 
 
 # By the places that the candidate selected; without these, by those that the reference would.

@@ -30,7 +30,9 @@ VARIANTS = {
     for skip in (False, True)
 }
 
-_LARGE = 1 << 20  # numbers in W_enc and W_dec, above which a probe of a transcoder is its own
+_MOST_WEIGHTS = (
+    1 << 20
+)  # numbers in W_enc and W_dec, above which a probe of a transcoder is its own
 _OWN = "The parameters are the transcoder's own."
 
 
@@ -60,7 +62,7 @@ def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float
         )
         for name, purpose, params, x, target, decisive in _own(rng, tc)
     ]
-    if config.dict_size * (config.input_size + config.output_size) > _LARGE:
+    if config.dict_size * (config.input_size + config.output_size) > _MOST_WEIGHTS:
         return cases
     sizes = Sizes(16, config.input_size, config.dict_size, config.output_size, config.top_k)
     options = {"activation": config.activation, "ties": config.ties, "skip": config.skip}
@@ -100,7 +102,7 @@ _Own = tuple[str, str, Params, np.ndarray, np.ndarray, bool]
 def _own(rng: np.random.Generator, tc: Transcoder) -> Iterator[_Own]:
     """For the parameters that a transcoder has: name, purpose, params, x, target, decisive."""
     I, D, O = tc.config.input_size, tc.config.dict_size, tc.config.output_size
-    large = D * (I + O) > _LARGE
+    large = D * (I + O) > _MOST_WEIGHTS
     B = 16 if large else 64
     W_enc = tc.params.W_enc.astype(np.float64)
 
