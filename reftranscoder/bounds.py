@@ -65,11 +65,14 @@ returned is never below what the formula says.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .errors import ShapeError
+
+#: One number, or an array of them.  Functions of these return a number for numbers alone.
+Reals = np.ndarray | float
 
 
 class Precision(NamedTuple):
@@ -94,7 +97,7 @@ PRECISIONS = {
 FLOAT64 = PRECISIONS["float64"]
 
 
-def precision(dtype) -> Precision:
+def precision(dtype: np.typing.DTypeLike) -> Precision:
     """The `Precision` of a dtype, or of a name in `PRECISIONS`.
 
     A longdouble's subnormal spacing is below float64's, which stands in for it: rounded upwards.
@@ -122,13 +125,13 @@ def sum_bound(S, n, arithmetic: Precision):
     return multiply_up(np.maximum(np.subtract(n, 1), 0), arithmetic.unit, S)
 
 
-def store_bound(value, error, arithmetic: Precision):
+def store_bound(value: Reals, error: Reals, arithmetic: Precision) -> Any:
     """(E6): of a number within ``error`` of ``value`` that is then rounded, once."""
     rounding = multiply_up(arithmetic.unit, add_up(np.abs(value), error))
     return add_up(error, rounding, multiply_up(0.5, arithmetic.spacing))
 
 
-def chain_bound(value, m: int, arithmetic: Precision):
+def chain_bound(value: Reals, m: int, arithmetic: Precision) -> Any:
     """(E7): of the exact ``value`` after ``m`` roundings, none of them an underflow."""
     mu = multiply_up(m, arithmetic.unit)
     if mu >= 1:
@@ -144,7 +147,7 @@ def product_bound(a, a_error, b, b_error, product=None):
     return add_up(product(a, b_error), product(a_error, add_up(b, b_error)))
 
 
-def add_up(*terms):
+def add_up(*terms: Reals) -> Any:
     """The sum of terms >= 0, rounded upwards.  Nothing but zeros gives zero.
 
     The float64 sum of k terms is at least (1 - k 2^-53) of the true one, and exact where it is
@@ -156,7 +159,7 @@ def add_up(*terms):
     return _times(total, 1 + len(terms) * 2.0**-52)
 
 
-def multiply_up(*factors):
+def multiply_up(*factors: Reals) -> Any:
     """The product of factors >= 0, rounded upwards.  Zero times anything, infinity too, is zero."""
     total = np.float64(1)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

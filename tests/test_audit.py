@@ -11,8 +11,8 @@ from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
 from reftranscoder.auditor import ARITHMETICS, STAGES, AuditFailure
-from reftranscoder.auditor.selection import selection
-from reftranscoder.auditor.verdict import Tally
+from reftranscoder.auditor.judging.selection import selection
+from reftranscoder.auditor.judging.verdict import Tally
 from reftranscoder.errors import DTypeError, OptionError, ShapeError
 from reftranscoder.reference import topk_forward
 from reftranscoder.sparse import Sparse

@@ -17,10 +17,10 @@ from simulated_transcoder import Case, Machine, simulate
 
 import reftranscoder as rt
 from reftranscoder.auditor import STAGES, Reports
-from reftranscoder.auditor.arithmetic import ARITHMETICS, MIXED
-from reftranscoder.auditor.cases import expectation_of, inputs_of, write_cases
-from reftranscoder.auditor.instructions import MEANINGS
-from reftranscoder.auditor.probes import probes
+from reftranscoder.auditor.probes.case_folder import expectation_of, inputs_of, write_cases
+from reftranscoder.auditor.probes.instructions import MEANINGS
+from reftranscoder.auditor.probes.probe_set import probes
+from reftranscoder.auditor.task.arithmetic import ARITHMETICS, MIXED
 from reftranscoder.errors import DTypeError, FileError, OptionError, ShapeError
 
 CASES = {case.name: case for case in probes()}
@@ -30,7 +30,8 @@ FEW = ("topk-ordinary", "topk-skip-integers", "relu-non-finite")
 @pytest.fixture
 def few(monkeypatch):
     """Only a few of the cases are written: quickly."""
-    monkeypatch.setattr("reftranscoder.auditor.cases.probes", lambda: [CASES[name] for name in FEW])
+    chosen = [CASES[name] for name in FEW]
+    monkeypatch.setattr("reftranscoder.auditor.probes.case_folder.probes", lambda: chosen)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from simulated_transcoder import ORDERS, Machine, random_case, simulate
 
 import reftranscoder as rt
-from reftranscoder.auditor.auditing import audit
+from reftranscoder.auditor.audit import audit
 
 ARITHMETICS = ("float32", "bfloat16", "bfloat16-inputs", "float16")
 SIMULATED, BY_LIBRARY = 800, 200  # candidates

@@ -10,16 +10,17 @@ import pytest
 from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
-from reftranscoder.auditor import parts
-from reftranscoder.auditor.arithmetic import STAGES, by_stage
-from reftranscoder.auditor.auditing import audit
-from reftranscoder.auditor.candidate import Candidate
-from reftranscoder.auditor.conventions import NAMES, documented
-from reftranscoder.auditor.definition import Definition
-from reftranscoder.auditor.faults import name_fault
-from reftranscoder.auditor.judge import Judge
-from reftranscoder.auditor.naming import explain
-from reftranscoder.auditor.problem import Problem
+from reftranscoder.auditor.audit import audit
+from reftranscoder.auditor.explaining import subsets
+from reftranscoder.auditor.explaining.conventions import NAMES, documented
+from reftranscoder.auditor.explaining.explain import explain
+from reftranscoder.auditor.explaining.known_faults import name_fault
+from reftranscoder.auditor.judging.judge import Judge
+from reftranscoder.auditor.task.arithmetic import by_stage
+from reftranscoder.auditor.task.candidate import Candidate
+from reftranscoder.auditor.task.definition import Definition
+from reftranscoder.auditor.task.problem import Problem
+from reftranscoder.auditor.task.stage_graph import STAGES
 
 CONVENTIONS = {
     "x - b_dec": {"x_minus_b_dec": True},
@@ -152,9 +153,9 @@ def test_many_conventions_at_once_are_named_and_pass_if_declared(name, given):
 def test_many_conventions_are_found_on_parts(monkeypatch):
     machine = Machine("float32")
     case = random_case(13, machine, B=40, D=64)
-    monkeypatch.setattr(parts, "_SMALL", 0)
-    monkeypatch.setattr(parts, "_ROWS", 8)
-    monkeypatch.setattr(parts, "_FEATURES", 16)
+    monkeypatch.setattr(subsets, "_SMALL", 0)
+    monkeypatch.setattr(subsets, "_ROWS", 8)
+    monkeypatch.setattr(subsets, "_FEATURES", 16)
     for name in list(MORE)[:3]:
         results = simulate(case, machine, **MORE[name])
         assert audited(case, results).convention == name
@@ -291,9 +292,9 @@ def test_the_search_on_parts_finds_the_same(name, monkeypatch):
     machine = Machine("float32")
     case = random_case(13, machine, B=40, D=64)
     results = simulate(case, machine, **CONVENTIONS[name])
-    monkeypatch.setattr(parts, "_SMALL", 0)
-    monkeypatch.setattr(parts, "_ROWS", 8)
-    monkeypatch.setattr(parts, "_FEATURES", 16)
+    monkeypatch.setattr(subsets, "_SMALL", 0)
+    monkeypatch.setattr(subsets, "_ROWS", 8)
+    monkeypatch.setattr(subsets, "_FEATURES", 16)
     assert audited(case, results).convention == name
     late = ("hidden", "reconstruction", "dW_dec", "dW_enc", "db_dec")
     if name == "mse_sum":
@@ -305,7 +306,7 @@ def test_the_search_on_parts_knows_what_was_rounded_to_be_handed_over(monkeypatc
     exact = simulate(case, Machine("float64"))
     results = {name: np.asarray(a, np.float32) for name, a in exact.items()}
     results["dW_enc"] = 2 * results["dW_enc"]
-    monkeypatch.setattr(parts, "_SMALL", 0)
+    monkeypatch.setattr(subsets, "_SMALL", 0)
     report = audited(case, results)
     assert report.blame == "dW_enc" and "twice" in report.sentence(), str(report)
 

@@ -9,7 +9,7 @@ import pytest
 from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
-from reftranscoder.auditor.coverage import TERMS, WARNINGS
+from reftranscoder.auditor.cross_checks.data_coverage import TERMS, WARNINGS
 
 FLOAT32 = Machine("float32")
 
@@ -117,8 +117,8 @@ def test_without_a_penalty_none_shows():
 
 
 def test_large_data_are_looked_at_in_part(monkeypatch):
-    monkeypatch.setattr("reftranscoder.auditor.coverage._LARGE", 1)
-    monkeypatch.setattr("reftranscoder.auditor.coverage._ROWS", 40)
+    monkeypatch.setattr("reftranscoder.auditor.cross_checks.data_coverage._LARGE", 1)
+    monkeypatch.setattr("reftranscoder.auditor.cross_checks.data_coverage._ROWS", 40)
     report = audited(covered())
     assert report.coverage == () and report.unseen == () and report.passed
     case = dataclasses.replace(covered(), l1_coeff=1e-9)

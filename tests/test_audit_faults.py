@@ -26,13 +26,14 @@ from simulated_transcoder import Case, Machine, random_case, simulate
 
 import reftranscoder as rt
 from reftranscoder import sample
-from reftranscoder.auditor.arithmetic import STAGES, by_stage
-from reftranscoder.auditor.candidate import Candidate
-from reftranscoder.auditor.definition import Definition
-from reftranscoder.auditor.faults import name_fault
-from reftranscoder.auditor.judge import Judge
-from reftranscoder.auditor.problem import Problem
-from reftranscoder.auditor.verdict import Tally
+from reftranscoder.auditor.explaining.known_faults import name_fault
+from reftranscoder.auditor.judging.judge import Judge
+from reftranscoder.auditor.judging.verdict import Tally
+from reftranscoder.auditor.task.arithmetic import by_stage
+from reftranscoder.auditor.task.candidate import Candidate
+from reftranscoder.auditor.task.definition import Definition
+from reftranscoder.auditor.task.problem import Problem
+from reftranscoder.auditor.task.stage_graph import STAGES
 
 ARITHMETICS = ("float32", "bfloat16", "float16")
 _SQUARE = {"D": 16, "K": 4}

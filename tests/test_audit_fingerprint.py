@@ -9,12 +9,12 @@ import pytest
 from simulated_transcoder import ORDERS, Machine, random_case
 
 import reftranscoder as rt
-from reftranscoder.auditor.arithmetic import by_stage
-from reftranscoder.auditor.auditing import audit
-from reftranscoder.auditor.candidate import Candidate
-from reftranscoder.auditor.definition import Definition
-from reftranscoder.auditor.fingerprint import fingerprint, typical
-from reftranscoder.auditor.problem import Problem
+from reftranscoder.auditor.audit import audit
+from reftranscoder.auditor.cross_checks.fingerprint import fingerprint, typical
+from reftranscoder.auditor.task.arithmetic import by_stage
+from reftranscoder.auditor.task.candidate import Candidate
+from reftranscoder.auditor.task.definition import Definition
+from reftranscoder.auditor.task.problem import Problem
 
 
 def cut(a, bits: int, rounding=np.rint):

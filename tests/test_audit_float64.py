@@ -15,9 +15,9 @@ import pytest
 from simulated_transcoder import ORDERS, Machine, random_case, simulate
 
 import reftranscoder as rt
-from reftranscoder.auditor.arithmetic import ARITHMETICS
-from reftranscoder.auditor.interval import Interval
-from reftranscoder.auditor.products import Sum, dense_product
+from reftranscoder.auditor.intervals.interval import Interval
+from reftranscoder.auditor.intervals.products import Sum, dense_product
+from reftranscoder.auditor.task.arithmetic import ARITHMETICS
 
 UNIT = 2.0**-53
 

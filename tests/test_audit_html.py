@@ -11,8 +11,8 @@ from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
 from reftranscoder.auditor import STAGES, Report, Reports, StageResult
-from reftranscoder.auditor.html import page
-from reftranscoder.auditor.verdict import HIGHEST, LOWEST
+from reftranscoder.auditor.judging.verdict import HIGHEST, LOWEST
+from reftranscoder.auditor.reporting.html import page
 
 _EMPTY = {"meta", "rect", "line"}
 _HOSTILE = "<b>K & 'D' \"</td>"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reftranscoder as rt
-from reftranscoder.auditor.probes import probes
+from reftranscoder.auditor.probes.probe_set import probes
 from reftranscoder.errors import OptionError
 
 CASES = {case.name: case for case in probes()}

@@ -11,12 +11,12 @@ from simulated_transcoder import ORDERS, Machine, simulate
 
 import reftranscoder as rt
 from reftranscoder.auditor import STAGES, Reports
-from reftranscoder.auditor.arithmetic import by_stage
-from reftranscoder.auditor.exactness import exact_stages, quantum
-from reftranscoder.auditor.interval import representable
-from reftranscoder.auditor.kinds import KINDS
-from reftranscoder.auditor.probes import VARIANTS, probes, probes_of
-from reftranscoder.auditor.probing import Answer, judge_cases
+from reftranscoder.auditor.cross_checks.exact_sums import exact_stages, quantum
+from reftranscoder.auditor.many_cases import judge_cases
+from reftranscoder.auditor.probes.probe_kinds import PROBE_KINDS
+from reftranscoder.auditor.probes.probe_set import VARIANTS, probes, probes_of
+from reftranscoder.auditor.task.arithmetic import by_stage, representable
+from reftranscoder.auditor.task.case import Answer
 from reftranscoder.bounds import PRECISIONS
 from reftranscoder.errors import OptionError
 
@@ -72,7 +72,7 @@ def judged(answers, arithmetic="float32", accepted=()):
 
 
 def test_the_set_is_small_and_the_same_every_time():
-    assert len(CASES) == len(probes()) == 6 * len(KINDS) - 2
+    assert len(CASES) == len(probes()) == 6 * len(PROBE_KINDS) - 2
     for case, again in zip(CASES.values(), probes()):
         assert len(case.x) <= 64 and case.config.dict_size <= 256
         assert np.array_equal(case.x, again.x, equal_nan=True)

@@ -7,14 +7,17 @@ import pytest
 from simulated_transcoder import Machine, random_case, simulate
 
 import reftranscoder as rt
-from reftranscoder.auditor import AuditFailure, parts
-from reftranscoder.auditor.arithmetic import STAGES, by_stage
-from reftranscoder.auditor.auditing import audit
-from reftranscoder.auditor.candidate import Candidate
-from reftranscoder.auditor.definition import MSE, Definition
-from reftranscoder.auditor.faults import say_zero
-from reftranscoder.auditor.problem import Problem
-from reftranscoder.auditor.verdict import StageResult
+from reftranscoder.auditor import AuditFailure
+from reftranscoder.auditor.audit import audit
+from reftranscoder.auditor.explaining import subsets
+from reftranscoder.auditor.explaining.known_faults import explain_zero
+from reftranscoder.auditor.judging.verdict import StageResult
+from reftranscoder.auditor.task.arithmetic import by_stage
+from reftranscoder.auditor.task.candidate import Candidate
+from reftranscoder.auditor.task.definition import Definition
+from reftranscoder.auditor.task.problem import Problem
+from reftranscoder.auditor.task.stage_graph import STAGES
+from reftranscoder.conventions import MSE
 
 INACTIVE = "gradients pass through selected features that are inactive (ReLU'(0) is 0)"
 FEW = random_case(20, Machine("float32"), few=True)
@@ -49,8 +52,8 @@ GIVEN = ("pre_acts", "indices", "values", "reconstruction", "loss", *GRADIENTS)
 @pytest.mark.parametrize("large", [False, True])
 def test_gradients_through_inactive_features_that_indices_select_are_named(large, monkeypatch):
     if large:
-        monkeypatch.setattr(parts, "_SMALL", 0)
-        monkeypatch.setattr(parts, "_FEATURES", 16)
+        monkeypatch.setattr(subsets, "_SMALL", 0)
+        monkeypatch.setattr(subsets, "_FEATURES", 16)
     results = with_indices(FEW, through_inactive())
     report = audited(FEW, results, GIVEN)
     assert report.faults == ("dW_enc", "db_enc", "dx") and report.blame == "dW_enc"
@@ -135,7 +138,7 @@ def test_a_zero_within_a_bound_that_shows_is_not_called_zero(got, want, bound, z
     results = {name: StageResult(name, "not given") for name in STAGES} | {"db_enc": fault}
     params, definition = rt.Params(**MANY.params()), Definition(6)
     problem = Problem(params, definition, by_stage("float32"), MANY.x, MANY.target, 1.0)
-    found = say_zero(problem, candidate, results)["db_enc"].extra
+    found = explain_zero(problem, candidate, results)["db_enc"].extra
     assert found == ({"zero": "feature 7 is active in no row"} if zero else {})
 
 

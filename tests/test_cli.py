@@ -18,11 +18,12 @@ from scipy import sparse
 
 import reftranscoder as rt
 from reftranscoder import cli, metrics
-from reftranscoder.auditor.arithmetic import ARITHMETICS, MIXED
-from reftranscoder.auditor.conventions import NAMES
-from reftranscoder.auditor.definition import L1, MSE, Definition
-from reftranscoder.auditor.probes import probes
+from reftranscoder.auditor.explaining.conventions import NAMES
+from reftranscoder.auditor.probes.probe_set import probes
+from reftranscoder.auditor.task.arithmetic import ARITHMETICS, MIXED
+from reftranscoder.auditor.task.definition import Definition
 from reftranscoder.cli import arguments, audit, encode, fit, predict, progress, report, status
+from reftranscoder.conventions import L1, MSE
 from reftranscoder.twins import TWINS
 
 ROWS, I, D, O, K = 60, 6, 16, 5, 3
@@ -719,7 +720,7 @@ def cases(tmp_path, monkeypatch):
     names = ("topk-ordinary", "topk-skip-integers", "relu-non-finite", "topk-smallest")
     every = {case.name: case for case in probes()}
     chosen = [every[name] for name in names]
-    monkeypatch.setattr("reftranscoder.auditor.cases.probes", lambda: chosen)
+    monkeypatch.setattr("reftranscoder.auditor.probes.case_folder.probes", lambda: chosen)
     assert cli.main(["cases", str(tmp_path / "cases")]) == 0
     for case in chosen[:3]:
         found = case.transcoder.stages(case.x, case.target, case.l1_coeff, check_finite=False)

@@ -2,8 +2,8 @@
 
 CASE is one file, .npz or .safetensors, that holds parameters, x, target and results; DIR a folder
 that ``reftranscoder cases`` made and another implementation wrote its results into, or one case in
-it.  Prints a line a stage for one case and a line a case for a folder, and what to conclude.  Exits
-with 1 unless it passed: if a case with results failed, or nothing could be judged.
+it.  Prints one line per stage for one case and one line per case for a folder, and what to
+conclude.  Exits with 1 unless it passed: if a case with results failed, or nothing could be judged.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from ..conventions import CONVENTIONS
 from ..errors import OptionError
 from ..files.atomic import atomic_write, check_replaceable
 from . import status
@@ -20,27 +21,6 @@ from .report import plural, print_json
 from .streams import tell
 
 ARITHMETICS = "float32, float64, tf32, bfloat16-inputs, bfloat16, float16, bfloat16-autocast"
-#: What ``--convention`` takes, and what it means.
-CONVENTIONS = {
-    "x - b_dec": "the encoder reads x - b_dec",
-    "skip of x - b_dec": "the skip connection reads x - b_dec",
-    "keep_all": "everything that equals the K-th largest is kept",
-    "lowest_index": "exactly K are kept where values are equal",
-    "rank_by_decoder_norm": "features are ranked by f times |W_dec[j]|",
-    "rescale_acts_by_decoder_norm": "f is multiplied by |W_dec[j]|, and divided before decoding",
-    "mse_sum": "the loss is the sum of e^2 over B",
-    "mse_total": "the loss is the sum of e^2",
-    "mse_over_norm": "the loss is the mean over B O of e^2 / |y|",
-    "nmse_uncentred": "the loss is the mean over B of |e|^2 / |y|^2",
-    "fvu_batch": "the loss is the sum of e^2 over the sum of (y - m)^2",
-    "l1_sum": "the penalty is the sum of |f| over B",
-    "l1_total": "the penalty is the sum of |f|",
-    "l1_over_k": "the penalty is the sum of |f| over B K",
-    "l1_over_input_norm": "the penalty is the mean over B of sum |f| / |x|",
-    "half": "the squared error is halved",
-    "l1_decoder_weighted": "the penalty is the sum of |f| over B, |f| times |W_dec[j]|",
-    "l1_weighted_mean": "the penalty is the sum of |f| over B D, |f| times |W_dec[j]|",
-}
 _LETTERS = """\
 conventions, by NAME: e is reconstruction - target (B, O), y a row of the target, m the mean of
 these, x a row of the input, f hidden (B, D)"""
@@ -73,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judge, say so, and tell by the exit status."""
-    from ..auditor.arithmetic import by_stage
-    from ..auditor.cases import answers_in
-    from ..auditor.conventions import checked_names
+    from ..auditor.explaining.conventions import checked_names
+    from ..auditor.probes.case_folder import answers_in
+    from ..auditor.task.arithmetic import by_stage
 
     if not options.case:
         raise OptionError("CASE|DIR", "the name of a file or of a folder", options.case)
@@ -103,7 +83,8 @@ def _text(report) -> str:
 
 
 def _judged(answers, arithmetic, declared: str, accepted: tuple[str, ...]):
-    from ..auditor.probing import judge_case, judge_cases
+    from ..auditor.many_cases import judge_cases
+    from ..auditor.one_case import judge_case
 
     if answers.several:
         with Progress(len(answers.paths), "cases") as progress:
@@ -131,7 +112,7 @@ def _count(report) -> str:
 
 
 def _write_page(path: str, report, name: str) -> None:
-    from ..auditor.html import page
+    from ..auditor.reporting.html import page
 
     with atomic_write(path) as file:
         file.write(page(report if hasattr(report, "cases") else {name: report}).encode())

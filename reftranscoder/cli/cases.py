@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the cases."""
-    from ..auditor.cases import README, write_cases
+    from ..auditor.probes.case_folder import README, write_cases
 
     names = write_cases(options.folder)
     folder = printable(options.folder)

@@ -1,0 +1,189 @@
+"""The forward stages on intervals: their float64 values, and how far off each may be.
+
+Each function takes what is upstream of its stage, as intervals over a block of rows, and returns
+the stage.  Upstream is the candidate's own result wherever it gave one (an exact interval: whatever
+it is, the next stage read it), so that a fault is found at the stage that made it and nowhere else.
+
+The formulas are those of `reftranscoder.reference`; its equations are cited by their tags.  A
+"store" is one rounding to what results are kept in.  Where implementations differ in the number of
+stores (a bias added in the accumulator or to the stored product), the bound allows the most.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from ...bounds import add_up, multiply_up
+from ...params import Params
+from ..task.arithmetic import Arithmetic
+from ..task.definition import Definition
+from .interval import TIERS, Interval, cast, entrywise, growth, in_pieces, stored, sum_of_two
+from .products import Operand, Sum, by_rows, sparse_product
+from .sparse_interval import SparseInterval
+
+
+class Forward:
+    """The forward stages of one transcoder, under one definition, in a declared arithmetic.
+
+    ``shape`` is (B, D, O) of the whole batch.  ``operands`` holds what is known of ``params``,
+    which are in float64 then, from another definition's `Forward`.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        definition: Definition,
+        arithmetic: dict[str, Arithmetic],
+        shape: tuple[int, int, int],
+        operands: dict[int, Operand] | None = None,
+    ) -> None:
+        self.definition, self.arithmetic = definition, arithmetic
+        self._operands: dict[int, Operand] = {}
+        self._shared = operands
+        self.B, self.D, self.O = shape
+        arrays = {name: a.astype(np.float64, copy=False) for name, a in params.arrays().items()}
+        self._own = {id(a) for a in arrays.values()}
+        self.W_enc, self.W_dec = arrays["W_enc"], arrays["W_dec"]
+        self.W_skip = arrays.get("W_skip")
+        self.b_enc = arrays["b_enc"] * definition.b_enc
+        self.subtracted, self.b_dec = arrays["b_dec"], arrays["b_dec"] * definition.b_dec
+        if definition.W_enc == "transposed":
+            self.W_enc = np.ascontiguousarray(self.W_enc.T)
+        if definition.W_dec == "transposed":
+            self.W_dec = np.ascontiguousarray(self.W_dec.T)
+        self.W_back = self.W_dec
+        if definition.W_dec == "transposed backwards":
+            self.W_back = np.ascontiguousarray(self.W_dec.T)
+        if definition.W_skip == "none":
+            self.W_skip = None
+        if definition.W_skip == "transposed" and self.W_skip is not None:
+            self.W_skip = np.ascontiguousarray(self.W_skip.T)
+
+    @functools.cached_property
+    def norms(self) -> np.ndarray:
+        """|W_dec[j]| (D,)."""
+        norms: np.ndarray = np.linalg.norm(self.W_dec, axis=1)
+        return norms
+
+    @functools.cached_property
+    def inverse_norms(self) -> np.ndarray:
+        """1 / |W_dec[j]|.  A feature that writes nothing is neither scaled nor ever unscaled."""
+        inverse: np.ndarray = 1 / np.where(self.norms > 0, self.norms, np.inf)
+        return inverse
+
+    def operand(self, W: np.ndarray) -> Operand:
+        """One of the matrices above, for products."""
+        held = self._operands
+        if self._shared is not None and id(W) in self._own:
+            held = self._shared
+        return held.setdefault(id(W), Operand(W))
+
+    def encoder_input(self, x: Interval) -> Interval:
+        """What the encoder reads: x, or x - b_dec, rounded once."""
+        return self.minus_b_dec(x, "pre") if self.definition.input != "x" else x
+
+    def skip_input(self, x: Interval) -> Interval:
+        """What the skip connection reads."""
+        if self.definition.skip_input == "x":
+            return x
+        return self.minus_b_dec(x, "reconstruction")
+
+    def pre(self, x: Interval) -> Interval:
+        """(A1).  Stores: the product, and the sum with the bias."""
+        arithmetic = self.arithmetic["pre"]
+        total = Sum(arithmetic)
+        total.add(by_rows, self.encoder_input(x), self.operand(self.W_enc), x.value.shape[1])
+        total.plus(*_bias(self.b_enc, arithmetic))
+        pre = _stored_twice(total.bounded(), self.b_enc, arithmetic)
+        return self.normed(pre, self.norms, "pre") if self.definition.norms == "pre" else pre
+
+    def pre_acts(self, pre: Interval) -> Interval:
+        """(R1): monotone, and no further than its argument; exact where that is."""
+        if not self.definition.rectified:
+            return pre
+        value = np.where(pre.value <= 0, 0.0, pre.value)
+        if pre.errors is None:
+            return Interval(value)
+        return Interval(value, pre.each(lambda e: in_pieces(_rectified, pre.value, e)))
+
+    def ranks(self, pre_acts: Interval) -> Interval:
+        """What the selection compares: pre_acts, or these times |W_dec[j]|."""
+        if self.definition.norms in ("none", "pre"):
+            return pre_acts
+        return self.normed(pre_acts, self.norms, "hidden")
+
+    def kept(self, pre_acts: Interval, ranks: Interval) -> Interval:
+        """The values that hidden holds where it selects."""
+        return pre_acts if self.definition.norms in ("none", "ranks") else ranks
+
+    def reconstruction(self, hidden: SparseInterval, x: Interval) -> Interval:
+        """(D1) and (S1).  Stores: the products, and their sums with each other and the bias."""
+        arithmetic = self.arithmetic["reconstruction"]
+        total = Sum(arithmetic)
+        written = self.written(hidden, "reconstruction")
+        total.add(
+            sparse_product(hidden.pattern), written, self.operand(self.W_dec), hidden.counts()
+        )
+        total.plus(*_bias(self.b_dec, arithmetic))
+        result = _stored_twice(total.bounded(), self.b_dec, arithmetic)
+        if self.W_skip is None:
+            return result
+        skip = Sum(arithmetic)
+        skip.add(by_rows, self.skip_input(x), self.operand(self.W_skip), self.W_skip.shape[1])
+        return sum_of_two(result, stored(skip.bounded(), arithmetic), arithmetic)
+
+    def written(self, hidden: SparseInterval, stage: str) -> Interval:
+        """What multiplies W_dec (nnz,): hidden, or hidden over |W_dec[j]| where that scales it."""
+        if self.definition.norms in ("none", "ranks"):
+            return hidden.entries
+        return self.normed(hidden.entries, self.inverse_norms[hidden.pattern.indices], stage)
+
+    def minus_b_dec(self, x: Interval, stage: str) -> Interval:
+        value = x.value - self.subtracted
+        rounding = entrywise(value, 1, self.arithmetic[stage])
+        return Interval(value, x.each(lambda e: add_up(e, rounding)))
+
+    def normed(self, interval: Interval, factor: np.ndarray, stage: str) -> Interval:
+        """Times ``factor``, |W_dec[j]| or its inverse, which the candidate knows to some error."""
+        arithmetic = self.arithmetic[stage]
+        relative = self.relative(self.O, stage)
+        value = interval.value * factor
+        rounding = entrywise(value, 4, arithmetic)
+        errors = []
+        for tier in range(len(TIERS)):
+            grown = multiply_up(interval.error(tier), np.abs(factor), 1 + relative[tier])
+            errors.append(add_up(grown, rounding, multiply_up(relative[tier], np.abs(value))))
+        return Interval(value, tuple(errors))
+
+    def relative(self, n: int, stage: str) -> tuple[float, ...]:
+        """The relative error of a norm of ``n`` entries, in every tier."""
+        arithmetic = self.arithmetic[stage]
+        casts = 2 * arithmetic.inputs.unit + 4 * arithmetic.store.unit
+        return tuple(1.01 * (float(c) + casts) for c in growth(n, self.B * n, arithmetic))
+
+    def mistaken(self, stage: str, interval: Interval) -> Interval:
+        factor = self.definition.factor(stage)
+        if factor != 1:
+            errors = interval.each(lambda e: multiply_up(e, abs(factor)))
+            interval = Interval(factor * interval.value, errors)
+        if stage in self.definition.flipped:
+            interval = Interval(interval.value.T, interval.each(np.transpose))
+        return interval
+
+
+def _rectified(value: np.ndarray, error: np.ndarray) -> np.ndarray:
+    return np.where(value + error <= 0, 0.0, error)
+
+
+def _bias(bias: np.ndarray, arithmetic: Arithmetic) -> Interval:
+    """A bias as an affine layer sees it: torch's ``linear`` casts it as it casts the operands."""
+    return cast(Interval(bias), arithmetic)
+
+
+def _stored_twice(total: Interval, bias: np.ndarray, arithmetic: Arithmetic) -> Interval:
+    """A product stored before the bias is added, then the sum stored."""
+    product = Interval(total.value - bias, total.errors)
+    once = stored(product, arithmetic)
+    return stored(Interval(total.value, once.errors), arithmetic)

@@ -1,0 +1,96 @@
+"""Sparse intervals: ``hidden``, and the gradients at its entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ...sparse import Sparse, row_starts
+from .interval import Interval, joined
+
+
+class SparseInterval(NamedTuple):
+    """``hidden``, or a gradient at its entries, for a block of rows."""
+
+    pattern: Sparse  # (B, D); its values are not used
+    entries: Interval  # (nnz,)
+
+    def counts(self) -> np.ndarray:
+        """The number of entries of each row (B, 1)."""
+        return np.diff(self.pattern.indptr)[:, None]
+
+
+def stacked(parts: Sequence[SparseInterval]) -> SparseInterval:
+    """Sparse intervals of successive blocks of rows as one."""
+    if len(parts) == 1:
+        return parts[0]
+    patterns = [part.pattern for part in parts]
+    starts = row_starts(np.concatenate([np.diff(pattern.indptr) for pattern in patterns]))
+    indices = np.concatenate([pattern.indices for pattern in patterns])
+    entries = joined([part.entries for part in parts])
+    shape = (len(starts) - 1, patterns[0].shape[1])
+    return SparseInterval(Sparse(starts, indices, entries.value, shape), entries)
+
+
+def possibly_selected(
+    pre_acts: Interval, certain: np.ndarray, ambiguous: np.ndarray
+) -> SparseInterval:
+    """``hidden`` where it was not given: what is certain, and what may or may not be there."""
+    rows, columns = np.nonzero((certain | ambiguous) & (pre_acts.value != 0))
+    counts = np.bincount(rows, minlength=len(certain))
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    values = pre_acts.value[rows, columns]
+    pattern = Sparse(starts, columns.astype(np.int32), values, certain.shape)
+    doubtful = ambiguous[rows, columns]
+    if pre_acts.errors is None and not doubtful.any():
+        return SparseInterval(pattern, Interval(values))
+    errors = pre_acts.each(
+        lambda e: (
+            np.broadcast_to(e, certain.shape)[rows, columns]
+            + np.where(doubtful, np.abs(values), 0.0)
+        )
+    )
+    return SparseInterval(pattern, Interval(values, errors))
+
+
+def widened(given: SparseInterval, places: Sparse) -> SparseInterval:
+    """``given``, and zeros at ``places`` (B, D), where it has no entries."""
+    pattern = given.pattern
+    row = np.concatenate([pattern.rows(), places.rows()])
+    column = np.concatenate([pattern.indices, places.indices])
+    order = np.lexsort((column, row))
+    extra = np.zeros(len(places.indices))
+
+    def spread(a: np.ndarray | float) -> np.ndarray:
+        entries: np.ndarray = np.concatenate([np.broadcast_to(a, pattern.indices.shape), extra])
+        return entries[order]
+
+    value = spread(given.entries.value)
+    counts = np.diff(pattern.indptr) + np.diff(places.indptr)
+    errors = given.entries.errors and given.entries.each(spread)
+    return SparseInterval(
+        Sparse(row_starts(counts), column[order], value, pattern.shape), Interval(value, errors)
+    )
+
+
+def active(pre_acts: Interval) -> SparseInterval:
+    """Every active feature, selected or not."""
+    rows, columns = np.nonzero(pre_acts.value > 0)
+    counts = np.bincount(rows, minlength=len(pre_acts.value))
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    values = pre_acts.value[rows, columns]
+    pattern = Sparse(starts, columns.astype(np.int32), values, pre_acts.value.shape)
+    errors = pre_acts.each(lambda e: np.broadcast_to(e, pre_acts.value.shape)[rows, columns])
+    return SparseInterval(pattern, Interval(values, errors))
+
+
+def entries_at(sparse: Sparse, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The entries of ``sparse`` at these places; zero where none is stored."""
+    keys = sparse.rows().astype(np.int64) * sparse.shape[1] + sparse.indices
+    wanted = rows.astype(np.int64) * sparse.shape[1] + columns
+    if not len(keys):
+        return np.zeros(len(wanted))
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, sparse.values[place], 0.0)

@@ -1,0 +1,8 @@
+"""Whether each stage is right, given what it read.  Read in this order:
+
+- ``verdict.py``: from errors and bounds to a verdict on one stage.
+- ``comparison.py``: what a candidate gave beside what it ought to be.
+- ``selection.py``: which selections of features are legal.
+- ``selection_judge.py``: the candidate's own.
+- ``judge.py``: stage after stage, block of rows after block of rows.
+"""

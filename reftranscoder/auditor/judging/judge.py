@@ -1,0 +1,210 @@
+"""Stage after stage: the candidate's result beside the reference's, which read the same upstream.
+
+Rows are taken in blocks, so that no (B, D) array of float64 is ever made.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ..intervals.backward import Backward
+from ..intervals.interval import Interval, made
+from ..intervals.loss import Loss
+from ..intervals.parameter_gradients import ParameterGradients
+from ..intervals.sparse_interval import SparseInterval, active, entries_at, widened
+from ..task.candidate import Candidate
+from ..task.problem import Problem
+from ..task.stage_graph import PARENTS, STAGES
+from .comparison import Comparison
+from .selection_judge import SelectionJudge
+from .verdict import StageResult
+
+_BLOCK = 1 << 21  # entries of a (rows, D) array: 16 MiB of float64, of which there are a dozen
+
+
+class Judge:
+    """Judges one candidate under one definition: ``Judge(problem, candidate).run()``.
+
+    Stages in ``trusted`` are read by the next ones, and not judged themselves.
+    """
+
+    def __init__(
+        self, problem: Problem, candidate: Candidate, trusted: frozenset[str] = frozenset()
+    ) -> None:
+        self.problem, self.candidate = problem, candidate
+        whole = problem.whole
+        self.intervals = Backward(
+            problem.params,
+            problem.definition,
+            problem.arithmetic,
+            (len(whole.x), *whole.params.W_dec.shape),
+            problem.l1_coeff,
+            whole.target,
+            problem.operands,
+        )
+        self.comparison = Comparison(problem, candidate, trusted)
+        self.choices = SelectionJudge(self.intervals, self.comparison)
+        self.needed = self._needed_stages()
+
+    def run(self, progress: Callable[[int], None] | None = None) -> dict[str, StageResult]:
+        """Every stage's result; ``progress`` is called with the number of rows of each block."""
+        with np.errstate(all="ignore"):  # what is not finite is told from what ought to be
+            return self._run(progress)
+
+    def _run(self, progress: Callable[[int], None] | None) -> dict[str, StageResult]:
+        backward = self.problem.target is not None
+        gradients, loss = ParameterGradients(self.intervals, self.needed), Loss(self.intervals)
+        for rows in self._blocks():
+            self._block(rows, gradients, loss, backward)
+            if progress is not None:
+                progress(rows.stop - rows.start)
+        if backward:
+            self._totals(gradients, loss)
+        results = {name: self.comparison.result(name) for name in STAGES if name != "hidden"}
+        results["hidden"] = self.choices.result()
+        return {name: results[name] for name in STAGES}
+
+    def _block(
+        self, rows: slice, gradients: ParameterGradients, loss: Loss, backward: bool
+    ) -> None:
+        intervals, problem = self.intervals, self.problem
+        kept = ~self.comparison.skipped[rows]
+        x = Interval(np.where(kept[:, None], problem.x[rows], 0.0).astype(np.float64))
+        definition, needed = intervals.definition, self.needed
+        pre_acts: Interval | None = None
+        if needed & {"pre", "pre_acts", "hidden"} or self.intervals.reads_pre_acts():
+            global_pre = intervals.pre(x)
+            pre = self.comparison.dense("pre", global_pre, rows, kept)
+            want = self.comparison.kept_as("pre_acts", "pre", intervals.pre_acts(pre))
+            pre_acts = self.comparison.dense("pre_acts", want, rows, kept)
+            hidden = self.choices.hidden(pre_acts, intervals.pre_acts(global_pre), rows, kept)
+        else:
+            hidden = self.comparison.given_features("hidden", rows)
+        reconstruction = self._stage(
+            "reconstruction", lambda: intervals.reconstruction(hidden, x), rows, kept
+        )
+        if not backward:
+            return
+        target = problem.x if definition.target == "x" else made(problem.target)
+        target = np.where(kept[:, None], target[rows], 0.0).astype(np.float64)
+        if "loss" in needed:
+            loss.add(target, made(reconstruction), hidden, x)
+        d_reconstruction = self._stage(
+            "d_reconstruction",
+            lambda: intervals.d_reconstruction(made(reconstruction), target),
+            rows,
+            kept,
+        )
+        d_affine: SparseInterval | None = None
+        other: dict[str, SparseInterval] = {}
+        if definition.dW_dec == "pre_acts":
+            other["dW_dec"] = active(made(pre_acts))
+        if needed & {"d_hidden", "d_pre", "dW_enc", "db_enc", "dx"}:
+            passing = self._passing(hidden, rows)
+            d_affine, unmasked = self._d_affine(d_reconstruction, passing, pre_acts, x, rows, kept)
+            if unmasked is not None:
+                other[definition.mask_at] = unmasked
+        if "dx" in needed:
+            dx = intervals.dx(made(other.get("dx", d_affine)), made(d_reconstruction))
+            self.comparison.dense("dx", dx, rows, kept)
+        gradients.add(x, hidden, d_reconstruction, d_affine, other)
+
+    def _d_affine(
+        self,
+        d_reconstruction: Interval | None,
+        hidden: SparseInterval,
+        pre_acts: Interval | None,
+        x: Interval,
+        rows: slice,
+        kept: np.ndarray,
+    ) -> tuple[SparseInterval, SparseInterval | None]:
+        """What the encoder's gradients read, and what one of them reads under a mistaken mask."""
+        intervals, definition = self.intervals, self.intervals.definition
+        if "d_pre" in self.comparison.trusted:
+            d_pre = self._trusted_features("d_pre", hidden, rows)
+        elif "d_hidden" in self.comparison.trusted:
+            d_pre = intervals.d_pre(self._trusted_features("d_hidden", hidden, rows), hidden)
+        else:
+            want = intervals.d_hidden(made(d_reconstruction), hidden, x)
+            elsewhere = functools.partial(intervals.d_hidden_dense, made(d_reconstruction))
+            d_hidden = self.comparison.features("d_hidden", want, elsewhere, rows, kept)
+            d_pre = intervals.d_pre(d_hidden, hidden)
+        unmasked = None
+        if definition.mask != "selected":
+            dense = self._d_hidden_dense(d_reconstruction, rows)
+            unmasked = intervals.d_pre_unmasked(d_pre, dense, made(pre_acts))
+            if definition.mask_at == "d_pre":
+                d_pre, unmasked = unmasked, None
+        if "d_pre" not in self.comparison.trusted:
+            d_pre = self.comparison.features("d_pre", d_pre, None, rows, kept)
+        return intervals.d_affine(d_pre), unmasked and intervals.d_affine(unmasked)
+
+    def _passing(self, hidden: SparseInterval, rows: slice) -> SparseInterval:
+        """Where gradients pass: hidden's entries, and under a mistake other selected places."""
+        if not self.intervals.definition.inactive or not self.comparison.usable("hidden"):
+            return hidden
+        places = self.candidate.inactive(rows)
+        return hidden if places is None else widened(hidden, places)
+
+    def _trusted_features(self, name: str, hidden: SparseInterval, rows: slice) -> SparseInterval:
+        """d_pre as given, or d_hidden at the entries of hidden."""
+        if name == "d_pre":
+            return self.comparison.given_features(name, rows)
+        pattern = hidden.pattern
+        row, column = pattern.rows(), pattern.indices
+        if self.candidate.is_sparse(name):
+            got = entries_at(self.candidate.features(name, rows), row, column)
+        else:
+            got = self.candidate.rows(name, rows)[row, column]
+        return SparseInterval(pattern, self.comparison.read(name, got))
+
+    def _needed_stages(self) -> set[str]:
+        """The stages that are judged, and those upstream as far as nothing can be trusted."""
+        definition = self.intervals.definition
+        trusted = self.comparison.trusted
+        needed, waiting = set(), [name for name in self.candidate.given if name not in trusted]
+        if self.intervals.reads_pre_acts():
+            waiting += ["pre_acts", "d_reconstruction"]
+        if "hidden" not in trusted:
+            waiting.append("hidden")
+        if definition.input != "x" and "db_dec" in waiting:
+            waiting += ["dx", "d_pre"]
+        while waiting:
+            name = waiting.pop()
+            if name not in needed and name not in trusted:
+                needed.add(name)
+                waiting += PARENTS[name]
+        return needed
+
+    def _stage(
+        self, name: str, compute: Callable[[], Interval], rows: slice, kept: np.ndarray
+    ) -> Interval | None:
+        """A dense stage: trusted, or computed and compared; None where nobody reads it."""
+        if name in self.comparison.trusted:
+            return self.comparison.read(name, self.candidate.rows(name, rows))
+        return self.comparison.dense(name, compute(), rows, kept) if name in self.needed else None
+
+    def _d_hidden_dense(self, d_reconstruction: Interval | None, rows: slice) -> Interval:
+        """d_hidden (B, D) outside the selection as well: the candidate's own where it has that."""
+        if self.comparison.usable("d_hidden") and not self.candidate.is_sparse("d_hidden"):
+            given = self.candidate.rows("d_hidden", rows)
+            if np.count_nonzero(given) > len(given) * self.choices.most:
+                return Interval(given)
+        return self.intervals.d_hidden_dense(made(d_reconstruction))
+
+    def _totals(self, gradients: ParameterGradients, loss: Loss) -> None:
+        """The sums over rows, now that all rows are there."""
+        judged = self.comparison.sums()
+        totals = {"loss": loss.bounded()} if "loss" in judged else {}
+        if judged - {"loss"}:
+            totals |= gradients.bounded()
+        self.comparison.totals({name: totals[name] for name in totals if name in judged})
+
+    def _blocks(self) -> Iterator[slice]:
+        B, D = self.candidate.B, self.candidate.D
+        step = max(1, min(B, _BLOCK // D))
+        for start in range(0, B, step):
+            yield slice(start, min(start + step, B))

@@ -1,0 +1,146 @@
+"""The selection of every row, judged by itself, and the values that hidden holds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ..intervals.backward import Backward
+from ..intervals.interval import Interval
+from ..intervals.sparse_interval import SparseInterval, possibly_selected
+from .comparison import Comparison
+from .selection import Breach, Members, NearTie, breaches, certainty, near_ties, selection
+from .verdict import StageResult
+
+_SHOWN = 100  # rows that a result names
+
+
+class SelectionJudge:
+    """What a candidate selected, beside what it could have."""
+
+    def __init__(self, intervals: Backward, comparison: Comparison) -> None:
+        self.intervals, self.comparison = intervals, comparison
+        definition = intervals.definition
+        relu = definition.activation == "relu"
+        self.most = comparison.candidate.D if relu else definition.top_k
+        self.breaches: list[Breach] = []
+        self.near_ties = 0  # rows whose selection differs from the reference's, and is allowed
+        self.shown: list[NearTie] = []  # the first of them
+
+    def hidden(
+        self, pre_acts: Interval, boxes: Interval, rows: slice, kept: np.ndarray
+    ) -> SparseInterval:
+        """Judge the selection of a block of rows, and its values.
+
+        Args:
+            pre_acts: (rows, D) the candidate's own where these are known.
+            boxes: (rows, D) what any correct candidate's may be.
+
+        Returns:
+            ``hidden`` as the next stage read it.
+        """
+        intervals, comparison = self.intervals, self.comparison
+        own = pre_acts.errors is None
+        pure, ranks, boxes = boxes, intervals.ranks(pre_acts), intervals.ranks(boxes)
+        centre = intervals.kept(pure, boxes)
+        pre_acts = intervals.kept(pre_acts, ranks)
+        error = boxes.error(0)
+        lo, hi = boxes.value - error, boxes.value + error
+        if not comparison.usable("hidden"):
+            # The centre is the candidate's own activations, where these are known.
+            low, high = (ranks.value,) * 2 if own else (lo, hi)
+            return possibly_selected(pre_acts, *certainty(low, high, self.most))
+
+        given = comparison.given_features("hidden", rows)
+        if "hidden" in comparison.unjudged or "hidden" in comparison.trusted:
+            return given
+        live = kept[given.pattern.rows()]
+        members = Members(given.pattern.rows()[live], given.pattern.indices[live])
+        lo[~kept], hi[~kept] = 0.0, 0.0
+        selected = members.mask(lo.shape)
+        reference = selection(ranks.value, self.most, intervals.definition.ties)
+        reference[~kept] = False
+        picked = np.flatnonzero((selected != reference).any(axis=1))
+        if len(picked):
+            wrong = self._breached(picked, members, lo, hi, ranks.value if own else None)
+            allowed = np.setdiff1d(picked, [breach.row for breach in wrong])
+            self.near_ties += len(allowed)
+            allowed = allowed[: _SHOWN - len(self.shown)]
+            # What both of them compare is the candidate's own, where that is known.
+            error = np.broadcast_to(error, lo.shape)
+            part = (a[allowed] for a in (ranks.value, error, selected, reference))
+            self.shown += [
+                tie._replace(row=int(allowed[tie.row]) + rows.start) for tie in near_ties(*part)
+            ]
+            self.breaches += [b._replace(row=b.row + rows.start) for b in wrong]
+        self._compare_values(given, pre_acts, centre, rows, live)
+        return given
+
+    def _breached(
+        self,
+        picked: np.ndarray,
+        members: Members,
+        lo: np.ndarray,
+        hi: np.ndarray,
+        own: np.ndarray | None,
+    ) -> list[Breach]:
+        """Those of the rows ``picked`` that are wrong by the boxes and by their ``own`` values."""
+        place = np.full(len(lo), -1)
+        place[picked] = np.arange(len(picked))
+        inside = place[members.rows] >= 0
+        part = Members(place[members.rows[inside]], members.columns[inside])
+        ties = self.intervals.definition.ties
+        found = breaches(lo[picked], hi[picked], part, self.most, ties)
+        if own is not None and found:
+            # By its own activations another choice among equals is one; else by the boxes.
+            same = breaches(own[picked], own[picked], part, self.most, ties)
+            also = {breach.row for breach in same}
+            found = [breach for breach in found if breach.row in also]
+        return [breach._replace(row=int(picked[breach.row])) for breach in found]
+
+    def _compare_values(
+        self,
+        given: SparseInterval,
+        pre_acts: Interval,
+        boxes: Interval,
+        rows: slice,
+        live: np.ndarray,
+    ) -> None:
+        """A kept value is the candidate's own activation, or as near the true one as it may be."""
+        row, column = given.pattern.rows()[live], given.pattern.indices[live]
+        got = given.entries.value[live]
+        own = pre_acts.value[row, column]
+        errors = boxes.each(lambda e: np.broadcast_to(e, boxes.value.shape)[row, column])
+        centre = boxes.value[row, column]
+        if pre_acts.errors is None:
+            same = got == own
+            centre = np.where(same, own, centre)
+            errors = tuple(np.where(same, 0.0, e) for e in errors)
+        self.comparison.tallies["hidden"].add(
+            got, Interval(centre, errors), lambda k: (int(row[k]) + rows.start, int(column[k]))
+        )
+
+    def result(self) -> StageResult:
+        """The verdict on hidden: on its selection, and on its values."""
+        result = self.comparison.result("hidden")
+        if self.breaches:
+            worst = max(self.breaches, key=lambda b: b.gap)
+            index = (worst.row,) if worst.inside is None else (worst.row, worst.inside)
+            return dataclasses.replace(
+                result,
+                verdict="fault",
+                tier=None,
+                index=index,
+                explanation=f"row {worst.row}: {worst.reason}",
+                extra={"breaches": self.breaches[:_SHOWN], "rows": len(self.breaches)},
+            )
+        if self.near_ties and result.verdict != "fault":
+            explanation = (
+                f"{self.near_ties} rows chose otherwise among activations too near to tell apart"
+            )
+            extra = {"rows": self.near_ties, "near_ties": self.shown}
+            return dataclasses.replace(
+                result, verdict="ambiguous", explanation=explanation, extra=extra
+            )
+        return result

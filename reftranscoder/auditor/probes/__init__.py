@@ -1,0 +1,8 @@
+"""The cases that an implementation is tried on, in memory and on disk.  Read in this order:
+
+- ``probe_kinds.py``: the kinds of numbers, each to show one sort of mistake.
+- ``probe_set.py``: a case of every kind for every variant of the transcoder.
+- ``case_file.py``: a case in one file.
+- ``case_folder.py``: cases in a folder, for implementations in any language.
+- ``instructions.py``: what such an implementation is told.
+"""

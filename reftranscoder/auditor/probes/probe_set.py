@@ -1,0 +1,135 @@
+"""The probe set: small cases on which a transcoder shows what it does.
+
+Random data hide most mistakes.  Where every row has more than K positive activations, a missing
+ReLU does not show, and where none has, a missing selection does not; ties need equal numbers, and a
+lost NaN needs a NaN.  So each kind of case here aims at one of these, and each is made for every
+variant of the transcoder.  Nothing is read from a file: the same numbers are drawn every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...params import Params, TranscoderConfig
+from ...transcoder import Transcoder
+from ..task.arithmetic import Arithmetic
+from ..task.case import Case
+from .probe_kinds import PROBE_KINDS, ProbeKind, Sizes, repeat_rows
+
+#: The variants of the transcoder: name -> options of `TranscoderConfig`.
+VARIANTS = {
+    f"{name}{'-skip' * skip}": {**options, "skip": skip}
+    for name, options in {
+        "topk": {"activation": "topk", "ties": "lowest_index"},
+        "topk-keep-all": {"activation": "topk", "ties": "keep_all"},
+        "relu": {"activation": "relu"},
+    }.items()
+    for skip in (False, True)
+}
+
+_MOST_WEIGHTS = (
+    1 << 20
+)  # numbers in W_enc and W_dec, above which a probe of a transcoder is its own
+_OWN = "The parameters are the transcoder's own."
+
+
+def probes() -> list[Case]:
+    """The probe set, the same at every call: a case of every kind for every variant."""
+    return [
+        _case(f"{variant}-{name}", kind, kind.sizes, options, [v, k])
+        for v, (variant, options) in enumerate(VARIANTS.items())
+        for k, (name, kind) in enumerate(PROBE_KINDS.items())
+        # Without top-k, all are kept in every case.
+        if not (options["activation"] == "relu" and name == "all-kept")
+    ]
+
+
+def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float) -> list[Case]:
+    """Cases for an implementation of ``tc``, in its sizes, with its options and this l1_coeff.
+
+    The first have the parameters of ``tc`` itself, rounded to what the ``arithmetic`` stores.  If
+    it is not too large, cases of all kinds follow, which have parameters of their own.
+    """
+    config = tc.config
+    store = max((a.store for a in arithmetic.values()), key=lambda store: store.unit)
+    rng = np.random.default_rng(0)
+    cases = [
+        Case(f"own-{name}", purpose, config, params, x, target, l1_coeff, decisive).rounded_to(
+            store
+        )
+        for name, purpose, params, x, target, decisive in _own(rng, tc)
+    ]
+    if config.dict_size * (config.input_size + config.output_size) > _MOST_WEIGHTS:
+        return cases
+    sizes = Sizes(16, config.input_size, config.dict_size, config.output_size, config.top_k)
+    options = {"activation": config.activation, "ties": config.ties, "skip": config.skip}
+    for k, (name, kind) in enumerate(PROBE_KINDS.items()):
+        if name in ("square", "all-kept", "smallest"):
+            continue  # a matter of sizes
+        if name == "subnormal" and l1_coeff:
+            continue  # beside its gradients, a penalty that is not tiny as well is all that shows
+        case = _case(name, kind, sizes, options, [99, k])
+        x, target = (np.asarray(a, config.dtype) for a in (case.x, case.target))
+        params = case.params.astype(config.dtype)
+        given = config, params, x, target, l1_coeff, case.decisive
+        cases.append(Case(case.name, case.purpose, *given))
+    return cases
+
+
+def _case(
+    name: str, kind: ProbeKind, sizes: Sizes, options: dict[str, Any], seed: list[int]
+) -> Case:
+    numbers = kind.make(np.random.default_rng(seed), sizes)
+    arrays = {n: a.astype(np.float32) for n, a in numbers._asdict().items() if n != "l1_coeff"}
+    x, target = arrays.pop("x"), arrays.pop("target")
+    if not options["skip"]:
+        del arrays["W_skip"]
+    B, I, D, O, K = sizes
+    config = TranscoderConfig(input_size=I, output_size=O, dict_size=D, top_k=K, **options)
+    params = Params(**arrays)
+    purpose = kind.purpose
+    if options["activation"] == "topk" and kind.selecting:
+        purpose += f" {kind.selecting}"
+    return Case(name, purpose, config, params, x, target, numbers.l1_coeff, decisive=kind.decisive)
+
+
+_Own = tuple[str, str, Params, np.ndarray, np.ndarray, bool]
+
+
+def _own(rng: np.random.Generator, tc: Transcoder) -> Iterator[_Own]:
+    """For the parameters that a transcoder has: name, purpose, params, x, target, decisive."""
+    I, D, O = tc.config.input_size, tc.config.dict_size, tc.config.output_size
+    large = D * (I + O) > _MOST_WEIGHTS
+    B = 16 if large else 64
+    W_enc = tc.params.W_enc.astype(np.float64)
+
+    def case(
+        name: str,
+        purpose: str,
+        x: np.ndarray,
+        params: Params = tc.params,
+        decisive: bool = True,
+    ) -> _Own:
+        target = rng.standard_normal((len(x), O))
+        x, target = (a.astype(tc.config.dtype) for a in (x, target))
+        return name, f"{purpose} {_OWN}", params, x, target, decisive
+
+    x = rng.standard_normal((B, I)) * 2.0 ** (np.arange(B) % 7 - 3)[:, None]
+    x[0] = 0
+    yield case("random", "Random rows of many sizes, and one of zeros.", x)
+    norms = np.maximum(np.linalg.norm(W_enc, axis=1, keepdims=True), 1e-30)
+    rows = rng.integers(0, D, B)
+    aimed = 4 * W_enc[rows] / norms[rows] + 0.1 * rng.standard_normal((B, I))
+    aimed[B // 2 :] *= -1
+    yield case("aimed", "Rows along features, and against them.", aimed)
+    if large:  # else there are cases of these kinds
+        arrays = {name: a.copy() for name, a in tc.params.arrays().items()}
+        for name in ("W_enc", "b_enc"):
+            repeat_rows(arrays[name], tc.config.top_k)
+        yield case("ties", "Features repeated, so that they tie.", x[: B // 2], Params(**arrays))
+        x = x[: B // 2].copy()
+        x[1, 0], x[-1] = np.nan, np.inf
+        yield case("non-finite", "Rows that are not finite.", x, decisive=False)

@@ -1,0 +1,50 @@
+"""What is computed, where libraries differ: the definition under which a candidate is judged.
+
+The default is the one of `reftranscoder.reference`.  ``explaining/conventions.py`` lists the
+others that the field documents; ``explaining/known_faults.py`` uses the remaining fields for
+mistakes that have a name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """One field for each way in which definitions differ; the defaults are the reference's."""
+
+    top_k: int
+    activation: str = "topk"  # or "relu"
+    ties: str = "lowest_index"  # or "keep_all"
+
+    # What libraries document.
+    input: str = "x"  # or "x - b_dec": what the encoder reads
+    skip_input: str = "x"  # or "x - b_dec": what the skip connection reads
+    norms: str = "none"  # what |W_dec[j]| multiplies: "ranks" alone, "hidden", or "pre" as well
+    mse: str = "mean"  # a key of `conventions.MSE`
+    half: bool = False  # 1/2 of it
+    l1: str = "mean"  # a key of `conventions.L1`
+    l1_weighted: bool = False  # |f| times |W_dec[j]|
+    detached: bool = False  # no gradient reaches W_dec through |W_dec[j]|
+
+    # Mistakes.
+    rectified: bool = True  # ReLU before selection
+    W_enc: str = "W_enc"  # or "transposed"
+    W_dec: str = "W_dec"  # or "transposed", or "transposed backwards": in d_hidden alone
+    W_skip: str = "W_skip"  # or "transposed", or "none"
+    b_enc: float = 1.0  # times the bias
+    b_dec: float = 1.0
+    target: str = "target"  # or "x": an autoencoder's loss
+    l1_loss: float = 1.0  # times the L1 loss itself
+    l1_gradient: float = 1.0  # times its gradient
+    mask: str = "selected"  # what lets a gradient pass: or "active", "largest", "all"
+    mask_at: str = "d_pre"  # where another mask is used: there and after it, or in that stage alone
+    inactive: bool = False  # gradients pass where indices select features that are not active
+    dx_paths: str = "both"  # or "encoder", "skip"
+    dW_dec: str = "hidden"  # or "pre_acts", "pre": what it sums over
+    factors: tuple[tuple[str, float], ...] = ()  # (stage, number that multiplies its result)
+    flipped: tuple[str, ...] = ()  # stages whose square result is transposed
+
+    def factor(self, stage: str) -> float:
+        return dict(self.factors).get(stage, 1.0)
