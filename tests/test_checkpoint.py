@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import reftranscoder as rt
-from reftranscoder.errors import FileError, OptionError
+from reftranscoder.errors import FileError, OptionError, VersionWarning
 
 OPTIONS = {
     "dict_size": 24,
@@ -233,3 +233,147 @@ def meta_of(path):
 
 def edit_meta(fields, **changes):
     fields["meta"] = np.array(json.dumps(json.loads(str(fields["meta"])) | changes))
+
+
+# Other data, whatever is left as it was.
+
+
+def swapped(array, i, j):
+    array = array.copy()
+    array[[i, j]] = array[[j, i]]
+    return array
+
+
+OTHER_DATA = {
+    "rows in another order": (lambda x, y, v: (x[::-1].copy(), y, v), "x differs"),
+    "rows and targets in another order": (lambda x, y, v: (x[::-1], y[::-1], v), "x and target"),
+    "two rows exchanged": (lambda x, y, v: (swapped(x, 3, 40), y, v), "x differs"),
+    "two targets exchanged": (lambda x, y, v: (x, swapped(y, 0, 1), v), "target differs"),
+    "a bit": (lambda x, y, v: (np.nextafter(x, 9), y, v), "x differs"),
+    "another dtype": (lambda x, y, v: (x.astype(np.float32), y, v), "x differs"),
+    "a row less": (lambda x, y, v: (x[:-1], y[:-1], v), "x and target"),
+    "validation times 100": (
+        lambda x, y, v: (x, y, (100 * v[0], 100 * v[1])),
+        "validation x and validation target differ",
+    ),
+    "validation in another order": (
+        lambda x, y, v: (x, y, (v[0], v[1][::-1])),
+        "validation target differs",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", OTHER_DATA)
+def test_other_data_are_refused_whatever_they_have_in_common(rng, data, path, change):
+    alter, words = OTHER_DATA[change]
+    options = {name: value for name, value in OPTIONS.items() if name != "validation"}
+    held_out = make_data(rng)
+    rt.fit(*data, **options, validation=held_out, checkpoint=path, progress=stop_at(3))
+    x, target, validation = alter(*data, held_out)
+    with pytest.raises(FileError, match="of a run on other data") as caught:
+        rt.fit(x, target, **options, validation=validation, checkpoint=path)
+    assert words in str(caught.value)
+    resumed = rt.fit(*data, **options, validation=held_out, checkpoint=path)
+    assert_same_run(resumed, rt.fit(*data, **options, validation=held_out))
+
+
+def test_the_same_rows_from_a_file_are_the_same_data(data, path, tmp_path):
+    """Identity is of what is read: not of names, nor of where in a file it stands."""
+    x, target = (array.astype(np.float32) for array in data)
+    rt.fit(x, target, **OPTIONS, checkpoint=path, progress=stop_at(3))
+    np.save(tmp_path / "x.npy", np.concatenate([x[:2], x]))
+    np.save(tmp_path / "y.npy", np.concatenate([target[:2], target]))
+    paths = [rt.Activations(tmp_path / name, rows="2:") for name in ("x.npy", "y.npy")]
+    assert rt.fit(*paths, **OPTIONS, checkpoint=path).steps == 20
+
+
+def test_every_edit_of_the_text_is_found(data, path):
+    """Whatever becomes another number, a word or nothing: the run does not go on."""
+    rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(8))
+    with np.load(path) as archive:
+        fields = dict(archive)
+    meta = json.loads(str(fields["meta"]))
+    edits = [{name: None} for name in meta]
+    edits += [{"t": t} for t in (0, 6, 7, 9, -1, 10**30, 8.0)]
+    edits += [{"losses": x} for x in ([], ["a", "b"], meta["losses"][::-1], [1e400, 0.5])]
+    entry = meta["entries"][0]
+    edits += [{"entries": [entry | {name: 1}]} for name in entry if entry[name] != 1]
+    edits += [{"entries": []}, {"entries": [entry, entry]}, {"digest": "0"}]
+    for edit in edits:
+        if edit == {"losses": meta["losses"]}:
+            continue
+        changed = dict(fields)
+        edit_meta(changed, **edit)
+        np.savez(path, **changed)
+        with pytest.raises(FileError) as caught:
+            rt.fit(*data, **OPTIONS, checkpoint=path)
+        assert "\n" not in str(caught.value)
+    for name in meta:
+        changed = dict(fields)
+        changed["meta"] = np.array(json.dumps({n: v for n, v in meta.items() if n != name}))
+        np.savez(path, **changed)
+        with pytest.raises(FileError, match=f"lacks {name}|is not a checkpoint"):
+            rt.fit(*data, **OPTIONS, checkpoint=path)
+
+
+@pytest.mark.parametrize("name", ["arrays.W_enc", "m.b_dec", "v.W_dec"])
+def test_another_number_in_an_array_is_found(data, path, name):
+    rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(8))
+    with np.load(path) as archive:
+        fields = dict(archive)
+    fields[name] = fields[name].copy()
+    fields[name].flat[0] = np.nextafter(fields[name].flat[0], np.float32(9))
+    np.savez(path, **fields)
+    with pytest.raises(FileError, match="not what was written, by the digest in it"):
+        rt.fit(*data, **OPTIONS, checkpoint=path)
+
+
+def test_another_version_is_worth_a_warning(data, path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr("reftranscoder.training.checkpoint.versions", lambda: {"NumPy": "1.0"})
+        rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(8))
+    with pytest.warns(VersionWarning, match=r"NumPy 1\.0, now .*the last bits may differ"):
+        resumed = rt.fit(*data, **OPTIONS, checkpoint=path)
+    assert_same_run(resumed, rt.fit(*data, **OPTIONS))
+
+
+def test_a_killed_writer_leaves_nothing_that_stays(data, path):
+    """What a run that was killed while it wrote has left goes with the next of that name."""
+    leftover = path.with_name(f".{path.name}.0123abcd.tmp")
+    leftover.write_bytes(b"half a checkpoint")
+    rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(1))
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_run_after_its_step(data, path, name):
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip(f"this system has no {name}")
+    before = signal.getsignal(number)
+
+    def raise_it(progress):
+        if progress.step == 7:
+            signal.raise_signal(number)
+
+    default = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    signal.signal(number, default)
+    try:
+        stopped = rt.fit(*data, **OPTIONS, checkpoint=path, progress=raise_it)
+        assert signal.getsignal(number) is default
+    finally:
+        signal.signal(number, before)
+    assert (stopped.interrupted, stopped.signal, stopped.steps) == (True, number, 7)
+    assert meta_of(path)["t"] == 7
+    assert_same_run(rt.fit(*data, **OPTIONS, checkpoint=path), rt.fit(*data, **OPTIONS))
+
+
+def test_a_signal_that_the_host_ignores_is_ignored(data):
+    def raise_it(progress):
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert not rt.fit(*data, **OPTIONS, progress=raise_it).interrupted
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -978,3 +979,116 @@ def test_widths_are_named(tmp_path):
     remedy = str(caught.value).split("It looks transposed: ")[1].rstrip(".")
     exec(remedy.replace("path", "fixed"), {"np": np, "fixed": Path(tmp_path / "fixed.npy")})
     assert rt.Activations(tmp_path / "fixed.npy").shape == (ROWS, I)
+
+
+# Streams and signals.
+
+
+def test_json_answers_on_failure_too(run, tmp_path):
+    for argv in (["info", tmp_path / "no.npz", "--json"], ["encode", "--json"], ["fly", "--json"]):
+        code, out, err = run(*argv)
+        assert code == status.UNUSABLE
+        message = json.loads(out)["error"]
+        assert err.endswith(f": {message}\n") and err.count("\n") == 1
+
+
+def test_a_message_is_short_and_prints(refused, tmp_path):
+    name = "a\nb\x1b[31m" + 300 * "x"
+    err = refused("info", tmp_path / "folder" / name)
+    assert err.isprintable() or err.rstrip("\n").isprintable()
+    assert len(err) <= len("reftranscoder info: ") + 300 + 1
+    assert r"a\nb\x1b[31m" in err and err.endswith("there is no such file.\n")
+
+
+def test_a_name_that_does_not_print_is_escaped(run, files, tmp_path):
+    model = tmp_path / "m\x1b[31m.npz"
+    model.write_bytes((files / "model.npz").read_bytes())
+    code, out, _ = run("info", model)
+    assert code == 0 and r"m\x1b[31m.npz" in out and "\x1b" not in out
+    code, out, _ = run("info", model, "--json")
+    assert "\x1b" not in out and json.loads(out)["model"] == str(model)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_fit_without_standard_streams(files, tmp_path, closed):
+    """As a shell starts it: what is closed is no place for the next file that is opened."""
+    out = tmp_path / "model.npz"
+    command = [sys.executable, "-m", "reftranscoder", "fit", files / "x.npy", files / "y.npy"]
+    command += ["-o", out, *SMALL, "--backend", "reference"]
+    line = " ".join(map(str, command)) + " " + closed
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert rt.load(out).config.dict_size == D
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_a_full_standard_output_says_that_the_model_is_there(files, tmp_path, json_too):
+    out = tmp_path / "model.npz"
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL, "--backend", "reference"
+    with open("/dev/full", "w") as full, process(*argv, *json_too, stdout=full) as running:
+        err = running.stderr.read()
+    assert running.returncode == status.UNUSABLE
+    want = f"standard output: No space left on device; {out} is written"
+    assert err == f"reftranscoder fit: {want}\n"
+    assert rt.load(out).config.dict_size == D
+
+
+def test_warnings_of_numpy_add_no_line(run, files, monkeypatch):
+    def warns(path):
+        np.float32(1e30) * np.float32(1e30)
+        return rt.load(path)
+
+    monkeypatch.setattr("reftranscoder.cli.info.load", warns)
+    code, _, err = run("info", files / "model.npz")
+    assert (code, err) == (0, "")
+
+
+def test_a_warning_of_ours_is_one_line(run, files, monkeypatch):
+    def warns(path):
+        warnings.warn("the last bits\nmay differ", rt.errors.VersionWarning, stacklevel=1)
+        return rt.load(path)
+
+    monkeypatch.setattr("reftranscoder.cli.info.load", warns)
+    code, _, err = run("info", files / "model.npz")
+    assert (code, err) == (0, "reftranscoder info: the last bits may differ\n")
+
+
+@pytest.mark.parametrize(("name", "want"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_what_a_cluster_sends_ends_as_ctrl_c_does(files, tmp_path, name, want):
+    out, checkpoint = tmp_path / "model.npz", tmp_path / "run.ckpt"
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL, "--backend", "reference"
+    more = "--steps", 10**6, "--checkpoint", checkpoint, "--checkpoint-every", 1
+    with process(*argv, *more) as running:
+        give_up = time.monotonic() + 60
+        while not checkpoint.exists() and time.monotonic() < give_up and running.poll() is None:
+            time.sleep(0.05)
+        running.send_signal(getattr(signal, name))
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == want
+    assert err.startswith("reftranscoder fit: interrupted after step ")
+    assert rt.load(out).config.dict_size == D
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["model.npz", "run.ckpt"]
+
+
+def test_a_signal_outside_training(run, monkeypatch, files):
+    def terminated(path):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("reftranscoder.cli.info.load", terminated)
+    code, out, err = run("info", files / "model.npz")
+    assert (code, out, err) == (143, "", "reftranscoder info: terminated\n")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--dict-size", "--steps", "--seed"])
+@pytest.mark.parametrize("value", [10**400, -1])
+def test_a_number_beyond_all_bounds(refused, files, tmp_path, option, value):
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "model.npz"
+    refused(*argv, option, value)
+
+
+def test_a_batch_beyond_all_bounds(refused, files, tmp_path):
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "model.npz", *SMALL
+    assert "batch_size must be" in refused(*argv, "--batch-size", 10**12)
