@@ -7,7 +7,18 @@ and Numba only when a kernel first runs.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what the table below says, in words that editors and type checkers read
+    from . import errors, kernels, metrics, reference, sample, testing, twins
+    from .activations import Activations
+    from .auditor import Arithmetic, audit
+    from .edifice import build, loss, output_size
+    from .gradcheck import check_gradient
+    from .params import Params, TranscoderConfig
+    from .sparse import Sparse
+    from .training import fit
+    from .transcoder import Transcoder, load
 
 __version__ = "0.1.0"
 
@@ -29,7 +40,29 @@ _HOMES = {
 }
 _MODULES = ("errors", "kernels", "metrics", "reference", "sample", "testing", "twins")
 
-__all__ = sorted([*_HOMES, *_MODULES, "__version__"])
+__all__ = [
+    "Activations",
+    "Arithmetic",
+    "Params",
+    "Sparse",
+    "Transcoder",
+    "TranscoderConfig",
+    "__version__",
+    "audit",
+    "build",
+    "check_gradient",
+    "errors",
+    "fit",
+    "kernels",
+    "load",
+    "loss",
+    "metrics",
+    "output_size",
+    "reference",
+    "sample",
+    "testing",
+    "twins",
+]
 
 
 def __getattr__(name: str) -> Any:

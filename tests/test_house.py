@@ -469,6 +469,18 @@ def test_an_import_loads_nothing_heavy(name, tmp_path):
     assert result.stdout == "[]\n"
 
 
+def names_for_type_checkers(package: Path) -> set[str]:
+    """What the package's own `__init__` imports for those who do not run it."""
+    tree = ast.parse((package / "__init__.py").read_text(encoding="utf-8"))
+    blocks = [n for n in tree.body if isinstance(n, ast.If)]
+    assert [ast.unparse(block.test) for block in blocks] == ["TYPE_CHECKING"]
+    return {alias.name for node in blocks[0].body for alias in node.names}
+
+
+def test_type_checkers_see_every_public_name():
+    assert names_for_type_checkers(PACKAGE) == set(rt.__all__) - {"__version__"}
+
+
 def test_everything_public_is_listed_and_found():
     assert dir(rt) == sorted(rt.__all__)
     for name in rt.__all__:

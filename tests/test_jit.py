@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,14 @@ def test_what_is_kept_is_used_while_it_is_whole_and_fresh(copy):
     result, said = run(copy)
     assert result not in ("", RESULT) and COMPILING in said
     assert len(compiled_files(copy)) == 2 and not set(files) & set(compiled_files(copy))
+
+
+def test_two_that_compile_at_once_both_end_well(copy):
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(run, [copy, copy]))
+    assert [result for result, _ in both] == [RESULT, RESULT]
+    assert all(said.count("\n") <= 1 for _, said in both)
+    assert run(copy) == (RESULT, "")  # what they kept is whole
 
 
 def test_a_folder_of_ones_own_choice(copy, tmp_path):
