@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from . import options
 from .arrays import bytes_of, to_array
 from .errors import DTypeError, FileError, NonFiniteError, OptionError, RowError, ShapeError, words
 from .files.npy import BFLOAT16, read_header
@@ -61,8 +62,9 @@ class Activations:
         if name is not None and not isinstance(name, str):
             raise OptionError("name", "a text, or None", name)
         if isinstance(source, (str, os.PathLike)):
-            self.name = name or str(source)
-            self._array = _open(Path(source))
+            path = options.path("source", source)
+            self.name = name or str(path)
+            self._array = _open(path)
         else:
             self.name = name or "activations"
             self._array = to_array(source, self.name)
