@@ -134,7 +134,7 @@ class KernelsBackend:
 
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
         from . import kernels
-        from .kernels.encoder import encoder_of
+        from .kernels.screened_encoder import encoder_of
 
         self.kernels = kernels
         self.encoder = encoder_of(params)

@@ -9,11 +9,11 @@ import pytest
 from numba.core import config
 
 from reftranscoder import kernels, reference
-from reftranscoder.kernels.encoder import Encoder
-from reftranscoder.kernels.engine.panels import Columns, PackedWeights
-from reftranscoder.kernels.engine.target import PANELS
 from reftranscoder.kernels.engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
 from reftranscoder.kernels.fused_step import step_in_place
+from reftranscoder.kernels.screen.cpu_target import PANELS
+from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
+from reftranscoder.kernels.screened_encoder import Encoder
 
 pytestmark = pytest.mark.kernels
 

@@ -31,6 +31,7 @@ FLOORS = (
     {"sample", "arrays"},
     {"params"},
     {"kernels.engine", "formats"},
+    {"kernels.screen"},
     {"reference", "kernels"},
     {"twins", "twin_bounds", "backends"},
     {"transcoder", "metrics", "activations"},
@@ -50,6 +51,7 @@ AT_THE_TOP = {
     "reference": {"numpy"},
     "kernels": {"numpy", "numba"},
     "kernels.engine": {"numpy", "numba", "llvmlite"},
+    "kernels.screen": {"numpy", "numba", "llvmlite"},
     "auditor.intervals": {"numpy", "scipy"},
 }
 INSIDE = {"reference": {"numpy"}, "kernels": {"numpy", "numba"}}
@@ -356,6 +358,8 @@ PLANTED = {
         ("kernels/topk.py", "from ..reference.topk import f"),
         ("kernels/topk.py", "def f():\n    import reftranscoder.reference"),
         ("kernels/engine/jit.py", "from ..topk import f"),
+        ("kernels/engine/jit.py", "from ..screen.tile import f"),
+        ("kernels/screen/tile.py", "from ..topk import f"),
         ("formats/native.py", "def f():\n    from ..transcoder import Transcoder"),
         ("errors.py", "import reftranscoder"),
         ("errors.py", "from . import Transcoder"),
@@ -401,7 +405,7 @@ PLANTED = {
     [(rule, *breach) for rule, breaches in PLANTED.items() for breach in breaches],
 )
 def test_the_rule_finds_a_planted_breach(tmp_path, rule, path, text):
-    for name in ("", "reference/", "kernels/", "kernels/engine/", "formats/"):
+    for name in ("", "reference/", "kernels/", "kernels/engine/", "kernels/screen/", "formats/"):
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / f"{name}__init__.py").write_text(SAYS)
     for name in ("errors", "params", "transcoder", "activations", "reference/topk", "kernels/topk"):

@@ -23,10 +23,10 @@ from numba.core.dispatcher import Dispatcher
 
 import reftranscoder
 from reftranscoder import kernels
-from reftranscoder.kernels.engine.door import as_kernel_array
-from reftranscoder.kernels.engine.guest import ParallelKernel
-from reftranscoder.kernels.engine.target import PANELS
+from reftranscoder.kernels.engine.kernel_arrays import as_kernel_array
+from reftranscoder.kernels.engine.threads_and_forks import ParallelKernel
 from reftranscoder.kernels.fused_step import step_in_place
+from reftranscoder.kernels.screen.cpu_target import PANELS
 
 pytestmark = [
     pytest.mark.kernels,

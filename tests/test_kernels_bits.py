@@ -17,7 +17,7 @@ import pytest
 from numba.core import config
 
 from reftranscoder import kernels
-from reftranscoder.kernels.engine.shares import row_blocks, shares
+from reftranscoder.kernels.engine.work_division import row_blocks, shares
 from reftranscoder.kernels.fused_step import step_in_place
 from reftranscoder.sparse import Sparse
 

@@ -35,7 +35,7 @@ print(peak() - before)
 ENCODER = """
 import resource, sys
 import numpy as np
-from reftranscoder.kernels.encoder import Encoder
+from reftranscoder.kernels.screened_encoder import Encoder
 
 def encode(B, D, I=8):
     rng = np.random.default_rng(0)

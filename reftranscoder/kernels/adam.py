@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import prange
 
-from .engine.door import as_kernel_array
 from .engine.jit import kernel, routine
+from .engine.kernel_arrays import as_kernel_array
 
 
 def adam_step(p, g, m, v, t, lr, beta1, beta2, eps):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .engine.door import as_kernel_array
 from .engine.jit import kernel
-from .engine.shares import row_blocks
+from .engine.kernel_arrays import as_kernel_array
 from .engine.sparse_loops import by_feature, combine_rows, outer_rows
 from .engine.vector import LANES, fma, lane_sum, load, zeros
+from .engine.work_division import row_blocks
 
 
 def affine_forward(x, W, b):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .engine.door import as_kernel_array
 from .engine.jit import serial_kernel
+from .engine.kernel_arrays import as_kernel_array
 from .engine.sparse_loops import by_feature, combine_rows, entry_dots, outer_rows
 
 

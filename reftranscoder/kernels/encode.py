@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .affine import affine_block
-from .engine.shares import row_blocks
+from .engine.work_division import row_blocks
 from .topk import joined, select_block
 
 #: name -> how many of a row's D rectified activations are kept, at most.

@@ -20,15 +20,15 @@ from numba import prange
 
 from .adam import adam_entry, adam_factors, adam_step
 from .decode import decode_forward, sum_rows
-from .encoder import Encoder
-from .engine.door import as_kernel_array
 from .engine.jit import kernel, routine
-from .engine.quantised import quantise_feature
-from .engine.shares import shares
+from .engine.kernel_arrays import as_kernel_array
 from .engine.sparse_loops import by_feature, four_dots
 from .engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
+from .engine.work_division import shares
 from .l1 import l1_backward
 from .mse import mse_backward
+from .screen.quantised import quantise_feature
+from .screened_encoder import Encoder
 from .skip import skip_forward, skip_weights_backward
 from .transcoder import transcoder_loss
 

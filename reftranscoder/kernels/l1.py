@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .engine.door import as_kernel_sparse
 from .engine.jit import kernel
-from .engine.shares import shares
+from .engine.kernel_arrays import as_kernel_sparse
+from .engine.work_division import shares
 from .mse import in_order
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .engine.door import as_kernel_array
 from .engine.jit import kernel
+from .engine.kernel_arrays import as_kernel_array
 from .engine.vector import LANES, fma, lane_sum, load, load_tail, subtract, zeros
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..sparse import Sparse
 from .affine import affine_forward
-from .engine.door import as_kernel_array
+from .engine.kernel_arrays import as_kernel_array
 from .engine.sparse_loops import by_feature, combine_rows, outer_rows
 
 

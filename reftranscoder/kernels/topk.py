@@ -8,10 +8,10 @@ import numpy as np
 from numba import prange
 
 from ..sparse import Sparse, row_starts
-from .engine.door import as_kernel_array
 from .engine.jit import kernel, routine
-from .engine.ranking import kth_largest
-from .engine.shares import row_blocks
+from .engine.kernel_arrays import as_kernel_array
+from .engine.quickselect import kth_largest
+from .engine.work_division import row_blocks
 
 
 def topk_forward(pre_acts, top_k, ties="lowest_index"):

@@ -79,8 +79,8 @@ def training_step(
 
 
 def _by_kernels(state, recipe, options, x, target) -> np.floating:
-    from ..kernels.encoder import Encoder
     from ..kernels.fused_step import step_in_place
+    from ..kernels.screened_encoder import Encoder
 
     if state.encoder is None:
         state.encoder = Encoder(state.arrays["W_enc"], state.arrays["b_enc"])

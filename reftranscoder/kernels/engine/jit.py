@@ -28,7 +28,7 @@ from numba.core.caching import CompileResultCacheImpl, NullCache
 from numba.core.cpu import ParallelOptions
 from numba.core.serialize import dumps
 
-from .guest import ParallelKernel
+from .threads_and_forks import ParallelKernel
 
 
 def kernel(function):

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from .door import as_kernel_array, as_kernel_sparse
 from .jit import kernel, routine, serial_kernel
-from .shares import shares
+from .kernel_arrays import as_kernel_array, as_kernel_sparse
 from .vector import LANES, fma, lane_sum, load, load_tail, zeros
+from .work_division import shares
 
 
 class ByFeature(NamedTuple):

@@ -15,8 +15,8 @@ import math
 import numpy as np
 from numba import prange
 
-from .jit import kernel, routine
-from .target import TILE
+from ..engine.jit import kernel, routine
+from .cpu_target import TILE
 from .tile import NORM, RESIDUAL, configure, lowest_bit, release, screen_tile
 
 #: Halvings of an interval in which a threshold is sought.

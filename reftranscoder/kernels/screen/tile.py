@@ -19,8 +19,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-from .target import TILE
-from .vector import fma
+from ..engine.vector import fma
+from .cpu_target import TILE
 
 #: The rows of the array ``features`` (5, D): see ``quantised.py``.
 SCALE, NORM, RESIDUAL, BIAS, MOVED_BIAS = range(5)

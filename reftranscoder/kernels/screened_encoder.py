@@ -13,16 +13,16 @@ import numpy as np
 
 from ..sparse import Sparse, row_starts
 from .encode import ACTIVATIONS, encode_forward
-from .engine.door import as_kernel_array
-from .engine.floats import FloatWeights
-from .engine.guest import Lock, threads, threads_are_awake
-from .engine.panels import FEWEST_ROWS, Columns, PackedWeights
-from .engine.quantised import SCREENED, ZERO
-from .engine.rescoring import NO_ROOM, WRONG_GUESS, rescore
-from .engine.screening import screen
-from .engine.shares import few_threads
-from .engine.target import PANELS, TILE
-from .engine.workspace import workspace
+from .engine.kernel_arrays import as_kernel_array
+from .engine.threads_and_forks import Lock, threads, threads_are_awake
+from .engine.work_division import few_threads
+from .screen.cpu_target import PANELS, TILE
+from .screen.packed_float32 import FloatWeights
+from .screen.packed_int8 import FEWEST_ROWS, Columns, PackedWeights
+from .screen.quantised import SCREENED, ZERO
+from .screen.rescoring import NO_ROOM, WRONG_GUESS, rescore
+from .screen.screening import screen
+from .screen.workspace import workspace
 from .topk import joined
 
 _encoders: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()

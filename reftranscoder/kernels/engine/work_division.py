@@ -10,7 +10,7 @@ import contextlib
 import numba
 import numpy as np
 
-from .guest import threads
+from .threads_and_forks import threads
 
 #: More than one share a thread, so that a thread that was interrupted delays the others less.
 _SHARES_PER_THREAD = 4

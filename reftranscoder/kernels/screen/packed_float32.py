@@ -14,14 +14,14 @@ import math
 import numpy as np
 from numba import prange
 
-from .door import as_kernel_array
-from .jit import kernel
-from .packing import larger, largest
-from .panels import random_order
+from ..engine.jit import kernel
+from ..engine.kernel_arrays import as_kernel_array
+from ..engine.vector import LANES, fma, lane_sum, load_tail, zeros
+from .cpu_target import TILE
+from .packed_int8 import random_order
 from .quantised import OUTSIDE, SCREENED, ZERO
-from .target import TILE
+from .rounding import larger, largest
 from .tile import BIAS, NORM, RESIDUAL, SCALE, steps_at_once
-from .vector import LANES, fma, lane_sum, load_tail, zeros
 from .workspace import aligned
 
 _U = 2.0**-24

@@ -16,8 +16,8 @@ import pytest
 from numba.core import config
 
 import reftranscoder as rt
-from reftranscoder.kernels.engine import guest
-from reftranscoder.kernels.engine.guest import ParallelKernel, Process
+from reftranscoder.kernels.engine import threads_and_forks
+from reftranscoder.kernels.engine.threads_and_forks import ParallelKernel, Process
 
 pytestmark = pytest.mark.kernels
 
@@ -123,7 +123,7 @@ print(codes, answer() == want)
 @forks
 def test_a_child_of_a_process_without_threads_has_its_own():
     program = """
-from reftranscoder.kernels.engine.guest import this_process
+from reftranscoder.kernels.engine.threads_and_forks import this_process
 def child():
     first = answer()
     alone = this_process.alone or not numba.threading_layer()
@@ -158,7 +158,7 @@ print(ask(lambda: len(answer()) > 0), len(answer()) > 0)
 @forks
 def test_a_lock_held_by_another_thread_is_open_in_a_child():
     program = """
-from reftranscoder.kernels.engine.guest import Lock
+from reftranscoder.kernels.engine.threads_and_forks import Lock
 lock, held, stop = Lock(), threading.Event(), threading.Event()
 
 def hold():
@@ -190,8 +190,8 @@ def kernel_of(*, parallel, serial):
 @pytest.fixture
 def process(monkeypatch):
     """A process at its beginning, in place of this one."""
-    monkeypatch.setattr(guest, "this_process", Process())
-    return guest.this_process
+    monkeypatch.setattr(threads_and_forks, "this_process", Process())
+    return threads_and_forks.this_process
 
 
 @pytest.mark.parametrize(("layer", "free"), [("workqueue", False), ("omp", True), ("tbb", True)])
@@ -237,7 +237,7 @@ def test_a_child_of_threads_is_serial_and_compiles_that_once(monkeypatch, proces
     process.begin_as_child()
     assert process.alone
     assert [kernel(2), kernel(3)] == [("serial", 2), ("serial", 3)] and made == [1]
-    assert guest.threads() == 1
+    assert threads_and_forks.threads() == 1
 
 
 def test_a_child_of_a_process_without_threads_is_none_the_worse(monkeypatch, process):
@@ -248,4 +248,4 @@ def test_a_child_of_a_process_without_threads_is_none_the_worse(monkeypatch, pro
     process.begin_as_child()
     assert not process.alone
     monkeypatch.setattr("numba.get_num_threads", lambda: 7)
-    assert guest.threads() == 7
+    assert threads_and_forks.threads() == 7

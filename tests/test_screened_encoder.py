@@ -19,13 +19,13 @@ import pytest
 from numba.core import config
 
 from reftranscoder import Params, kernels
-from reftranscoder.kernels import encoder
-from reftranscoder.kernels.encoder import Encoder, encoder_of
-from reftranscoder.kernels.engine.floats import FloatWeights
-from reftranscoder.kernels.engine.panels import Columns, PackedWeights
-from reftranscoder.kernels.engine.quantised import OUTSIDE, SCREENED, ZERO
-from reftranscoder.kernels.engine.target import PANELS, TILE
-from reftranscoder.kernels.engine.tile import RESIDUAL, configure, release, screen_tile
+from reftranscoder.kernels import screened_encoder
+from reftranscoder.kernels.screen.cpu_target import PANELS, TILE
+from reftranscoder.kernels.screen.packed_float32 import FloatWeights
+from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
+from reftranscoder.kernels.screen.quantised import OUTSIDE, SCREENED, ZERO
+from reftranscoder.kernels.screen.tile import RESIDUAL, configure, release, screen_tile
+from reftranscoder.kernels.screened_encoder import Encoder, encoder_of
 
 pytestmark = pytest.mark.kernels
 
@@ -39,7 +39,7 @@ both_types = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 @pytest.fixture(autouse=True)
 def _any_number_of_rows_may_be_screened(monkeypatch):
-    monkeypatch.setattr(encoder, "FEWEST_FOR_FLOATS", 1)
+    monkeypatch.setattr(screened_encoder, "FEWEST_FOR_FLOATS", 1)
 
 
 def problem(rng, dtype, B, I, D):
@@ -204,13 +204,13 @@ def test_a_row_depends_on_itself_alone(dtype, rng):
 
 def count_plain_rows(monkeypatch):
     """A list that receives the number of rows of every call of the plain kernel."""
-    rows, plain = [], encoder.encode_forward
+    rows, plain = [], screened_encoder.encode_forward
 
     def counted(x, *arguments, **options):
         rows.append(len(x))
         return plain(x, *arguments, **options)
 
-    monkeypatch.setattr(encoder, "encode_forward", counted)
+    monkeypatch.setattr(screened_encoder, "encode_forward", counted)
     return rows
 
 
@@ -233,7 +233,7 @@ def test_the_screen_does_the_work(monkeypatch, rng):
 @compiled_only
 def test_what_the_screen_cannot_do_is_done_without_it(monkeypatch, rng):
     rows = count_plain_rows(monkeypatch)
-    monkeypatch.setattr(encoder, "FEWEST_FOR_FLOATS", 1000)
+    monkeypatch.setattr(screened_encoder, "FEWEST_FOR_FLOATS", 1000)
     monkeypatch.setattr(sys.modules[__name__], "ENCODERS", ENCODERS[:1])
     x, W, b = problem(rng, np.float32, 100, 16, 6000)
     x[3], x[40] = 1e20, 1e-20
@@ -244,7 +244,7 @@ def test_what_the_screen_cannot_do_is_done_without_it(monkeypatch, rng):
     check(x, W, b * 0, [{"top_k": 10}])
     assert sum(rows) > 30
     rows.clear()
-    monkeypatch.setattr(encoder, "FEWEST_FOR_FLOATS", 1)
+    monkeypatch.setattr(screened_encoder, "FEWEST_FOR_FLOATS", 1)
     W[:] = np.exp(rng.standard_normal(len(W)))[:, None] * W[0]
     W[:, 1:] += 1e-4 * rng.standard_normal(W[:, 1:].shape)
     check(x, W, b * 0, [{"top_k": 10}])
@@ -257,7 +257,7 @@ def test_a_wrong_guess_is_noticed_and_made_good(monkeypatch, rng):
     x, W, b = problem(rng, np.float32, 5, 4, 60)
     want = kernels.encode_forward(x, W, b, top_k=9)
     rows = count_plain_rows(monkeypatch)
-    monkeypatch.setattr(encoder, "CAUTION", -100)
+    monkeypatch.setattr(screened_encoder, "CAUTION", -100)
     for fast in ENCODERS:
         assert_same(fast(W, b).encode(x, top_k=9), want)
     assert rows == []
@@ -268,7 +268,7 @@ def test_candidates_without_room_are_noticed(monkeypatch, rng):
     b[:] = 1
     want = kernels.encode_forward(x, W, b, top_k=9)
     rows = count_plain_rows(monkeypatch)
-    monkeypatch.setattr(encoder, "ROOM", 12)
+    monkeypatch.setattr(screened_encoder, "ROOM", 12)
     for fast in ENCODERS:  # the one in 8 bits hands over to the other
         rows.clear()
         assert_same(fast(W, b).encode(x, top_k=9), want)

@@ -57,10 +57,10 @@ import math
 import numpy as np
 from numba import prange
 
-from .jit import kernel, routine
-from .packing import larger, largest, multiply, store_rounded
+from ..engine.jit import kernel, routine
+from ..engine.vector import LANES, fma, lane_sum, load_tail, subtract, zeros
+from .rounding import larger, largest, multiply, store_rounded
 from .tile import BIAS, MOVED_BIAS, NORM, RESIDUAL, SCALE
-from .vector import LANES, fma, lane_sum, load_tail, subtract, zeros
 
 #: What became of an input: it is screened, it is zero throughout, or it is outside the theorem.
 SCREENED, ZERO, OUTSIDE = range(3)

@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from .door import as_kernel_array
+from ..engine.kernel_arrays import as_kernel_array
+from ..engine.work_division import few_threads
+from .cpu_target import TILE
 from .quantised import quantise_features, quantise_inputs
-from .shares import few_threads
-from .target import TILE
 from .tile import BIAS, features_a_panel, rows_a_panel, steps_at_once
 from .workspace import aligned
 

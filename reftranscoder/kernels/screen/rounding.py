@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-from .vector import LANES, Vector
+from ..engine.vector import LANES, Vector
 
 
 def multiply(x, y):

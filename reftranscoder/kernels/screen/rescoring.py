@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .jit import kernel, routine
-from .ranking import kth_largest
+from ..engine.jit import kernel, routine
+from ..engine.quickselect import kth_largest
+from ..engine.sparse_loops import four_dots
 from .screening import raise_threshold
-from .sparse_loops import four_dots
 
 #: Of weights that stay in the last-level cache while the rows of a task pass by: each is then read
 #: from memory once a task, not once a candidate.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reftranscoder.kernels.engine import target
+from reftranscoder.kernels.screen import cpu_target
 
 pytestmark = pytest.mark.kernels
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.kernels
     ],
 )
 def test_a_tile_fits_the_registers(architecture, features, registers):
-    tile = target.tile_of(architecture, features)
+    tile = cpu_target.tile_of(architecture, features)
     assert tile.features == tile.vectors * tile.lanes
     assert tile.rows * tile.vectors + tile.vectors + 1 <= registers
     assert tile.features <= 64  # one bit each
@@ -29,13 +29,13 @@ def test_a_tile_fits_the_registers(architecture, features, registers):
 def test_each_kind_of_panel_needs_every_feature():
     vectors = {"+avx512f", "+avx512bw", "+avx512vnni"}
     tiles = vectors | {"+amx-tile", "+amx-int8"}
-    assert target.panels_of("x86_64", vectors, True) == (np.uint8, np.float32)
-    assert target.panels_of("x86_64", tiles, True) == (np.int8, np.uint8, np.float32)
-    assert target.panels_of("x86_64", tiles, False) == (np.uint8, np.float32)
-    assert target.panels_of("aarch64", {"+neon"}, False) == (np.float32,)
+    assert cpu_target.panels_of("x86_64", vectors, True) == (np.uint8, np.float32)
+    assert cpu_target.panels_of("x86_64", tiles, True) == (np.int8, np.uint8, np.float32)
+    assert cpu_target.panels_of("x86_64", tiles, False) == (np.uint8, np.float32)
+    assert cpu_target.panels_of("aarch64", {"+neon"}, False) == (np.float32,)
     for feature in tiles:
         without = tiles - {feature} | {feature.replace("+", "-")}
-        fastest = target.panels_of("x86_64", without, True)[0]
+        fastest = cpu_target.panels_of("x86_64", without, True)[0]
         assert fastest == (np.float32 if feature in vectors else np.uint8)
 
 
@@ -48,9 +48,9 @@ def test_tiles_are_asked_for(monkeypatch, answer, allowed):
             asked.append(arguments)
             return answer
 
-    monkeypatch.setattr(target.sys, "platform", "linux")
-    monkeypatch.setattr(target.ctypes, "CDLL", lambda name: Library())
-    assert target.tiles_are_allowed() is allowed
+    monkeypatch.setattr(cpu_target.sys, "platform", "linux")
+    monkeypatch.setattr(cpu_target.ctypes, "CDLL", lambda name: Library())
+    assert cpu_target.tiles_are_allowed() is allowed
     assert asked == [(158, 0x1023, 18)]
 
 
@@ -58,9 +58,9 @@ def test_tiles_are_not_asked_for_where_there_is_nobody_to_ask(monkeypatch):
     def without(name):
         raise OSError
 
-    monkeypatch.setattr(target.ctypes, "CDLL", without)
-    monkeypatch.setattr(target.sys, "platform", "linux")
-    assert not target.tiles_are_allowed()
-    monkeypatch.setattr(target.sys, "platform", "win32")
-    monkeypatch.setattr(target.ctypes, "CDLL", None)
-    assert not target.tiles_are_allowed()
+    monkeypatch.setattr(cpu_target.ctypes, "CDLL", without)
+    monkeypatch.setattr(cpu_target.sys, "platform", "linux")
+    assert not cpu_target.tiles_are_allowed()
+    monkeypatch.setattr(cpu_target.sys, "platform", "win32")
+    monkeypatch.setattr(cpu_target.ctypes, "CDLL", None)
+    assert not cpu_target.tiles_are_allowed()
