@@ -117,7 +117,6 @@ def tensors() -> dict[str, object]:
         "conjugate": (ones + 0j).conj(),
         "negative": (ones + 1j * ones).conj().imag,
         "scalar": torch.tensor(1.0),
-        "zeros of none": torch._efficientzerotensor(B, I),
     }
     for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "bool", "int32", "complex64"):
         found[f"torch.{name}"] = ones.to(getattr(torch, name))

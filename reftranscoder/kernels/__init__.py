@@ -5,10 +5,10 @@ may exchange one room for the other.  ReLU has no function of its own: it is fus
 `affine_relu_forward` and `encode_forward`; nor has the backward of top-k, which at stored entries
 is the identity.  No result depends on the number of threads.
 
-``encoder.py`` is beside that: it returns what `encode_forward` does, bit for bit and faster,
-and keeps a packed copy of the weights for that.
+``screened_encoder.py`` is beside that: it returns what `encode_forward` does, bit for bit and
+faster, by the screen in ``screen/``, and keeps a packed copy of the weights for that.
 
-Nothing here checks its input (the door is ``reftranscoder.Transcoder``), and nothing here imports
+Nothing here checks its input (``reftranscoder.Transcoder`` does), and nothing here imports
 ``reftranscoder.reference``, which judges it.
 """
 

@@ -1,1 +1,15 @@
-"""The screen: which features of a row may be kept, found from 8-bit or float32 products."""
+"""The screen: which features of a row may be among the K largest, found from 8-bit or float32
+products, so that only these are computed in float64.  In reading order::
+
+    quantised.py       8-bit weights and inputs, and the theorem by which a feature is out
+    screening.py       every feature whose bound is not below the row's threshold is a candidate
+    rescoring.py       candidates computed as the definition says, and selected from
+    packed_int8.py     weights and inputs as the 8-bit products want them
+    packed_float32.py  the same where there are none, or too many candidates are left
+    tile.py            the innermost loop of either
+    rounding.py        numbers rounded to 8 bits, four bytes at a time
+    cpu_target.py      what the processor that is compiled for can do
+    workspace.py       memory that one call after the other works in
+
+``kernels/screened_encoder.py`` puts them together.
+"""
