@@ -15,6 +15,7 @@ import numpy as np
 from .errors import OptionError
 
 LARGEST = 2**63 - 1  # of any count
+_SEEDS = 2**256
 LARGEST_SIZE = 2**31 - 1  # of an axis: the indices of a sparse result have 32 bits
 
 
@@ -85,13 +86,15 @@ def seed_sequence(seed: Any) -> np.random.SeedSequence:
     Raises:
         OptionError: something else.
     """
+    want = "a whole number from 0 to 2**256 - 1, a SeedSequence or a Generator"
     if isinstance(seed, np.random.SeedSequence):
+        if isinstance(seed.entropy, int) and seed.entropy >= _SEEDS:  # a checkpoint writes it down
+            raise OptionError("seed", want, seed.entropy)
         return seed
     if isinstance(seed, np.random.Generator):
         return np.random.SeedSequence(seed.integers(2**32, size=4).tolist())
     number = _integer(seed)
-    if number is None or not 0 <= number < 2**256:
-        want = "a whole number from 0 to 2**256 - 1, a SeedSequence or a Generator"
+    if number is None or not 0 <= number < _SEEDS:
         raise OptionError("seed", want, seed)
     return np.random.SeedSequence(number)
 

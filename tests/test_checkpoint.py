@@ -235,6 +235,15 @@ def edit_meta(fields, **changes):
     fields["meta"] = np.array(json.dumps(json.loads(str(fields["meta"])) | changes))
 
 
+def test_the_largest_seed_is_written_down(data, path):
+    for seed in (2**256 - 1, np.random.SeedSequence(2**256 - 1)):
+        rt.fit(*data, **OPTIONS, seed=seed, checkpoint=path, progress=stop_at(2))
+        assert rt.fit(*data, **OPTIONS, seed=seed, checkpoint=path).steps == 20
+    for seed in (2**256, np.random.SeedSequence(2**256)):
+        with pytest.raises(OptionError, match="^seed must be a whole number from 0 to"):
+            rt.fit(*data, **OPTIONS, seed=seed)
+
+
 # Other data, whatever is left as it was.
 
 
