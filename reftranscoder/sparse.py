@@ -1,7 +1,7 @@
 """A sparse matrix as four plain values: what passes from one operation to the next.
 
 SciPy's ``csr_array`` cannot hold `fractions.Fraction` and takes longer to import than this whole
-library may, so that it appears only at the door, in `reftranscoder.transcoder`, over the same
+library may, so that it appears only in `reftranscoder.transcoder`, which users call, over the same
 memory.
 """
 

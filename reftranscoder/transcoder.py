@@ -1,6 +1,6 @@
 """The transcoder that users hold: parameters, options, and every operation on them.
 
-Everything that can be wrong with an argument is found here, at the door; behind it, the reference
+Everything that can be wrong with an argument is found here; behind it, the reference
 and the kernels compute and check nothing.  The two give the same results to within the bounds
 that `reftranscoder.twins` states, by one definition:
 
@@ -231,7 +231,7 @@ class Transcoder:
     def _backward(
         self, x: Any, target: Any, l1_coeff: float, backend: str, check_finite: bool
     ) -> dict[str, Any]:
-        """The loss and every gradient by name, through the door."""
+        """The loss and every gradient by name, of checked arguments."""
         run = self._backend(backend)
         x = self._input(x, check_finite)
         target = self._target(target, x, check_finite)

@@ -23,9 +23,9 @@ PACKAGE = Path(rt.__file__).parent
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
-# From the ground up.  A module imports from lower floors and from its own unit, never from its
+# From the ground up.  A module imports from lower layers and from its own unit, never from its
 # neighbours: neither room, reference or kernels, can borrow from the other.
-FLOORS = (
+LAYERS = (
     {"errors", "interruption", "conventions"},
     {"sparse", "bounds", "files", "options"},
     {"sample", "arrays"},
@@ -55,6 +55,10 @@ AT_THE_TOP = {
     "auditor.intervals": {"numpy", "scipy"},
 }
 INSIDE = {"reference": {"numpy"}, "kernels": {"numpy", "numba"}}
+
+#: What a reader would not look up: `names_that_hide_the_term` says what stands in their place.
+RETIRED = {"casefile", "door", "doors", "floors", "guest", "guests", "hear", "hearing", "probing"}
+RETIRED |= {"ranking", "rung", "rungs"}
 
 FORBIDDEN = {"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"}
 
@@ -107,10 +111,10 @@ def modules(package: Path) -> Iterator[Module]:
 
 
 def unit(name: str) -> str | None:
-    """The unit that the module ``name`` belongs to, as `FLOORS` has it."""
+    """The unit that the module ``name`` belongs to, as `LAYERS` has it."""
     parts = name.split(".")
     prefixes = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
-    return next((p for p in prefixes if any(p in floor for floor in FLOORS)), None)
+    return next((p for p in prefixes if any(p in layer for layer in LAYERS)), None)
 
 
 def imports(module: Module, package: Path) -> Iterator[Import]:
@@ -140,7 +144,7 @@ def imports(module: Module, package: Path) -> Iterator[Import]:
             below = package.joinpath(*base[1:]) if base[0] == "reftranscoder" else None
             for alias in node.names:
                 if [*base, alias.name] == ["reftranscoder", "__version__"]:
-                    continue  # a constant, on every floor
+                    continue  # a constant, on every layer
                 is_module = below and (
                     (below / alias.name).is_dir() or (below / f"{alias.name}.py").is_file()
                 )
@@ -150,12 +154,12 @@ def imports(module: Module, package: Path) -> Iterator[Import]:
 
 
 def imports_that_do_not_point_down(package: Path) -> list[str]:
-    floor_of = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+    layer_of = {name: number for number, layer in enumerate(LAYERS) for name in layer}
     breaches = []
     for module in modules(package):
         here = unit(module.name) if module.name else ""
         if here is None:
-            breaches.append(f"{module.name} stands on no floor")
+            breaches.append(f"{module.name} stands on no layer")
             continue
         for imported in imports(module, package):
             if imported.name.split(".")[0] != "reftranscoder":
@@ -163,8 +167,8 @@ def imports_that_do_not_point_down(package: Path) -> list[str]:
             name = imported.name.removeprefix("reftranscoder").removeprefix(".")
             there = unit(name) if name else ""
             if there is None:
-                breaches.append(f"{module.name}:{imported.line} imports {name}, on no floor")
-            elif here != there and floor_of[there] >= floor_of[here]:
+                breaches.append(f"{module.name}:{imported.line} imports {name}, on no layer")
+            elif here != there and layer_of[there] >= layer_of[here]:
                 breaches.append(f"{module.name}:{imported.line} imports {name}")
     return breaches
 
@@ -220,6 +224,28 @@ def names_that_say_nothing(folder: Path) -> list[str]:
         for module in modules(folder)
         if FORBIDDEN & set(module.name.removeprefix("test_").split("."))
     ]
+
+
+def names_that_hide_the_term(folder: Path) -> list[str]:
+    """Names made of a word that was retired for the field's own: README.rst and the maps use these.
+
+    ``door`` and ``guest`` of `Transcoder` and of threads and forks, ``ranking`` of quickselect,
+    ``rung`` of a check, ``hearing`` and ``probing`` of an audit's batch and its cases, ``casefile``
+    of a case file; and ``floor`` of a layer: it is the smallest fault that would show.
+    """
+    breaches = []
+    for module in modules(folder):
+        names = {module.name.split(".")[-1]}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+        for name in sorted(names):
+            parts = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()  # JudgedBatch: judged_batch
+            if RETIRED & set(re.findall(r"[a-z]+", parts)):
+                breaches.append(f"{module.name}: {name}")
+    return breaches
 
 
 def documented(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
@@ -334,6 +360,9 @@ HOUSE = [
     (names_that_say_nothing, PACKAGE),
     (names_that_say_nothing, TESTS),
     (names_that_say_nothing, ROOT / "bench"),
+    (names_that_hide_the_term, PACKAGE),
+    (names_that_hide_the_term, TESTS),
+    (names_that_hide_the_term, ROOT / "bench"),
     (docstrings_that_do_not_fit, PACKAGE),
     (lists_of_names_out_of_order, PACKAGE),
     (numbers_that_decay, PACKAGE),
@@ -381,6 +410,12 @@ PLANTED = {
         ("params.py", "def f(tc):\n    tc._params = 1"),
     ],
     names_that_say_nothing: [("utils.py", ""), ("kernels/helpers/sort.py", "")],
+    names_that_hide_the_term: [
+        ("kernels/door.py", ""),
+        ("params.py", "class Hearing:\n    pass"),
+        ("params.py", "def exact_rung():\n    pass"),
+        ("params.py", "RUNGS = ()"),
+    ],
     docstrings_that_do_not_fit: [
         ("params.py", "def f(x):\n    return x"),
         ("params.py", f"class Params:\n    {SAYS}    def f(self):\n        return 1"),
@@ -419,13 +454,13 @@ def test_the_rule_finds_a_planted_breach(tmp_path, rule, path, text):
     assert len(rule(tmp_path)) == 1
 
 
-def test_the_map_in_the_readme_shows_the_floors():
-    floor_of = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+def test_the_map_in_the_readme_shows_the_layers():
+    layer_of = {name: number for number, layer in enumerate(LAYERS) for name in layer}
     text = (ROOT / "README.rst").read_text(encoding="utf-8")
     listed = re.findall(r"^    (__main__|[a-z]\w+)(?:\.py|/)  ", text, re.M)
-    assert {name.split(".")[0] for name in floor_of} <= {*listed, ""}
-    floors = [floor_of[name] for name in listed]
-    assert floors == sorted(floors, reverse=True)
+    assert {name.split(".")[0] for name in layer_of} <= {*listed, ""}
+    layers = [layer_of[name] for name in listed]
+    assert layers == sorted(layers, reverse=True)
 
 
 def twins_that_differ(twins, reference, kernels) -> list[str]:

@@ -186,7 +186,7 @@ def in_every_form(array):
     return array, read_only, np.asfortranarray(array), backwards, gaps, askew.reshape(array.shape)
 
 
-def test_what_comes_through_the_door_has_one_form(rng):
+def test_what_enters_a_kernel_has_one_form(rng):
     array = rng.standard_normal((3, 5)).astype(np.float32)
     others = array.astype(array.dtype.newbyteorder()), array.astype(np.float64)
     for form in (*in_every_form(array), *others):

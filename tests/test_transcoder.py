@@ -1,4 +1,4 @@
-"""The public interface: the door, and that every method gives what the reference defines."""
+"""The public interface: what it refuses, and that every method gives what the reference defines."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Every kernel against its reference, on rungs that read `TWINS`: a new row is tested at once.
+"""Every kernel against its reference, by checks that read `TWINS`: a new row is tested at once.
 
 exact       small integers, on which every sum is exact: equal numbers
 bounded     random shapes and scales: within the bound of the row
@@ -6,8 +6,8 @@ hostile     ties, zeros of either sign, nothing active, K = 1 and K = D, no rows
             numbers again; every memory layout: equal bytes
 invariant   any number of threads, and a row on its own: equal bytes
 
-A rung is a function that raises AssertionError.  The second half of this file plants faults in the
-kernels and sees the rungs fail.
+A check is a function that raises AssertionError.  The second half of this file plants faults in the
+kernels and sees the checks fail.
 """
 
 import functools
@@ -97,10 +97,10 @@ def check_form(sparse, arguments, what, activations):
         np.testing.assert_array_equal(sparse.indices, hidden.indices, what)
 
 
-# The rungs.
+# The checks.
 
 
-def exact_rung(twin, dtype):
+def exact_check(twin, dtype):
     for values in EXACT:
         for chosen in options(twin):
             arguments = Probe(1, dtype=dtype, values=values, **chosen).arguments(twin)
@@ -119,7 +119,7 @@ def shapes(draw):
     return sizes | {"K": draw(st.integers(1, sizes["D"]))}
 
 
-def bounded_rung(twin, dtype, examples=20, phases=tuple(Phase)):
+def bounded_check(twin, dtype, examples=20, phases=tuple(Phase)):
     @settings(max_examples=examples, database=None, phases=phases)
     @given(
         st.integers(0, 2**32 - 1),
@@ -145,7 +145,7 @@ SIZES = {
 }
 
 
-def hostile_rung(twin, dtype):
+def hostile_check(twin, dtype):
     for size, changed in SIZES.items():
         if size == "no rows" and needs_rows(twin):
             continue
@@ -154,12 +154,12 @@ def hostile_rung(twin, dtype):
             for chosen in every if values == "ties" else [every[number % len(every)]]:
                 probe = Probe(2, dtype=dtype, values=values, **changed, **chosen)
                 check(twin, probe.arguments(twin), exact=True, seed=(2, size, values, chosen))
-    layouts_rung(twin, dtype)
+    layouts_check(twin, dtype)
     if by_row(twin):
-        nan_rung(twin, dtype)
+        nan_check(twin, dtype)
 
 
-def layouts_rung(twin, dtype):
+def layouts_check(twin, dtype):
     arguments = Probe(3, dtype=dtype, values="real").arguments(twin)
     plain = twin.run_kernel(arguments)
     arrays = {n: list(layouts(a)) for n, a in arguments.items() if isinstance(a, np.ndarray)}
@@ -179,7 +179,7 @@ def by_row(twin):
     return shapes <= {(3,), ()}
 
 
-def nan_rung(twin, dtype):
+def nan_check(twin, dtype):
     """A row of NaN gives NaN where the reference does, and no other row changes."""
     for chosen in options(twin):
         arguments = Probe(5, dtype=dtype, values="integers", **chosen).arguments(twin)
@@ -191,7 +191,7 @@ def nan_rung(twin, dtype):
             assert any(np.isnan(to_dense(value)).any() for value in got.values())
 
 
-def threads_rung(twin, dtype):
+def threads_check(twin, dtype):
     arguments = Probe(6, dtype=dtype, values="real", B=37, D=48, K=7).arguments(twin)
     threads = numba.get_num_threads()
     results = []
@@ -205,7 +205,7 @@ def threads_rung(twin, dtype):
         same_bytes(one, results[1][name], f"{twin.name}: {name} on 1 thread and on 2")
 
 
-def rows_rung(twin, dtype):
+def rows_check(twin, dtype):
     """A row of a forward function depends on that row alone."""
     if needs_rows(twin) or not by_row(twin):
         return
@@ -228,19 +228,19 @@ def parts(value):
     return value[:3] if isinstance(value, Sparse) else [np.asarray(value)]
 
 
-# Every row of the table, on every rung.
+# Every row of the table, by every check.
 
 
 @each_pair
 @each_dtype
 def test_exact(twin, dtype):
-    exact_rung(twin, dtype)
+    exact_check(twin, dtype)
 
 
 @each_pair
 @each_dtype
 def test_bounded(twin, dtype):
-    bounded_rung(twin, dtype)
+    bounded_check(twin, dtype)
 
 
 @each_pair
@@ -253,20 +253,20 @@ def test_bounded_as_in_language_models(twin, dtype):
 @each_pair
 @each_dtype
 def test_hostile(twin, dtype):
-    hostile_rung(twin, dtype)
+    hostile_check(twin, dtype)
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="only one thread")
 @each_pair
 @each_dtype
 def test_the_number_of_threads_changes_no_bit(twin, dtype):
-    threads_rung(twin, dtype)
+    threads_check(twin, dtype)
 
 
 @each_pair
 @each_dtype
 def test_a_row_depends_on_that_row_alone(twin, dtype):
-    rows_rung(twin, dtype)
+    rows_check(twin, dtype)
 
 
 # The table.
@@ -319,10 +319,10 @@ def test_bounds_are_small(twin, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_selection_is_decided_before_rounding(dtype):
     """p = 1 + rank 2^-40: exact in float64, one and the same number in float32."""
-    decided_rung(find("encode_forward"), dtype)
+    decided_check(find("encode_forward"), dtype)
 
 
-def decided_rung(twin, dtype):
+def decided_check(twin, dtype):
     rank = np.random.default_rng(10).permutation(32)
     W_enc = np.stack([np.ones(32), rank * 2.0**-40], axis=1).astype(dtype)
     x, b_enc = np.ones((3, 2), dtype), np.zeros(32, dtype)
@@ -342,10 +342,10 @@ def test_adam_is_what_numpy_computes_in_the_same_dtype():
 
 # The tester is tested.
 
-RUNGS = {
-    "exact": exact_rung,
-    "bounded": functools.partial(bounded_rung, examples=10, phases=[Phase.generate]),
-    "hostile": hostile_rung,
+CHECKS = {
+    "exact": exact_check,
+    "bounded": functools.partial(bounded_check, examples=10, phases=[Phase.generate]),
+    "hostile": hostile_check,
 }
 
 
@@ -426,9 +426,9 @@ OUTPUTS = [
 ]
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize(("twin", "name"), OUTPUTS, ids=[f"{t.name}-{name}" for t, name in OUTPUTS])
-def test_a_small_fault_in_any_output_is_found(monkeypatch, twin, name, rung):
+def test_a_small_fault_in_any_output_is_found(monkeypatch, twin, name, check):
     """One part in 10,000 too much: 800 roundings of float32."""
 
     def fault(sound, *arguments, **options):
@@ -437,7 +437,7 @@ def test_a_small_fault_in_any_output_is_found(monkeypatch, twin, name, rung):
 
     plant(monkeypatch, twin, fault)
     with pytest.raises(AssertionError, match=f"{twin.name}: {name}"):
-        RUNGS[rung](twin, "float32")
+        CHECKS[check](twin, "float32")
 
 
 def ties_go_to_the_higher_index(sound, pre_acts, **options):
@@ -508,34 +508,34 @@ def depends_on_the_batch(sound, x, **arguments):
 
 
 FAULTS = [
-    ("topk_forward", ties_go_to_the_higher_index, exact_rung),
-    ("topk_forward", ties_go_to_the_higher_index, hostile_rung),
-    ("encode_forward", all_ties_are_kept, exact_rung),
-    ("encode_forward", one_too_few, exact_rung),
-    ("encode_forward", one_too_few, RUNGS["bounded"]),
-    ("transcoder_forward", one_too_few, RUNGS["bounded"]),
-    ("affine_relu_forward", nan_is_lost, nan_rung),
-    ("encode_forward", nan_is_not_selected, nan_rung),
-    ("topk_forward", zeros_are_stored, exact_rung),
-    ("encode_forward", columns_are_not_sorted, exact_rung),
-    ("affine_forward", the_bias_is_lost, exact_rung),
-    ("decode_forward", the_bias_is_lost, RUNGS["bounded"]),
-    ("affine_forward", sums_in_float32, RUNGS["bounded"]),
-    ("encode_forward", rounds_before_selecting, decided_rung),
-    ("affine_forward", ignores_strides, layouts_rung),
-    ("mse_forward", writes_to_its_input, exact_rung),
-    ("decode_backward", depends_on_threads, threads_rung),
-    ("affine_forward", depends_on_the_batch, rows_rung),
+    ("topk_forward", ties_go_to_the_higher_index, exact_check),
+    ("topk_forward", ties_go_to_the_higher_index, hostile_check),
+    ("encode_forward", all_ties_are_kept, exact_check),
+    ("encode_forward", one_too_few, exact_check),
+    ("encode_forward", one_too_few, CHECKS["bounded"]),
+    ("transcoder_forward", one_too_few, CHECKS["bounded"]),
+    ("affine_relu_forward", nan_is_lost, nan_check),
+    ("encode_forward", nan_is_not_selected, nan_check),
+    ("topk_forward", zeros_are_stored, exact_check),
+    ("encode_forward", columns_are_not_sorted, exact_check),
+    ("affine_forward", the_bias_is_lost, exact_check),
+    ("decode_forward", the_bias_is_lost, CHECKS["bounded"]),
+    ("affine_forward", sums_in_float32, CHECKS["bounded"]),
+    ("encode_forward", rounds_before_selecting, decided_check),
+    ("affine_forward", ignores_strides, layouts_check),
+    ("mse_forward", writes_to_its_input, exact_check),
+    ("decode_backward", depends_on_threads, threads_check),
+    ("affine_forward", depends_on_the_batch, rows_check),
 ]
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "rung"),
+    ("name", "fault", "check"),
     FAULTS,
-    ids=[f"{fault.__name__}-{getattr(rung, '__name__', 'bounded')}" for _, fault, rung in FAULTS],
+    ids=[f"{fault.__name__}-{getattr(check, '__name__', 'bounded')}" for _, fault, check in FAULTS],
 )
-def test_a_fault_is_found(monkeypatch, name, fault, rung):
-    rung(find(name), "float32")
+def test_a_fault_is_found(monkeypatch, name, fault, check):
+    check(find(name), "float32")
     plant(monkeypatch, find(name), fault)
     with pytest.raises(AssertionError):
-        rung(find(name), "float32")
+        check(find(name), "float32")

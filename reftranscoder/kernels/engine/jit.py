@@ -40,7 +40,7 @@ def kernel(function):
     - ``error_model="numpy"``: a division by zero gives inf or NaN, as in the reference; a kernel
       never raises, because an exception in a parallel region leaves its outputs half written.
     - ``nogil``: the host's other Python threads run meanwhile.
-    - ``boundscheck`` is left to ``NUMBA_BOUNDSCHECK``, for debugging: the door has checked shapes.
+    - ``boundscheck`` is left to ``NUMBA_BOUNDSCHECK``, for debugging: `Transcoder` checks shapes.
     - Any Python thread may call it, and a forked child: see `ParallelKernel`.
 
     With ``NUMBA_DISABLE_JIT=1`` the function runs as plain Python, as silently about non-finite
