@@ -305,13 +305,16 @@ def _bounds(rows: str | slice | None, count: int, name: str) -> tuple[int, int]:
     """The first row and the one after the last of ``"A:B"``."""
     want = f"'A:B', a range within the {count} rows of {name}"
     if isinstance(rows, str):
-        match = re.fullmatch(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*", rows)
+        match = re.fullmatch(r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*", rows)
         if match is None:
             raise OptionError("rows", want, rows)
         rows = slice(*(None if text is None else int(text) for text in match.groups()))
     elif rows is None:
         rows = slice(None)
     if not isinstance(rows, slice) or rows.step not in (None, 1):
+        raise OptionError("rows", want, rows)
+    edges = (edge for edge in (rows.start, rows.stop) if edge is not None)
+    if not all(isinstance(edge, (int, np.integer)) for edge in edges):
         raise OptionError("rows", want, rows)
     first = 0 if rows.start is None else rows.start
     last = count if rows.stop is None else rows.stop

@@ -126,7 +126,16 @@ def to_matrix(
         transposed = array.shape[0] == columns
         hint = f"It looks transposed: pass {name}.T." if transposed else ""
         raise ShapeError(name, want, array.shape, hint, letters)
-    if dtype is None or array.dtype == dtype:
+    return array if dtype is None else to_dtype(array, name, dtype)
+
+
+def to_dtype(array: np.ndarray, name: str, dtype: np.typing.DTypeLike) -> np.ndarray:
+    """Return ``array`` rounded to ``dtype``, or itself if it has that already.
+
+    Raises:
+        NonFiniteError: a finite number that is too large for ``dtype``.
+    """
+    if array.dtype == dtype:
         return array
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         converted = array.astype(dtype)

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import to_array, to_matrix, to_sparse
+from .arrays import to_array, to_dtype, to_matrix, to_sparse
 from .errors import OptionError, ShapeError
 
 
@@ -210,7 +210,7 @@ def _ratio(errors: float, squares: float) -> float:
 
 
 def _vector(mean: Any) -> np.ndarray:
-    mean = to_array(mean, "mean").astype(np.float64)
+    mean = to_array(mean, "mean")
     if mean.ndim != 1:
         raise ShapeError("mean", "with 1 axis", mean.shape)
-    return mean
+    return np.array(to_dtype(mean, "mean", np.float64))  # a copy: whoever gave it may change it

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import bounds
-from .errors import OptionError
+from .options import one_of
 from .sparse import Sparse
 
 #: Dense (B, D) arrays to the reference, `Sparse` to the kernels.
@@ -84,10 +84,8 @@ class Twin(NamedTuple):
 
 def find(name: str) -> Twin:
     """The row called ``name``.  Raises `OptionError` if there is none."""
-    for twin in TWINS:
-        if twin.name == name:
-            return twin
-    raise OptionError("name", f"one of {', '.join(twin.name for twin in TWINS)}", name)
+    rows = {twin.name: twin for twin in TWINS}
+    return rows[one_of("name", name, rows)]
 
 
 def to_kernel(name: str, value: Any) -> Any:

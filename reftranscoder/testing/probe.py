@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OptionError
+from ..options import one_of
 from ..reference import Forward
 from ..twins import Twin
 
@@ -48,8 +49,7 @@ class Probe:
         ties: str = "lowest_index",
         skip: bool = True,
     ):
-        if values not in VALUES:
-            raise OptionError("values", f"one of {', '.join(VALUES)}", values)
+        one_of("values", values, VALUES)
         self.B, self.I, self.D, self.O, self.top_k = B, I, D, O, K
         self.dtype, self.values = np.dtype(dtype), values
         self.activation, self.ties, self.skip = activation, ties, skip

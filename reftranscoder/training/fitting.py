@@ -17,7 +17,7 @@ from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
 from ..interruption import Interruption, number_of
 from ..metrics import Metrics
-from ..options import positive_integer, seed_sequence
+from ..options import path, positive_integer, seed_sequence
 from ..params import TranscoderConfig
 from ..transcoder import Transcoder
 from .adam import Recipe, State
@@ -145,6 +145,7 @@ def fit(
     if checkpoint is not None:
         if not isinstance(checkpoint, str | os.PathLike):
             raise OptionError("checkpoint", "a path, or None", checkpoint)
+        checkpoint = path("checkpoint", checkpoint)
         check_replaceable(checkpoint)
         remove_leftovers(checkpoint)
 

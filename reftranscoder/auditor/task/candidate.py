@@ -71,7 +71,8 @@ class Candidate:
 
     def rows(self, name: str, rows: slice) -> np.ndarray:
         """A block of rows of a dense stage, in float64."""
-        return self._dense(name)[rows].astype(np.float64)
+        with np.errstate(over="ignore"):  # a longdouble beyond float64 is as far off as infinity
+            return self._dense(name)[rows].astype(np.float64)
 
     def is_sparse(self, name: str) -> bool:
         return isinstance(self._arrays[name], Sparse)
