@@ -33,6 +33,10 @@ class Model(NamedTuple):
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Params))
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
 _OPTIONS = tuple(field.name for field in dataclasses.fields(TranscoderConfig))
+#: What each must be is said in `_options`, which knows what to do about it.
+_FIELDS = dict.fromkeys(
+    ("format", "version", "config"), schema.Field(lambda value: True, "anything")
+)
 
 
 def meta_of(model: Model) -> str:
@@ -99,13 +103,9 @@ def _options(path: Path, meta: str) -> dict[str, Any]:
             f"{VERSION}",
             "Upgrade: pip install --upgrade reftranscoder",
         )
-    if set(content) != {"format", "version", "config"}:
-        problem = schema.fault(content, dict.fromkeys(("format", "version", "config"), _ANY))
+    if problem := schema.fault(content, _FIELDS):
         raise FileError(path, f"its {META} is not what reftranscoder writes: {problem}")
     if not isinstance(options, dict) or set(options) != set(_OPTIONS):
         got = ", ".join(map(words, options)) if isinstance(options, dict) else words(options)
         raise FileError(path, f"its config must hold {', '.join(_OPTIONS)}; it holds {got}")
     return options
-
-
-_ANY = schema.Field(lambda value: True, "anything")

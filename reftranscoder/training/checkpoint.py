@@ -99,12 +99,12 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
     path = Path(path)
     meta, arrays = _read(path)
     _compare(path, json.loads(_to_json(identity)), meta["identity"])
-    for group in _GROUPS:
-        for name, like in start.arrays.items():
-            array = arrays.get(f"{group}.{name}")
-            if array is None or (array.shape, array.dtype) != (like.shape, like.dtype):
-                raise FileError(path, f"is damaged: its {group}.{name} does not fit", _REMEDY)
-    strange = sorted(set(arrays) - {f"{g}.{name}" for g in _GROUPS for name in start.arrays})
+    wanted = {f"{group}.{name}": a for group in _GROUPS for name, a in start.arrays.items()}
+    for name, like in wanted.items():
+        array = arrays.get(name)
+        if array is None or (array.shape, array.dtype) != (like.shape, like.dtype):
+            raise FileError(path, f"is damaged: its {name} does not fit", _REMEDY)
+    strange = sorted(set(arrays) - set(wanted))
     if strange:
         problem = f"is damaged: it also holds {', '.join(map(words, strange))}"
         raise FileError(path, problem, _REMEDY)

@@ -27,7 +27,7 @@ from ... import __version__
 from ...errors import FileError, words
 from ...files import schema
 from ...files.atomic import atomic_write
-from ...files.leftovers import claim, remove_leftovers, temporary_name
+from ...files.leftovers import LOCKS, claim, remove_leftovers, temporary_name
 from ..task.case import Answer, Case
 from .case_file import SUFFIXES, WORDS, case_from, has_safetensors, read_file, split, write_file
 from .instructions import MEANINGS, instructions
@@ -112,7 +112,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     descriptor = None
     try:
         unfinished.mkdir()
-        if hasattr(os, "O_DIRECTORY"):
+        if LOCKS:
             descriptor = os.open(unfinished, os.O_RDONLY)
             claim(descriptor, unfinished)
         yield unfinished
