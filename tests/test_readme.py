@@ -90,7 +90,7 @@ def test_ten_lines_of_audit_print_what_is_printed_there(ten_lines, capsys):
     # NumPy's matrix product, and with it every error, is another one on another machine; that an
     # error is small, or a fault large, is the same on all.
     got, want = numbers(out), numbers(printed)
-    assert len(want) > 10
+    assert len(want) >= 8
     assert all(abs(a - b) <= max(abs(a), abs(b)) / 2 for a, b in zip(got, want, strict=True))
 
 

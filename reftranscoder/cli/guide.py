@@ -49,6 +49,6 @@ def _pages() -> dict[str, str]:
 def plain(text: str) -> str:
     """A page as it reads in a terminal: without the marks that only a renderer needs."""
     text = re.sub(r"^\.\. code-block:: \w+\n\n", "", text, flags=re.M)
-    text = re.sub(r"`([^`<]+?)\s<[^`>]+>`_", r"\1", text)  # a link leads nowhere there
-    text = re.sub(r"^_`(.+)`$", r"\1", text, flags=re.M)  # where one ends
-    return re.sub(r"``(.+?)``", r"\1", text, flags=re.S)
+    text = re.sub(r"^\.\. _.+: .+\n?", "", text, flags=re.M)  # where the links lead
+    text = re.sub(r"``(.+?)``", r"\1", text, flags=re.S)
+    return re.sub(r"`([^`]+)`_", r"\1", text).rstrip("\n")
