@@ -66,10 +66,13 @@ class Sparse(NamedTuple):
         with np.errstate(over="ignore", under="ignore"):
             values = self.values.astype(dtype)
         stored = values != 0
-        if stored.all():
-            return self.with_values(values)
-        counts = np.bincount(self.rows()[stored], minlength=self.shape[0])
-        return Sparse(row_starts(counts), self.indices[stored], values[stored], self.shape)
+        rounded = self.with_values(values)
+        return rounded if stored.all() else rounded.only(stored)
+
+    def only(self, which: np.ndarray) -> Sparse:
+        """Those entries for which the bool array ``which`` (nnz,) says so."""
+        counts = np.bincount(self.rows()[which], minlength=self.shape[0])
+        return Sparse(row_starts(counts), self.indices[which], self.values[which], self.shape)
 
 
 def row_starts(counts: np.ndarray) -> np.ndarray:

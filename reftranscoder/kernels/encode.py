@@ -1,36 +1,87 @@
 """Encoder and selection together, block by block: no (B, D) array is ever made.
 
-The mathematics stands in ``reference/affine.py``, ``relu.py`` and ``topk.py``.
+The mathematics stands in ``reference/affine.py``, ``relu.py`` and the file of each selection.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
+from .abstopk import abstopk_forward
 from .affine import affine_block
+from .batchtopk import largest_entries
 from .engine.work_division import row_blocks
+from .groupmax import groupmax_forward
+from .jumprelu import above
 from .topk import joined, select_block
 
-#: name -> how many of a row's D rectified activations are kept, at most.
-ACTIVATIONS = {"topk": lambda top_k, D: top_k, "relu": lambda top_k, D: D}
+
+class Activation(NamedTuple):
+    """How an activation selects, in float64.
+
+    ``select`` takes a block of rows, rectified unless ``signed``; where rows compete, it keeps what
+    may be kept, and ``among`` of what all blocks so far kept that for so many rows.
+    """
+
+    select: Callable  # (pre_acts (B, D), top_k, ties, own) -> hidden, a `Sparse`
+    signed: bool = False
+    among: Callable | None = None  # (hidden, number of entries, ties) -> hidden
 
 
-def encode_forward(x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index"):
+def _topk(pre_acts, top_k, ties, own):
+    return select_block(pre_acts, top_k, ties)
+
+
+def _positive(pre_acts, top_k, ties, own):
+    return above(pre_acts, np.zeros(pre_acts.shape[1]))
+
+
+def _groupmax(pre_acts, top_k, ties, own):
+    return groupmax_forward(pre_acts, top_k, ties)
+
+
+def _abstopk(pre, top_k, ties, own):
+    return abstopk_forward(pre, top_k, ties)
+
+
+def _jumprelu(pre_acts, top_k, ties, own):
+    return above(pre_acts, own.theta)
+
+
+#: name -> `Activation`.
+ACTIVATIONS = {
+    "topk": Activation(_topk),
+    "relu": Activation(_positive),
+    "batchtopk": Activation(_positive, among=largest_entries),
+    "groupmax": Activation(_groupmax),
+    "abstopk": Activation(_abstopk, signed=True),
+    "jumprelu": Activation(_jumprelu),
+}
+
+
+def encode_forward(x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index", own=None):
     """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I) under ``W_enc`` (D, I), ``b_enc`` (D,).
 
     Selection (sign, order, ties) is decided on p, the float64 sums of `affine_forward`; a kept
     value is p rounded once to the dtype of ``x``, and is not stored where that is zero.  So a
     value is within u |p| + (I + 1) 2^-53 of the sum of absolute terms, and a row depends on that
-    row alone.
+    row alone, except where the activation has rows compete.
     """
     D, I = W_enc.shape
-    kept = ACTIVATIONS[activation](top_k, D)
+    kind = ACTIVATIONS[activation]
     blocks = []
     pre_acts = np.empty((0, D))
     for rows in row_blocks(len(x), D, I):
         size = rows.stop - rows.start
         if len(pre_acts) < size:
             pre_acts = np.empty((size, D))
-        affine_block(x[rows], W_enc, b_enc, True, pre_acts[:size])
-        blocks.append(select_block(pre_acts[:size], kept, ties).astype(x.dtype))
+        affine_block(x[rows], W_enc, b_enc, not kind.signed, pre_acts[:size])
+        hidden = kind.select(pre_acts[:size], top_k, ties, own)
+        if kind.among:  # so that what cannot be kept any more takes no memory
+            blocks = [kind.among(joined([*blocks, hidden], D), len(x) * top_k, ties)]
+        else:
+            blocks.append(hidden.astype(x.dtype))
     return joined(blocks, D).astype(x.dtype)

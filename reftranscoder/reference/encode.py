@@ -1,11 +1,19 @@
-"""The encoder: dense, ReLU, selection.
+"""The encoder: dense, then an activation.
 
 ::
 
     x --affine--> pre --ReLU--> pre_acts --select--> hidden                               (E1)
 
-Which features are selected is what one activation differs from another by: ``"topk"`` keeps the
-top_k largest, ``"relu"`` every positive one.  Backward, the same path against its direction::
+Which features are selected is what one activation differs from another by; each has a file::
+
+    "topk"         the top_k largest of a row                                        topk.py
+    "relu"         every positive one                                                relu.py
+    "batchtopk"    the B top_k largest of the batch                             batchtopk.py
+    "groupmax"     the largest of each of top_k groups of features               groupmax.py
+    "abstopk"      the top_k of a row that are farthest from zero; without ReLU   abstopk.py
+    "jumprelu"     every one above the threshold of its feature                  jumprelu.py
+
+Backward, the same path against its direction::
 
     d_hidden --select--> d_pre_acts --ReLU--> d_pre --affine--> dx, dW_enc, db_enc        (E2)
 
@@ -15,47 +23,89 @@ Each arrow is an equation of the file of that operation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from .abstopk import abstopk_forward
 from .affine import affine_forward
+from .batchtopk import batchtopk_forward
+from .groupmax import groupmax_forward
+from .jumprelu import jumprelu_backward, jumprelu_forward
 from .relu import relu_backward, relu_forward
 from .topk import topk_backward, topk_forward
 
 
+class JumpReLU(NamedTuple):
+    """What ``"jumprelu"`` takes beside pre."""
+
+    theta: Any  # (D,)
+    bandwidth: Any = None  # of the straight-through gradients, or None
+    through: str = "theta"  # or "theta_and_input"
+
+
 class Activation(NamedTuple):
-    """How an activation gets from pre to hidden, and a gradient back."""
+    """How an activation gets from pre to hidden, and a gradient back.
 
-    forward: Callable  # (pre, top_k, ties) -> pre_acts, hidden, all (B, D)
-    backward: Callable  # (d_hidden, pre, hidden) -> d_pre, all (B, D)
+    ``own`` is what it takes that no other does, as `JumpReLU`, or None; and d_own its gradient.
+    """
+
+    forward: Callable  # (pre, top_k, ties, own) -> pre_acts, hidden, all (B, D)
+    backward: Callable  # (d_hidden, pre, hidden, own) -> d_pre (B, D), d_own
 
 
-def _relu_forward(pre, top_k, ties):
+def _of_positives(select):
+    """The activation that selects among rectified activations by ``select``."""
+
+    def forward(pre, top_k, ties, own):
+        pre_acts = relu_forward(pre)
+        return pre_acts, select(pre_acts, top_k, ties)
+
+    def backward(d_hidden, pre, hidden, own):
+        return relu_backward(topk_backward(d_hidden, hidden), pre), None
+
+    return Activation(forward, backward)
+
+
+def _relu_forward(pre, top_k, ties, own):
     pre_acts = relu_forward(pre)
     return pre_acts, pre_acts
 
 
-def _relu_backward(d_hidden, pre, hidden):
-    return relu_backward(d_hidden, pre)
+def _relu_backward(d_hidden, pre, hidden, own):
+    return relu_backward(d_hidden, pre), None
 
 
-def _topk_forward(pre, top_k, ties):
-    pre_acts = relu_forward(pre)
-    return pre_acts, topk_forward(pre_acts, top_k, ties)
+def _abstopk_forward(pre, top_k, ties, own):
+    return pre, abstopk_forward(pre, top_k, ties)
 
 
-def _topk_backward(d_hidden, pre, hidden):
-    return relu_backward(topk_backward(d_hidden, hidden), pre)
+def _abstopk_backward(d_hidden, pre, hidden, own):
+    return topk_backward(d_hidden, hidden), None
+
+
+def _jumprelu_forward(pre, top_k, ties, own):
+    return relu_forward(pre), jumprelu_forward(pre, own.theta)
+
+
+def _jumprelu_backward(d_hidden, pre, hidden, own):
+    d_pre, d_theta = jumprelu_backward(d_hidden, pre, *own)
+    return d_pre, own._replace(theta=d_theta)
 
 
 #: name -> `Activation`.  Another activation is another row, and a file for its selection.
 ACTIVATIONS = {
+    "topk": _of_positives(topk_forward),
     "relu": Activation(_relu_forward, _relu_backward),
-    "topk": Activation(_topk_forward, _topk_backward),
+    "batchtopk": _of_positives(batchtopk_forward),
+    "groupmax": _of_positives(groupmax_forward),
+    "abstopk": Activation(_abstopk_forward, _abstopk_backward),
+    "jumprelu": Activation(_jumprelu_forward, _jumprelu_backward),
 }
 
 
-def encode_forward(x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index"):
+def encode_forward(
+    x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index", own=None
+):
     """Return ``hidden`` (B, D) of ``x`` (B, I), with ``W_enc`` (D, I) and ``b_enc`` (D,)."""
     pre = affine_forward(x, W_enc, b_enc)
-    _, hidden = ACTIVATIONS[activation].forward(pre, top_k, ties)  # (E1)
+    _, hidden = ACTIVATIONS[activation].forward(pre, top_k, ties, own)  # (E1)
     return hidden

@@ -49,6 +49,7 @@ class Backward(NamedTuple):
     d_reconstruction: Any  # (B, O)
     d_hidden: Any  # (B, D)
     d_pre: Any  # (B, D)
+    d_own: Any  # of what the activation takes that no other does, or None
     dW_dec: Any  # (D, O)
     db_dec: Any  # (O,)
     dW_skip: Any  # (O, I), or None without a skip connection
@@ -58,11 +59,21 @@ class Backward(NamedTuple):
 
 
 def transcoder_forward(
-    x, W_enc, b_enc, W_dec, b_dec, W_skip=None, *, top_k, activation="topk", ties="lowest_index"
+    x,
+    W_enc,
+    b_enc,
+    W_dec,
+    b_dec,
+    W_skip=None,
+    *,
+    top_k,
+    activation="topk",
+    ties="lowest_index",
+    own=None,
 ):
     """Return a `Forward`: every stage from ``x`` (B, I) to the reconstruction (B, O)."""
     pre = affine_forward(x, W_enc, b_enc)
-    pre_acts, hidden = ACTIVATIONS[activation].forward(pre, top_k, ties)
+    pre_acts, hidden = ACTIVATIONS[activation].forward(pre, top_k, ties, own)
     reconstruction = decode_forward(hidden, W_dec, b_dec)
     if W_skip is not None:
         reconstruction = reconstruction + skip_forward(x, W_skip)
@@ -75,7 +86,7 @@ def transcoder_loss(target, reconstruction, hidden, l1_coeff):
 
 
 def transcoder_backward(
-    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk"
+    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk", own=None
 ):
     """Return a `Backward`: the derivative of the loss by every stage and every parameter."""
     pre, _, hidden, reconstruction = forward
@@ -83,11 +94,13 @@ def transcoder_backward(
     d_reconstruction = mse_backward(target, reconstruction)
     d_hidden, dW_dec, db_dec = decode_backward(d_reconstruction, hidden, W_dec)
     d_hidden = d_hidden + l1_backward(hidden, l1_coeff)  # (C2)
-    d_pre = ACTIVATIONS[activation].backward(d_hidden, pre, hidden)  # (C3)
+    d_pre, d_own = ACTIVATIONS[activation].backward(d_hidden, pre, hidden, own)  # (C3)
     dx, dW_enc, db_enc = affine_backward(d_pre, x, W_enc)
 
     dW_skip = None
     if W_skip is not None:
         dx_skip, dW_skip = skip_backward(d_reconstruction, x, W_skip)
         dx = dx + dx_skip  # (C4)
-    return Backward(d_reconstruction, d_hidden, d_pre, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx)
+    return Backward(
+        d_reconstruction, d_hidden, d_pre, d_own, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx
+    )
