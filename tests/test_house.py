@@ -27,7 +27,7 @@ ROOT = TESTS.parent
 # neighbours: neither room, reference or kernels, can borrow from the other.
 LAYERS = (
     {"errors", "interruption", "conventions"},
-    {"sparse", "bounds", "files", "options"},
+    {"sparse", "bounds", "files", "options", "declarations"},
     {"sample", "arrays"},
     {"params"},
     {"kernels.engine", "formats"},
