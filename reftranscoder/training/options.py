@@ -26,10 +26,10 @@ class FitOptions(Recipe, Schedule, Architecture, _Data):
     validation: Any = option(
         None,
         "a pair ``(x, target)``, or a fraction",
-        "of the rows: the last, which training then does not see (never random rows: neighbours would "
-        "leak).  What ``history`` measures is measured on at most the first 4096 of these rows, or "
-        "else of the training rows, and ``metrics`` on all of them.  FVU compares with the mean of "
-        "the training target",
+        "of the rows: the last, which training then does not see (never random rows: neighbours "
+        "would leak).  What ``history`` measures is measured on at most the first 4096 of these "
+        "rows, or else of the training rows, and ``metrics`` on all of them.  FVU compares with "
+        "the mean of the training target",
     )
     seed: Any = option(0, "of everything random", "an int, a ``SeedSequence`` or a ``Generator``")
     backend: str = option(
