@@ -507,7 +507,7 @@ PLANTED = {
     ],
     lines_that_are_written_twice: [
         ("params.py", f"{TEN}\n    import f\n{TEN}"),
-        ("params.py", f"{TEN}\n    f(9)\n    if y:\n\n        # Again:\n{indent(TEN, ' ' * 8)}\n        f(9)"),
+        ("params.py", f"{TEN}\n    if y:\n\n        # Again:\n{indent(TEN, ' ' * 8)}"),
     ],
     strangers_at_the_top_level: [("notes.txt", "")],
 }
