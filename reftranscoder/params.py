@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import check_finite, to_array
+from .declarations import option
 from .errors import DTypeError, OptionError, ShapeError
 from .options import LARGEST_SIZE, one_of, positive_integer, truth
 
@@ -24,7 +25,27 @@ DTYPES = tuple(dict.fromkeys(np.dtype(t).name for t in (np.float32, np.float64, 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TranscoderConfig:
+class Sizes:
+    """The sizes of a transcoder that its data decide."""
+
+    input_size: int
+    output_size: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The options of a transcoder that its data leave open: `TranscoderConfig` says more."""
+
+    dict_size: int = option(4096, "features")
+    top_k: int = option(32, "features kept in a row")
+    activation: str = option("topk", "topk or relu", choices=ACTIVATIONS)
+    skip: bool = option(False, "with a skip connection")
+    ties: str = option("lowest_index", "which of equal activations are kept", choices=TIES)
+    dtype: Any = option("float32", "of the parameters")  # whatever names one; kept as its name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranscoderConfig(Architecture, Sizes):
     """The sizes and options of a transcoder.
 
     ``activation`` is ``"topk"`` (keep the ``top_k`` largest positive activations of a row) or
@@ -36,15 +57,6 @@ class TranscoderConfig:
         OptionError: a size that is not a positive integer, ``top_k`` above ``dict_size``, or a name
             that is not among those above.
     """
-
-    input_size: int
-    output_size: int
-    dict_size: int = 4096
-    top_k: int = 32
-    activation: str = "topk"
-    skip: bool = False
-    ties: str = "lowest_index"
-    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("input_size", "output_size", "dict_size", "top_k"):

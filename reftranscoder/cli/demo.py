@@ -30,7 +30,7 @@ from .exact_case import prove
 from .fit import teller
 from .progress import Progress
 from .reading import Feature, choose, context, strongest_words
-from .report import print_json
+from .report import print_report
 from .streams import complain, tell
 
 MODEL, PICTURE = "model.npz", "picture.png"
@@ -113,26 +113,17 @@ def run(options: argparse.Namespace) -> int:
         checks[f"held-out FVU is at most {WORST_FVU}"] = trained.fit.metrics.fvu <= WORST_FVU
     seconds = time.monotonic() - began
     ending = story.ending(folder / MODEL, folder / PICTURE if drawn else None, checks, seconds)
-    if not options.json:
-        tell(ending, made=folder / MODEL)
-    if options.json:
-        print_json(
-            {
-                "gradients": [slope._asdict() | {"equal": slope.equal} for slope in slopes],
-                "training": _training_report(trained, dead),
-                "kernels": {
-                    "rows": len(held_out[0]),
-                    "rows_with_the_same_selection": same,
-                    "stages": {name: worst._asdict() for name, worst in stages.items()},
-                },
-                "features": [_feature_report(data.tokens, feature) for feature in features],
-                "model": folder / MODEL,
-                "picture": folder / PICTURE if drawn else None,
-                "checks": checks,
-                "seconds": round(seconds, 1),
-            },
-            made=folder / MODEL,
-        )
+    report = {
+        "gradients": [slope._asdict() | {"equal": slope.equal} for slope in slopes],
+        "training": _training_report(trained, dead),
+        "kernels": _kernels_report(len(held_out[0]), same, stages),
+        "features": [_feature_report(data.tokens, feature) for feature in features],
+        "model": folder / MODEL,
+        "picture": folder / PICTURE if drawn else None,
+        "checks": checks,
+        "seconds": round(seconds, 1),
+    }
+    print_report(options, report, ending, made=folder / MODEL)
     return status.OK if all(checks.values()) else status.FAILED
 
 
@@ -240,6 +231,14 @@ def _training_report(trained: Trained, dead: int) -> dict[str, Any]:
         "held_out": {"rows": metrics.rows, "fvu": metrics.fvu, "l0": metrics.l0},
         "dict_size": DICT_SIZE,
         "dead": dead,
+    }
+
+
+def _kernels_report(rows: int, same: int, stages: dict[str, Worst]) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "rows_with_the_same_selection": same,
+        "stages": {name: worst._asdict() for name, worst in stages.items()},
     }
 
 

@@ -80,13 +80,7 @@ def check_gradient(
         raise OptionError("fn", "a function of params, x and target", fn)
     instance("config", config, TranscoderConfig)
     instance("params", params, Params)
-    x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
-    target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)
-    if len(x) == 0 or len(target) != len(x):
-        want = (max(len(x), 1), config.output_size)
-        raise ShapeError("target", want, target.shape, "Rows must pair up, and a mean needs one.")
-    for name, array in (("x", x), ("target", target)):
-        check_finite(array, name, "Remove such rows.")
+    x, target = _checked_rows(config, params, x, target)
     if step is not None and not (step := finite_number("step", step)):
         raise OptionError("step", "above 0, or None", step)
     if arithmetic is not None:
@@ -107,6 +101,20 @@ def check_gradient(
             raise _fault(point, slope, direction)
         slopes.append(slope)
     return GradientCheck(tuple(slopes))
+
+
+def _checked_rows(
+    config: TranscoderConfig, params: Params, x: Any, target: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """``x`` and ``target`` as matrices of finite numbers that fit."""
+    x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
+    target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)
+    if len(x) == 0 or len(target) != len(x):
+        want = (max(len(x), 1), config.output_size)
+        raise ShapeError("target", want, target.shape, "Rows must pair up, and a mean needs one.")
+    for name, array in (("x", x), ("target", target)):
+        check_finite(array, name, "Remove such rows.")
+    return x, target
 
 
 def _random_direction(rng, shape):

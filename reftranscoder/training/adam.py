@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import reference
 from ..arrays import spread_non_finite
+from ..declarations import option
 from ..errors import OptionError
 from ..options import finite_number, truth
 from ..params import Params, TranscoderConfig
@@ -19,7 +20,7 @@ from ..transcoder import Transcoder
 from .schedule import positive_number
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What every step is made with.
 
@@ -27,12 +28,13 @@ class Recipe:
         OptionError: a negative ``l1_coeff``, a beta outside 0 to below 1, or an ``eps`` of 0.
     """
 
-    l1_coeff: float
-    beta1: float
-    beta2: float
-    eps: float
-    unit_norm_decoder: bool
-    backend: str
+    l1_coeff: float = option(1e-3, "of mean(abs(hidden)) in the loss", "in training units")
+    unit_norm_decoder: bool = option(
+        False, "keep the rows of W_dec at norm 1", "each is divided by its norm after every step"
+    )
+    beta1: float = option(0.9, "of Adam (``reference/adam.py``)")
+    beta2: float = option(0.999, "of Adam")
+    eps: float = option(1e-8, "of Adam")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "l1_coeff", finite_number("l1_coeff", self.l1_coeff))
@@ -68,10 +70,10 @@ class State:
 
 
 def training_step(
-    state: State, recipe: Recipe, lr: float, x: np.ndarray, target: np.ndarray
+    state: State, recipe: Recipe, lr: float, x: np.ndarray, target: np.ndarray, backend: str
 ) -> float:
     """Make the next step on ``x`` (B, I) and ``target`` (B, O); return the loss before it."""
-    step = _by_kernels if recipe.backend == "kernels" else _by_reference
+    step = _by_kernels if backend == "kernels" else _by_reference
     options = state.t + 1, lr, recipe.beta1, recipe.beta2, recipe.eps
     loss = step(state, recipe, options, x, target)
     state.t += 1
