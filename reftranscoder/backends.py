@@ -49,8 +49,17 @@ def backend_for(name: str, config: TranscoderConfig, params: Params) -> Backend:
     return BACKENDS[name](config, params)
 
 
-def _selection(config: TranscoderConfig) -> dict[str, Any]:
-    return {"top_k": config.top_k, "activation": config.activation, "ties": config.ties}
+def _selection(config: TranscoderConfig, own: reference.JumpReLU | None) -> dict[str, Any]:
+    options = {"top_k": config.top_k, "activation": config.activation, "ties": config.ties}
+    return options | {"own": own}
+
+
+def _own(params: Params, dtype: np.dtype) -> reference.JumpReLU | None:
+    """What the activation takes that no other does, as the functions of either room take it."""
+    own = params.own
+    if own is None:
+        return None
+    return reference.JumpReLU(own.theta.astype(dtype, copy=False), own.bandwidth, own.through)
 
 
 #: An overflow gives inf, and what follows from it NaN, without a warning: as in the kernels.
@@ -65,13 +74,14 @@ class ReferenceBackend:
         self.dtype = params.dtype
         self.wide = np.result_type(params.dtype, np.float64)
         self.arrays = {name: a.astype(self.wide, copy=False) for name, a in params.arrays().items()}
+        self.own = _own(params, self.wide)
         self.config = config
 
     @_quiet
     def encode(self, x: np.ndarray) -> Sparse:
         W_enc, b_enc = self.arrays["W_enc"], self.arrays["b_enc"]
         hidden = reference.encode_forward(
-            x.astype(self.wide), W_enc, b_enc, **_selection(self.config)
+            x.astype(self.wide), W_enc, b_enc, **_selection(self.config, self.own)
         )
         return self._rounded({"hidden": hidden})["hidden"]
 
@@ -116,11 +126,14 @@ class ReferenceBackend:
             self.arrays.get("W_skip"),
             l1_coeff=l1_coeff,
             activation=self.config.activation,
+            own=self.own,
         )
-        return self._rounded({"loss": loss} | gradients._asdict())
+        made = {"loss": loss} | gradients._asdict()
+        d_own = made.pop("d_own")
+        return self._rounded(made if d_own is None else made | {"dtheta": d_own.theta})
 
     def _forward(self, x: np.ndarray) -> reference.Forward:
-        return reference.transcoder_forward(x, **self.arrays, **_selection(self.config))
+        return reference.transcoder_forward(x, **self.arrays, **_selection(self.config, self.own))
 
     def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
         rounded = {n: s.astype(self.dtype) for n, s in stages.items() if s is not None}
@@ -141,9 +154,10 @@ class KernelsBackend:
         self.config = config
         self.dtype = params.dtype
         self.arrays = params.arrays()
+        self.own = _own(params, self.dtype)
 
     def encode(self, x: np.ndarray) -> Sparse:
-        return self.encoder.encode(x, **_selection(self.config))
+        return self.encoder.encode(x, **_selection(self.config, self.own))
 
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
         W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
@@ -158,9 +172,8 @@ class KernelsBackend:
     def forward(self, x: np.ndarray) -> dict[str, Any]:
         # The dense p that `encode` never keeps, and the same selection from it.
         pre = self.kernels.affine_forward(x, self.arrays["W_enc"], self.arrays["b_enc"])
-        pre_acts = np.where(pre <= 0, 0, pre)
-        config = self.config
-        hidden = self.kernels.topk_forward(pre_acts, config.top_k, config.ties).astype(self.dtype)
+        pre_acts, hidden = self.kernels.activate(pre, **_selection(self.config, self.own))
+        hidden = hidden.astype(self.dtype)
         with np.errstate(over="ignore", under="ignore"):
             return {
                 "pre": pre.astype(self.dtype, copy=False),
@@ -186,6 +199,9 @@ class KernelsBackend:
         target: np.ndarray,
         l1_coeff: float,
     ) -> dict[str, Any]:
+        if self.own is not None and self.own.bandwidth is not None:
+            want = "'reference', where the activation has a bandwidth"
+            raise OptionError("backend", want, "kernels", "Straight-through gradients are made there.")
         loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
         gradients = self.kernels.transcoder_backward(
             x,
@@ -196,8 +212,11 @@ class KernelsBackend:
             self.arrays.get("W_skip"),
             l1_coeff=l1_coeff,
             activation=self.config.activation,
+            own=self.own,
         )
         stages = {"loss": self.dtype.type(loss)} | gradients._asdict()
+        if self.own is not None:  # which moves the loss by jumps alone
+            stages["dtheta"] = np.zeros_like(self.own.theta)
         return {name: stage for name, stage in stages.items() if stage is not None}
 
 

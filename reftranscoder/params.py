@@ -17,9 +17,14 @@ import numpy as np
 from .arrays import check_finite, to_array
 from .declarations import option
 from .errors import DTypeError, OptionError, ShapeError
-from .options import LARGEST_SIZE, one_of, positive_integer, truth
+from .options import LARGEST_SIZE, finite_number, instance, one_of, positive_integer, truth
 
-ACTIVATIONS = ("topk", "relu")
+ACTIVATIONS = ("topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu")
+#: Those of which every active feature is kept: ``top_k`` is then ``dict_size``.
+KEEPING_ALL = ("relu", "jumprelu")
+THROUGH = ("theta", "theta_and_input")
+#: The arrays of `Params`.
+NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 TIES = ("lowest_index", "keep_all")
 DTYPES = tuple(dict.fromkeys(np.dtype(t).name for t in (np.float32, np.float64, np.longdouble)))
 
@@ -38,7 +43,7 @@ class Architecture:
 
     dict_size: int = option(4096, "features")
     top_k: int = option(32, "features kept in a row")
-    activation: str = option("topk", "topk or relu", choices=ACTIVATIONS)
+    activation: str = option("topk", "which features are active", choices=ACTIVATIONS)
     skip: bool = option(False, "with a skip connection")
     ties: str = option("lowest_index", "which of equal activations are kept", choices=TIES)
     dtype: Any = option("float32", "of the parameters")  # whatever names one; kept as its name
@@ -48,14 +53,22 @@ class Architecture:
 class TranscoderConfig(Architecture, Sizes):
     """The sizes and options of a transcoder.
 
-    ``activation`` is ``"topk"`` (keep the ``top_k`` largest positive activations of a row) or
-    ``"relu"`` (keep every positive one: ``top_k`` is then ``dict_size``, whatever was passed).
-    ``ties`` says what happens to values equal to the K-th largest: ``"lowest_index"`` keeps
-    exactly K, ``"keep_all"`` keeps them all.
+    ``activation`` says which features are active (``reference/encode.py``)::
+
+        "topk"       the top_k largest positive activations of a row
+        "relu"       every positive one
+        "batchtopk"  the B top_k largest positive ones of a batch of B rows
+        "groupmax"   the largest positive one of each of top_k groups of neighbouring features
+        "abstopk"    the top_k of a row that are farthest from zero, of either sign
+        "jumprelu"   every positive one above its feature's threshold, `Params.own`
+
+    For relu and jumprelu ``top_k`` is ``dict_size``, whatever was passed.  ``ties`` says what
+    happens to values equal to the last one that is kept: ``"lowest_index"`` keeps exactly as many
+    as above, ``"keep_all"`` keeps them all.
 
     Raises:
-        OptionError: a size that is not a positive integer, ``top_k`` above ``dict_size``, or a name
-            that is not among those above.
+        OptionError: a size that is not a positive integer, ``top_k`` above ``dict_size`` or, for
+            groupmax, no divisor of it, or a name that is not among those above.
     """
 
     def __post_init__(self) -> None:
@@ -66,12 +79,14 @@ class TranscoderConfig(Architecture, Sizes):
         one_of("ties", self.ties, TIES)
         object.__setattr__(self, "skip", truth("skip", self.skip))
         object.__setattr__(self, "dtype", float_dtype(self.dtype).name)
-        if self.activation == "relu":
+        if self.activation in KEEPING_ALL:
             object.__setattr__(self, "top_k", self.dict_size)
         if self.top_k > self.dict_size:
             raise OptionError(
                 "top_k", f"from 1 to dict_size = {self.dict_size}", self.top_k, "Lower it."
             )
+        if self.activation == "groupmax" and self.dict_size % self.top_k:
+            raise OptionError("top_k", f"a divisor of dict_size = {self.dict_size}", self.top_k)
 
 
 def float_dtype(dtype: Any) -> np.dtype:
@@ -83,6 +98,56 @@ def float_dtype(dtype: Any) -> np.dtype:
     if found is None or found.name not in DTYPES or not found.isnative:
         raise OptionError("dtype", f"one of {', '.join(DTYPES)}", dtype)
     return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JumpReLU:
+    """What the activation ``"jumprelu"`` takes: the threshold of each feature, above zero to matter.
+
+    With a ``bandwidth``, gradients are straight-through ones of that bandwidth, which are not
+    derivatives; without one the derivative by ``theta`` is zero, as it is wherever there is one
+    (``reference/jumprelu.py``).  ``through`` is ``"theta"`` (Rajamanoharan et al. 2024) or
+    ``"theta_and_input"`` (Conerly et al. 2025).
+
+    Raises:
+        ShapeError: ``theta`` has more than one axis, or is empty.
+        DTypeError: complex numbers, strings, objects.
+        NonFiniteError: NaN or infinity in ``theta``.
+        OptionError: a ``bandwidth`` that is not a number above zero, or another ``through``.
+    """
+
+    theta: np.ndarray  # (D,)
+    bandwidth: float | None = None
+    through: str = "theta"
+
+    def __post_init__(self) -> None:
+        theta = to_array(self.theta, "theta")
+        if theta.ndim != 1 or not len(theta):
+            raise ShapeError("theta", "(any,)", theta.shape, letters="(D,)")
+        owned = _owned(theta, _common_dtype({"theta": theta}, {"theta": self.theta}))
+        check_finite(owned, "theta", "No threshold may be: correct the array.")
+        object.__setattr__(self, "theta", owned)
+        if self.bandwidth is not None:
+            bandwidth = finite_number("bandwidth", self.bandwidth)
+            if bandwidth <= 0:
+                raise OptionError("bandwidth", "above 0, or None", self.bandwidth)
+            object.__setattr__(self, "bandwidth", bandwidth)
+        one_of("through", self.through, THROUGH)
+
+    def gradient(self, dtheta: np.ndarray) -> JumpReLU:
+        """The same with a derivative by ``theta`` in its place, which is taken as it is."""
+        made = object.__new__(JumpReLU)
+        fields = {"theta": _view(dtheta), "bandwidth": self.bandwidth, "through": self.through}
+        for name, value in fields.items():
+            object.__setattr__(made, name, value)
+        return made
+
+    def astype(self, dtype: np.dtype) -> JumpReLU:
+        """The same with each threshold rounded once to ``dtype``.  Raises `NonFiniteError`."""
+        if self.theta.dtype == dtype:
+            return self
+        with np.errstate(over="ignore", under="ignore"):
+            return dataclasses.replace(self, theta=self.theta.astype(dtype))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -106,25 +171,33 @@ class Params:
     W_dec: np.ndarray  # (D, O)
     b_dec: np.ndarray  # (O,)
     W_skip: np.ndarray | None = None  # (O, I)
+    own: JumpReLU | None = None  # what the activation takes that no other does
 
     def __post_init__(self) -> None:
         # Only W_skip may be absent: another None is an object, and refused as one.
-        given = {**{name: getattr(self, name) for name in _names()[:4]}, **self.arrays()}
+        given = {**{name: getattr(self, name) for name in NAMES[:4]}, **self.arrays()}
         arrays = {name: to_array(value, name) for name, value in given.items()}
-        dtype = _common_dtype(arrays, given)
+        if self.own is not None:
+            theta = instance("own", self.own, JumpReLU).theta
+            dtype = _common_dtype({**arrays, "theta": theta}, {**given, "theta": theta})
+            object.__setattr__(self, "own", self.own.astype(dtype))
+        else:
+            dtype = _common_dtype(arrays, given)
         _check_shapes(arrays)
+        _check_own(self.own, arrays)
         for name, array in arrays.items():
             owned = _owned(array, dtype)
             check_finite(owned, name, "No parameter may be: correct the array.")
             object.__setattr__(self, name, owned)
 
     @classmethod
-    def taking(cls, **arrays: np.ndarray) -> Params:
+    def taking(cls, own: JumpReLU | None = None, **arrays: np.ndarray) -> Params:
         """The same for arrays that nobody else holds: they are checked, and not copied.
 
         For what was read from a file, so that it is in memory once.
         """
-        return cls(**{n: _locked(a) if a.base is None else a for n, a in arrays.items()})
+        locked = {n: _locked(a) if a.base is None else a for n, a in arrays.items()}
+        return cls(**locked, own=own)
 
     @classmethod
     def adopt(
@@ -134,6 +207,7 @@ class Params:
         W_dec: np.ndarray,
         b_dec: np.ndarray,
         W_skip: np.ndarray | None = None,
+        own: JumpReLU | None = None,
     ) -> Params:
         """Take over C-contiguous arrays of one float dtype, without a copy and without looking for
         NaN.
@@ -143,14 +217,15 @@ class Params:
         has to make another `Params` before anything reads them.
         """
         self = object.__new__(cls)
-        for name, array in zip(_names(), (W_enc, b_enc, W_dec, b_dec, W_skip), strict=True):
+        for name, array in zip(NAMES, (W_enc, b_enc, W_dec, b_dec, W_skip), strict=True):
             object.__setattr__(self, name, None if array is None else _view(array))
+        object.__setattr__(self, "own", own)
         _check_shapes(self.arrays())
         return self
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, without an absent ``W_skip``."""
-        fields = {name: getattr(self, name) for name in _names()}
+        fields = {name: getattr(self, name) for name in NAMES}
         return {name: array for name, array in fields.items() if array is not None}
 
     @property
@@ -169,16 +244,17 @@ class Params:
             return self
         with np.errstate(over="ignore", under="ignore"):
             arrays = {name: array.astype(dtype) for name, array in self.arrays().items()}
+            own = None if self.own is None else self.own.astype(dtype)
         for name, array in arrays.items():
             check_finite(array, name, f"It was finite in {self.dtype}: keep that dtype.")
-        return _made_here(arrays)
+        return _made_here(arrays, own)
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays().items())
         return f"Params({shapes}, {self.dtype})"
 
     def __reduce__(self):
-        return _made_here, (self.arrays(),)
+        return _made_here, (self.arrays(), self.own)
 
     def __deepcopy__(self, memo) -> Params:
         return self  # a value
@@ -188,7 +264,7 @@ def check_agreement(config: TranscoderConfig, params: Params) -> None:
     """Refuse ``config`` unless it says of ``params`` what they are.
 
     Raises:
-        OptionError: another size, dtype, or skip connection.
+        OptionError: another size, dtype or skip connection, or an activation without what it takes.
     """
     D, I = params.W_enc.shape
     sizes = {"input_size": I, "output_size": len(params.b_dec), "dict_size": D}
@@ -200,15 +276,15 @@ def check_agreement(config: TranscoderConfig, params: Params) -> None:
         raise OptionError("skip", f"{not config.skip}, as W_skip says", config.skip)
     if config.dtype != params.dtype.name:
         raise OptionError("dtype", f"{params.dtype.name}, as the arrays have", config.dtype)
+    if (config.activation == "jumprelu") != (params.own is not None):
+        takes = "a JumpReLU with its thresholds" if params.own is None else "None"
+        raise OptionError("own", f"{takes}, for {config.activation}", params.own)
 
 
-def _names() -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(Params))
-
-
-def _made_here(arrays: dict[str, np.ndarray]) -> Params:
+def _made_here(arrays: dict[str, np.ndarray], own: JumpReLU | None = None) -> Params:
     """`Params` of arrays made a moment ago, checked and nobody else's: no copy is needed."""
-    return Params.adopt(*(_locked(arrays[name]) if name in arrays else None for name in _names()))
+    locked = (_locked(arrays[name]) if name in arrays else None for name in NAMES)
+    return Params.adopt(*locked, own=own)
 
 
 #: The arrays that `Params` made, by id.  A read-only view of one may be shared.
@@ -280,6 +356,12 @@ def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
         if name in arrays and arrays[name].shape != want:
             shape = arrays[name].shape
             _refuse(name, letters, want, shape, shape == want[::-1])
+
+
+def _check_own(own: JumpReLU | None, arrays: dict[str, np.ndarray]) -> None:
+    D = len(arrays["b_enc"])
+    if own is not None and len(own.theta) != D:
+        raise ShapeError("theta", (D,), own.theta.shape, letters="(D,)")
 
 
 def _refuse(name, letters, want, got, transposed) -> None:

@@ -31,7 +31,7 @@ from .arrays import spread_non_finite, to_csr, to_matrix, to_sparse
 from .backends import Backend, backend_for
 from .errors import OptionError, ShapeError
 from .options import finite_number, instance, truth
-from .params import Params, TranscoderConfig, check_agreement
+from .params import KEEPING_ALL, JumpReLU, Params, TranscoderConfig, check_agreement
 from .sparse import Sparse
 
 if TYPE_CHECKING:
@@ -80,12 +80,14 @@ class Transcoder:
         top_k: int = 32,
         activation: str = "topk",
         ties: str = "lowest_index",
+        own: JumpReLU | None = None,
     ) -> Transcoder:
         """A transcoder with copies of these arrays or torch tensors; sizes and dtype are theirs.
 
-        ``W_enc`` (D, I), ``b_enc`` (D,), ``W_dec`` (D, O), ``b_dec`` (O,), ``W_skip`` (O, I).
+        ``W_enc`` (D, I), ``b_enc`` (D,), ``W_dec`` (D, O), ``b_dec`` (O,), ``W_skip`` (O, I);
+        ``own`` is a `JumpReLU` where that is the activation.
         """
-        params = Params(W_enc, b_enc, W_dec, b_dec, W_skip)
+        params = Params(W_enc, b_enc, W_dec, b_dec, W_skip, own)
         D, I = params.W_enc.shape
         config = TranscoderConfig(
             input_size=I,
@@ -195,7 +197,10 @@ class Transcoder:
         """The loss, and its gradient by every parameter: ``grads.W_enc`` is dW_enc."""
         stages = self._backward(x, target, l1_coeff, backend, check_finite)
         grads = {name: stages[f"d{name}"] for name in self.params.arrays()}
-        return stages["loss"], Params.adopt(**grads)
+        own = self.params.own
+        return stages["loss"], Params.adopt(
+            **grads, own=None if own is None else own.gradient(stages["dtheta"])
+        )
 
     def astype(self, dtype: Any) -> Transcoder:
         """The same transcoder with parameters rounded to ``dtype``, and results in it."""
@@ -214,7 +219,11 @@ class Transcoder:
 
     def __repr__(self) -> str:
         c = self.config
-        kept = f"top_k={c.top_k}, ties={c.ties!r}" if c.activation == "topk" else "relu"
+        kept = "" if c.activation == "topk" else f"{c.activation}, "
+        if c.activation in KEEPING_ALL:
+            kept = c.activation
+        else:
+            kept += f"top_k={c.top_k}, ties={c.ties!r}"
         skip = ", skip" if c.skip else ""
         sizes = f"{c.input_size} -> {c.dict_size} -> {c.output_size}"
         return f"Transcoder({sizes}, {kept}{skip}, {c.dtype})"

@@ -57,33 +57,58 @@ def affine_backward(to, want, d_pre, x, W, d_pre_error=None):
     }
 
 
-def encode_forward(to, want, x, W_enc, b_enc, top_k, activation="topk", ties="lowest_index"):
+def encode_forward(
+    to, want, x, W_enc, b_enc, top_k, activation="topk", ties="lowest_index", own=None
+):
     """(K2) for what both must select, zero for what neither can, and for the rest the value itself.
 
     Each room decides on its own float64 sum.  Both of these are within r = 2 ((I + 1) v S + ...) of
-    p, a third such sum made here, so that both find what holds for every point of the box p +- r::
+    p, a third such sum made here, so that both find what holds for every point of the box p +- r.
+    With theta the threshold, 0 but for jumprelu, and K of those that compete kept (|p| competes in
+    place of p for abstopk)::
 
-        selected      if p - r > 0 and p + r >= this p - r for fewer than K others        (K3)
-        not selected  if p + r <= 0 or p - r > this p + r for at least K                  (K4)
+        selected      if p - r > theta and p + r >= this p - r for fewer than K others    (K3)
+        not selected  if p + r <= theta or p - r > this p + r for at least K              (K4)
 
     Otherwise one may select it and the other not, and |p| + r, rounded, is how far apart they are.
     (K3) and (K4) do not depend on how ties are settled.
     """
     p = x @ W_enc.T + b_enc
     radius = _apart_before_selection(x, W_enc, b_enc)
-    low, high = np.nextafter(p - radius, -np.inf), np.nextafter(p + radius, np.inf)
-    D = p.shape[1]
-    most = {"topk": top_k, "relu": D}[activation]
-    rivals, betters = np.empty(p.shape, int), np.empty(p.shape, int)
-    for b in range(len(p)):
-        rivals[b] = D - np.searchsorted(np.sort(high[b]), low[b], "left") - 1
-        betters[b] = D - np.searchsorted(np.sort(low[b]), high[b], "right")
-    selected = (low > 0) & (rivals < most)
-    not_selected = (high <= 0) | (betters >= most)
+    rank = np.abs(p) if activation == "abstopk" else p
+    low, high = np.nextafter(rank - radius, -np.inf), np.nextafter(rank + radius, np.inf)
+    B, D = p.shape
+    theta = np.zeros(D) if own is None else np.maximum(own.theta, 0)
+    selected, not_selected = low > theta, high <= theta
+    if activation in COMPETING:
+        # As many rows as there are competitions, and how many each keeps.
+        rows, most = COMPETING[activation](B, D, top_k)
+        rivals, betters = _rivals(low.reshape(rows, -1), high.reshape(rows, -1))
+        selected &= (rivals < most).reshape(B, D)
+        not_selected |= (betters >= most).reshape(B, D)
 
     either = store_bound(np.zeros(p.shape), add_up(np.abs(p), radius), to)
     bound = np.where(selected, store_bound(want["hidden"], radius, to), either)
     return {"hidden": np.where(not_selected, 0.0, bound)}
+
+
+#: Activations of which only so many are kept: how many competitions there are, and how many win.
+COMPETING = {
+    "topk": lambda B, D, K: (B, K),
+    "abstopk": lambda B, D, K: (B, K),
+    "batchtopk": lambda B, D, K: (1, B * K),
+    "groupmax": lambda B, D, K: (B * K, 1),
+}
+
+
+def _rivals(low, high):
+    """In each row: how many others may be larger, and how many must be."""
+    rivals, betters = np.empty(low.shape, int), np.empty(low.shape, int)
+    for b in range(len(low)):
+        n = low.shape[1]
+        rivals[b] = n - np.searchsorted(np.sort(high[b]), low[b], "left") - 1
+        betters[b] = n - np.searchsorted(np.sort(low[b]), high[b], "right")
+    return rivals, betters
 
 
 def decode_forward(to, want, hidden, W_dec, b_dec, hidden_error=None):
@@ -192,9 +217,10 @@ def transcoder_forward(
     top_k,
     activation="topk",
     ties="lowest_index",
+    own=None,
 ):
     """The bound of `encode_forward` is the E of `decode_forward`; the skip connection is added."""
-    bound = encode_forward(to, want, x, W_enc, b_enc, top_k, activation, ties)
+    bound = encode_forward(to, want, x, W_enc, b_enc, top_k, activation, ties, own)
     bound |= decode_forward(to, want, want["hidden"], W_dec, b_dec, bound["hidden"])
     if W_skip is not None:
         # This skip is a third sum, beside the kernel's and the reference's.
@@ -211,7 +237,7 @@ def transcoder_loss(to, want, target, reconstruction, hidden, l1_coeff):
 
 
 def transcoder_backward(
-    to, want, x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk"
+    to, want, x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk", own=None
 ):
     """The chain rule: the bound of a gradient is the E of those that are made from it."""
     hidden, G = forward.hidden, want["d_reconstruction"]

@@ -113,7 +113,7 @@ def _to_float64(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.astype(np.float64)
     if hasattr(value, "_fields"):
-        return type(value)(*(None if part is None else _to_float64(part) for part in value))
+        return type(value)(*map(_to_float64, value))
     return value
 
 
@@ -158,6 +158,35 @@ TWINS = (
         "hidden",
         "Exact: selection moves values and computes none.",
         bound="exact",
+    ),
+    _twin(
+        "batchtopk_forward",
+        "hidden",
+        "Exact, as topk_forward.",
+        bound="exact",
+    ),
+    _twin(
+        "groupmax_forward",
+        "hidden",
+        "Exact, as topk_forward.",
+        bound="exact",
+    ),
+    _twin(
+        "abstopk_forward",
+        "hidden",
+        "Exact, as topk_forward.",
+        bound="exact",
+    ),
+    _twin(
+        "jumprelu_forward",
+        "hidden",
+        "Exact, as topk_forward.",
+        bound="exact",
+    ),
+    _alone(
+        "jumprelu_backward",
+        "d_pre d_theta",
+        "The identity at stored entries, and zero.  Straight-through gradients are not made there.",
     ),
     _alone(
         "topk_backward",
@@ -226,7 +255,7 @@ TWINS = (
     ),
     _twin(
         "transcoder_backward",
-        "d_reconstruction d_hidden d_pre dW_dec db_dec dW_skip dW_enc db_enc dx",
+        "d_reconstruction d_hidden d_pre d_own dW_dec db_dec dW_skip dW_enc db_enc dx",
         "The backward functions in a row, each with what the one before it was off by.",
     ),
 )

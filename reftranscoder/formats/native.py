@@ -1,7 +1,8 @@
 """What our own files hold in either container: the arrays of `Params` by name, and one text.
 
-The text, called ``meta``, is JSON: the format's name, its version and every field of
-`TranscoderConfig`.  ``.npz`` and ``.safetensors`` files differ only in how they store the two.
+The text, called ``meta``, is JSON: the format's name, its version, every field of
+`TranscoderConfig` and, for JumpReLU, whose thresholds are one more array, ``theta``, its other
+fields as ``own``.  ``.npz`` and ``.safetensors`` files differ only in how they store the two.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..errors import Error, FileError, words
 from ..files import schema
-from ..params import Params, TranscoderConfig, check_agreement
+from ..params import NAMES, JumpReLU, Params, TranscoderConfig, check_agreement
 
 FORMAT = "reftranscoder"
 VERSION = 1
@@ -30,19 +31,26 @@ class Model(NamedTuple):
     params: Params
 
 
-_ARRAYS = tuple(field.name for field in dataclasses.fields(Params))
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
 _OPTIONS = tuple(field.name for field in dataclasses.fields(TranscoderConfig))
+_ANYTHING = schema.Field(lambda value: True, "anything")
 #: What each must be is said in `_options`, which knows what to do about it.
-_FIELDS = dict.fromkeys(
-    ("format", "version", "config"), schema.Field(lambda value: True, "anything")
-)
+_FIELDS = dict.fromkeys(("format", "version", "config"), _ANYTHING)
+
+
+def arrays_of(model: Model) -> dict[str, np.ndarray]:
+    """The arrays that a file holds, by name."""
+    own = model.params.own
+    return {**model.params.arrays(), **({} if own is None else {"theta": own.theta})}
 
 
 def meta_of(model: Model) -> str:
-    """The text that goes with the arrays ``model.params.arrays()``."""
-    config = dataclasses.asdict(model.config)
-    return json.dumps({"format": FORMAT, "version": VERSION, "config": config})
+    """The text that goes with the arrays of `arrays_of`."""
+    content = {"format": FORMAT, "version": VERSION, "config": dataclasses.asdict(model.config)}
+    own = model.params.own
+    if own is not None:
+        content["own"] = {"bandwidth": own.bandwidth, "through": own.through}
+    return json.dumps(content)
 
 
 def check_names(path: Path, names: Iterable[str]) -> None:
@@ -61,7 +69,7 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             f"and holds {held or 'nothing'}",
             "Weights from elsewhere: pass the arrays to Transcoder.from_arrays.",
         )
-    strange = sorted(set(names) - {META, *_ARRAYS})
+    strange = sorted(set(names) - {META, "theta", *NAMES})
     if strange:
         raise FileError(path, f"holds what no transcoder has: {', '.join(map(words, strange))}")
 
@@ -75,20 +83,29 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Model
         FileError: ``meta`` is not what we write or comes from a later version, or the arrays do not
             fit each other or what it says.
     """
-    options = _options(path, meta)
+    options, own = _options(path, meta)
     for name, array in arrays.items():
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
             raise FileError(path, problem)
+    arrays = dict(arrays)
+    theta = arrays.pop("theta", None)
+    if (own is None) != (theta is None):
+        raise FileError(
+            path,
+            f"it has {'thresholds' if own is None else 'an activation'} alone, of theta and own",
+        )
     try:
-        model = Model(TranscoderConfig(**options), Params.taking(**arrays))
+        taken = None if own is None else JumpReLU(theta, **own)
+        model = Model(TranscoderConfig(**options), Params.taking(**arrays, own=taken))
         check_agreement(*model)
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error
     return model
 
 
-def _options(path: Path, meta: str) -> dict[str, Any]:
+def _options(path: Path, meta: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The fields of the config and, where there are any, those of what its activation takes."""
     try:
         content = schema.parse(meta)
     except ValueError:
@@ -103,9 +120,14 @@ def _options(path: Path, meta: str) -> dict[str, Any]:
             f"{VERSION}",
             "Upgrade: pip install --upgrade reftranscoder",
         )
-    if problem := schema.fault(content, _FIELDS):
+    fields = _FIELDS | ({"own": _ANYTHING} if "own" in content else {})
+    if problem := schema.fault(content, fields):
         raise FileError(path, f"its {META} is not what reftranscoder writes: {problem}")
     if not isinstance(options, dict) or set(options) != set(_OPTIONS):
         got = ", ".join(map(words, options)) if isinstance(options, dict) else words(options)
         raise FileError(path, f"its config must hold {', '.join(_OPTIONS)}; it holds {got}")
-    return options
+    own = content.get("own")
+    if own is not None and (not isinstance(own, dict) or set(own) != {"bandwidth", "through"}):
+        got = ", ".join(map(words, own)) if isinstance(own, dict) else words(own)
+        raise FileError(path, f"its own must hold bandwidth, through; it holds {got}")
+    return options, own

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import FileError
 from ..files.atomic import atomic_write
 from ..files.safetensors import FLOATS, read_tensors, tensors_as_bytes
-from .native import META, Model, check_names, meta_of, model_from
+from .native import META, Model, arrays_of, check_names, meta_of, model_from
 
 
 def save(model: Model, path: Path, *, force: bool) -> None:
@@ -20,7 +20,7 @@ def save(model: Model, path: Path, *, force: bool) -> None:
     params = model.params
     if params.dtype.name not in ("float32", "float64"):
         raise FileError(path, f"the format has no {params.dtype}", "Save it as .npz.")
-    content = tensors_as_bytes(path, params.arrays(), {META: meta_of(model)})
+    content = tensors_as_bytes(path, arrays_of(model), {META: meta_of(model)})
     with atomic_write(path, force=force) as file:
         file.write(content)
 

@@ -12,10 +12,14 @@ Nothing here checks its input (``reftranscoder.Transcoder`` does), and nothing h
 ``reftranscoder.reference``, which judges it.
 """
 
+from .abstopk import abstopk_forward
 from .adam import adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
+from .batchtopk import batchtopk_forward
 from .decode import decode_backward, decode_forward
-from .encode import ACTIVATIONS, encode_forward
+from .encode import ACTIVATIONS, activate, encode_forward
+from .groupmax import groupmax_forward
+from .jumprelu import jumprelu_forward
 from .l1 import l1_backward, l1_forward
 from .mse import mse_backward, mse_forward
 from .skip import skip_backward, skip_forward
@@ -26,13 +30,17 @@ __all__ = [
     "ACTIVATIONS",
     "Backward",
     "Forward",
+    "abstopk_forward",
     "adam_step",
     "affine_backward",
     "affine_forward",
     "affine_relu_forward",
+    "batchtopk_forward",
     "decode_backward",
     "decode_forward",
     "encode_forward",
+    "groupmax_forward",
+    "jumprelu_forward",
     "l1_backward",
     "l1_forward",
     "mse_backward",

@@ -62,6 +62,16 @@ ACTIVATIONS = {
 }
 
 
+def activate(pre, *, top_k, activation="topk", ties="lowest_index", own=None):
+    """Return ``pre_acts`` (B, D) and ``hidden``, a `Sparse` (B, D), of ``pre`` (B, D), float64."""
+    kind = ACTIVATIONS[activation]
+    pre_acts = pre if kind.signed else np.where(pre <= 0, 0, pre)
+    hidden = kind.select(pre_acts, top_k, ties, own)
+    if kind.among:
+        hidden = kind.among(hidden, len(pre) * top_k, ties)
+    return pre_acts, hidden
+
+
 def encode_forward(x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index", own=None):
     """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I) under ``W_enc`` (D, I), ``b_enc`` (D,).
 

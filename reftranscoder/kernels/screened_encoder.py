@@ -12,7 +12,7 @@ import weakref
 import numpy as np
 
 from ..sparse import Sparse, row_starts
-from .encode import ACTIVATIONS, encode_forward
+from .encode import encode_forward
 from .engine.kernel_arrays import as_kernel_array
 from .engine.threads_and_forks import Lock, threads, threads_are_awake
 from .engine.work_division import few_threads
@@ -40,6 +40,9 @@ ROOM = 24 * TILE.features
 #: A float32 screen pays from this many rows; as the second one, only while its weights are small.
 FEWEST_FOR_FLOATS = 16
 _MOST_FLOAT_BYTES = 1 << 27
+
+#: The activations that the screen serves; the others are computed in full.
+SCREENED_ACTIVATIONS = ("topk", "relu")
 
 _LONGEST = 1 << 17  # inputs that the theorem of a screen allows
 
@@ -73,13 +76,15 @@ class Encoder:
         self._lock = Lock()
         self._packed, self._measured, self._as_floats = None, False, None
 
-    def encode(self, x, *, top_k, activation="topk", ties="lowest_index"):
+    def encode(self, x, *, top_k, activation="topk", ties="lowest_index", own=None):
         """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I), as `encode_forward` does."""
         D, I = self._W.shape
-        kept = int(ACTIVATIONS[activation](top_k, D))
         few = len(x) < FEWEST_FOR_FLOATS and not self._eight_bit
-        if few or I > _LONGEST or (activation == "topk" and kept > D // 4):
-            return encode_forward(x, self._W, self._b, top_k=kept, ties=ties)
+        useless = activation not in SCREENED_ACTIVATIONS or (activation == "topk" and top_k > D // 4)
+        if few or useless or I > _LONGEST:
+            selection = {"top_k": top_k, "activation": activation, "ties": ties, "own": own}
+            return encode_forward(x, self._W, self._b, **selection)
+        kept = top_k if activation == "topk" else D
         selection = {"kept": kept, "keep_all": ties == "keep_all"}
         x = as_kernel_array(x, self._W.dtype)
         weights = self._weights(x)

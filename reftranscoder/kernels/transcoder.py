@@ -30,6 +30,7 @@ class Backward(NamedTuple):
     d_reconstruction: np.ndarray  # (B, O)
     d_hidden: Sparse  # (B, D), at the entries of hidden
     d_pre: Sparse  # (B, D), at the entries of hidden
+    d_own: None  # zero, or what straight-through gradients replace it by: the reference's
     dW_dec: np.ndarray  # (D, O)
     db_dec: np.ndarray  # (O,)
     dW_skip: np.ndarray | None  # (O, I), or None without a skip connection
@@ -39,10 +40,21 @@ class Backward(NamedTuple):
 
 
 def transcoder_forward(
-    x, W_enc, b_enc, W_dec, b_dec, W_skip=None, *, top_k, activation="topk", ties="lowest_index"
+    x,
+    W_enc,
+    b_enc,
+    W_dec,
+    b_dec,
+    W_skip=None,
+    *,
+    top_k,
+    activation="topk",
+    ties="lowest_index",
+    own=None,
 ):
     """Return a `Forward` of ``x`` (B, I), without any (B, D) array."""
-    hidden = encode_forward(x, W_enc, b_enc, top_k=top_k, activation=activation, ties=ties)
+    selection = {"top_k": top_k, "activation": activation, "ties": ties, "own": own}
+    hidden = encode_forward(x, W_enc, b_enc, **selection)
     reconstruction = decode_forward(hidden, W_dec, b_dec)
     if W_skip is not None:
         reconstruction += skip_forward(x, W_skip)
@@ -55,12 +67,12 @@ def transcoder_loss(target, reconstruction, hidden, l1_coeff):
 
 
 def transcoder_backward(
-    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk"
+    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk", own=None
 ):
     """Return a `Backward`; of ``forward``, only ``hidden`` and ``reconstruction`` are looked at.
 
-    Whatever the ``activation``, an entry is stored where its pre-activation is positive and kept,
-    and there its derivative is 1: d_pre is d_hidden.
+    Whatever the ``activation``, an entry is stored where its pre-activation was kept, and there its
+    derivative is 1: d_pre is d_hidden.
     """
     hidden, reconstruction = forward.hidden, forward.reconstruction
 
@@ -74,4 +86,6 @@ def transcoder_backward(
     if W_skip is not None:
         dx_skip, dW_skip = skip_backward(d_reconstruction, x, W_skip)
         dx += dx_skip
-    return Backward(d_reconstruction, d_hidden, d_pre, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx)
+    return Backward(
+        d_reconstruction, d_hidden, d_pre, None, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx
+    )

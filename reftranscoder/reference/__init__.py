@@ -11,10 +11,14 @@ Nothing here checks its input, and nothing here imports Numba, SciPy or ``reftra
 the truth borrows nothing from what it judges.
 """
 
+from .abstopk import abstopk_forward
 from .adam import adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
+from .batchtopk import batchtopk_forward
 from .decode import decode_backward, decode_forward
-from .encode import ACTIVATIONS, Activation, encode_forward
+from .encode import ACTIVATIONS, Activation, JumpReLU, encode_forward
+from .groupmax import groupmax_forward
+from .jumprelu import jumprelu_backward, jumprelu_forward
 from .l1 import l1_backward, l1_forward
 from .mse import mse_backward, mse_forward
 from .relu import relu_backward, relu_forward
@@ -33,13 +37,19 @@ __all__ = [
     "Activation",
     "Backward",
     "Forward",
+    "JumpReLU",
+    "abstopk_forward",
     "adam_step",
     "affine_backward",
     "affine_forward",
     "affine_relu_forward",
+    "batchtopk_forward",
     "decode_backward",
     "decode_forward",
     "encode_forward",
+    "groupmax_forward",
+    "jumprelu_backward",
+    "jumprelu_forward",
     "l1_backward",
     "l1_forward",
     "mse_backward",

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import OptionError
 from ..options import one_of
-from ..reference import Forward
+from ..reference import Forward, JumpReLU
 from ..twins import Twin
 
 #: What the arrays of a `Probe` hold.
@@ -134,6 +134,19 @@ class Probe:
         others = np.abs(self._numbers("forward", self.B, self.D)) * (self.activation == "topk")
         pre = np.where(self.hidden != 0, self.hidden, others)
         return Forward(pre, pre, self.hidden, self.reconstruction)
+
+    @property
+    def pre(self):
+        return self.pre_acts
+
+    @cached_property
+    def theta(self):
+        """Thresholds: of small numbers, some equal to an entry, and some below zero."""
+        return self._numbers("theta", self.D) / 2
+
+    @property
+    def own(self):
+        return JumpReLU(self.theta) if self.activation == "jumprelu" else None
 
     @property
     def l1_coeff(self):
