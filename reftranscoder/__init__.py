@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .auditor import Arithmetic, audit
     from .edifice import build, loss, output_size
     from .gradcheck import check_gradient
-    from .params import Params, TranscoderConfig
+    from .params import JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
     from .transcoder import Transcoder, load
@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Activations": "activations",
     "Arithmetic": "auditor",
+    "JumpReLU": "params",
     "Params": "params",
     "Sparse": "sparse",
     "Transcoder": "transcoder",
@@ -43,6 +44,7 @@ _MODULES = ("errors", "kernels", "metrics", "reference", "sample", "testing", "t
 __all__ = [
     "Activations",
     "Arithmetic",
+    "JumpReLU",
     "Params",
     "Sparse",
     "Transcoder",

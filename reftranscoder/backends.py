@@ -147,9 +147,10 @@ class KernelsBackend:
 
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
         from . import kernels
+        from .kernels.encode import activate
         from .kernels.screened_encoder import encoder_of
 
-        self.kernels = kernels
+        self.kernels, self.activate = kernels, activate
         self.encoder = encoder_of(params)
         self.config = config
         self.dtype = params.dtype
@@ -172,7 +173,7 @@ class KernelsBackend:
     def forward(self, x: np.ndarray) -> dict[str, Any]:
         # The dense p that `encode` never keeps, and the same selection from it.
         pre = self.kernels.affine_forward(x, self.arrays["W_enc"], self.arrays["b_enc"])
-        pre_acts, hidden = self.kernels.activate(pre, **_selection(self.config, self.own))
+        pre_acts, hidden = self.activate(pre, **_selection(self.config, self.own))
         hidden = hidden.astype(self.dtype)
         with np.errstate(over="ignore", under="ignore"):
             return {
@@ -201,7 +202,7 @@ class KernelsBackend:
     ) -> dict[str, Any]:
         if self.own is not None and self.own.bandwidth is not None:
             want = "'reference', where the activation has a bandwidth"
-            raise OptionError("backend", want, "kernels", "Straight-through gradients are made there.")
+            raise OptionError("backend", want, "kernels", "Straight-through gradients need it.")
         loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
         gradients = self.kernels.transcoder_backward(
             x,

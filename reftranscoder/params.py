@@ -9,15 +9,15 @@ Arrays are feature-major: row ``j`` of ``W_enc`` is what feature ``j`` reads, ro
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from typing import Any
 
 import numpy as np
 
 from .arrays import check_finite, to_array
 from .declarations import option
-from .errors import DTypeError, OptionError, ShapeError
+from .errors import OptionError, ShapeError
 from .options import LARGEST_SIZE, finite_number, instance, one_of, positive_integer, truth
+from .owned_arrays import common_dtype, float_dtype, locked, owned, view
 
 ACTIVATIONS = ("topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu")
 #: Those of which every active feature is kept: ``top_k`` is then ``dict_size``.
@@ -26,7 +26,6 @@ THROUGH = ("theta", "theta_and_input")
 #: The arrays of `Params`.
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 TIES = ("lowest_index", "keep_all")
-DTYPES = tuple(dict.fromkeys(np.dtype(t).name for t in (np.float32, np.float64, np.longdouble)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,20 +88,9 @@ class TranscoderConfig(Architecture, Sizes):
             raise OptionError("top_k", f"a divisor of dict_size = {self.dict_size}", self.top_k)
 
 
-def float_dtype(dtype: Any) -> np.dtype:
-    """Return ``dtype`` as one of `DTYPES`, or raise `OptionError`."""
-    try:
-        found = np.dtype(dtype)
-    except Exception:  # TypeError, or what somebody else's object raises when it is asked
-        found = None
-    if found is None or found.name not in DTYPES or not found.isnative:
-        raise OptionError("dtype", f"one of {', '.join(DTYPES)}", dtype)
-    return found
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class JumpReLU:
-    """What the activation ``"jumprelu"`` takes: the threshold of each feature, above zero to matter.
+    """What the activation ``"jumprelu"`` takes: the threshold of each feature.
 
     With a ``bandwidth``, gradients are straight-through ones of that bandwidth, which are not
     derivatives; without one the derivative by ``theta`` is zero, as it is wherever there is one
@@ -124,9 +112,9 @@ class JumpReLU:
         theta = to_array(self.theta, "theta")
         if theta.ndim != 1 or not len(theta):
             raise ShapeError("theta", "(any,)", theta.shape, letters="(D,)")
-        owned = _owned(theta, _common_dtype({"theta": theta}, {"theta": self.theta}))
-        check_finite(owned, "theta", "No threshold may be: correct the array.")
-        object.__setattr__(self, "theta", owned)
+        ours = owned(theta, common_dtype({"theta": theta}, {"theta": self.theta}))
+        check_finite(ours, "theta", "No threshold may be: correct the array.")
+        object.__setattr__(self, "theta", ours)
         if self.bandwidth is not None:
             bandwidth = finite_number("bandwidth", self.bandwidth)
             if bandwidth <= 0:
@@ -137,7 +125,7 @@ class JumpReLU:
     def gradient(self, dtheta: np.ndarray) -> JumpReLU:
         """The same with a derivative by ``theta`` in its place, which is taken as it is."""
         made = object.__new__(JumpReLU)
-        fields = {"theta": _view(dtheta), "bandwidth": self.bandwidth, "through": self.through}
+        fields = {"theta": view(dtheta), "bandwidth": self.bandwidth, "through": self.through}
         for name, value in fields.items():
             object.__setattr__(made, name, value)
         return made
@@ -179,16 +167,16 @@ class Params:
         arrays = {name: to_array(value, name) for name, value in given.items()}
         if self.own is not None:
             theta = instance("own", self.own, JumpReLU).theta
-            dtype = _common_dtype({**arrays, "theta": theta}, {**given, "theta": theta})
+            dtype = common_dtype({**arrays, "theta": theta}, {**given, "theta": theta})
             object.__setattr__(self, "own", self.own.astype(dtype))
         else:
-            dtype = _common_dtype(arrays, given)
+            dtype = common_dtype(arrays, given)
         _check_shapes(arrays)
         _check_own(self.own, arrays)
         for name, array in arrays.items():
-            owned = _owned(array, dtype)
-            check_finite(owned, name, "No parameter may be: correct the array.")
-            object.__setattr__(self, name, owned)
+            ours = owned(array, dtype)
+            check_finite(ours, name, "No parameter may be: correct the array.")
+            object.__setattr__(self, name, ours)
 
     @classmethod
     def taking(cls, own: JumpReLU | None = None, **arrays: np.ndarray) -> Params:
@@ -196,8 +184,8 @@ class Params:
 
         For what was read from a file, so that it is in memory once.
         """
-        locked = {n: _locked(a) if a.base is None else a for n, a in arrays.items()}
-        return cls(**locked, own=own)
+        ours = {n: locked(a) if a.base is None else a for n, a in arrays.items()}
+        return cls(**ours, own=own)
 
     @classmethod
     def adopt(
@@ -218,7 +206,7 @@ class Params:
         """
         self = object.__new__(cls)
         for name, array in zip(NAMES, (W_enc, b_enc, W_dec, b_dec, W_skip), strict=True):
-            object.__setattr__(self, name, None if array is None else _view(array))
+            object.__setattr__(self, name, None if array is None else view(array))
         object.__setattr__(self, "own", own)
         _check_shapes(self.arrays())
         return self
@@ -283,57 +271,8 @@ def check_agreement(config: TranscoderConfig, params: Params) -> None:
 
 def _made_here(arrays: dict[str, np.ndarray], own: JumpReLU | None = None) -> Params:
     """`Params` of arrays made a moment ago, checked and nobody else's: no copy is needed."""
-    locked = (_locked(arrays[name]) if name in arrays else None for name in NAMES)
-    return Params.adopt(*locked, own=own)
-
-
-#: The arrays that `Params` made, by id.  A read-only view of one may be shared.
-_OWNED: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
-
-
-def _owned(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A read-only array with the numbers of ``array`` that nobody else can write to."""
-    fits = array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
-    if fits and not array.flags.writeable and (_is_ours(array) or _is_read_only_map(array)):
-        return _view(array)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return _locked(np.array(array, dtype=dtype, order="C", copy=True, subok=False))
-
-
-def _locked(array: np.ndarray) -> np.ndarray:
-    """A view of ``array``, which owns its memory, that cannot be made writable again."""
-    array.flags.writeable = False
-    _OWNED[id(array)] = array
-    return _view(array)
-
-
-def _view(array: np.ndarray) -> np.ndarray:
-    view = array.view(np.ndarray)
-    view.flags.writeable = False
-    return view
-
-
-def _is_ours(array: np.ndarray) -> bool:
-    return array.base is not None and _OWNED.get(id(array.base)) is array.base
-
-
-def _is_read_only_map(array: np.ndarray) -> bool:
-    while isinstance(array, np.ndarray):
-        if isinstance(array, np.memmap):
-            return array.mode == "r"
-        array = array.base
-    return False
-
-
-def _common_dtype(arrays: dict[str, np.ndarray], given: dict[str, Any]) -> np.dtype:
-    """The widest float dtype given, at least float32; whole numbers and lists do not count."""
-    floats = [
-        a.dtype for name, a in arrays.items() if getattr(given[name], "dtype", None) is not None
-    ]
-    dtype = np.result_type(np.float32, *(floats or [np.float64]))
-    if dtype.name not in DTYPES:
-        raise DTypeError("the parameters", dtype, f"Convert them to one of {', '.join(DTYPES)}.")
-    return dtype
+    ours = (locked(arrays[name]) if name in arrays else None for name in NAMES)
+    return Params.adopt(*ours, own=own)
 
 
 def _check_shapes(arrays: dict[str, np.ndarray]) -> None:

@@ -237,7 +237,18 @@ def transcoder_loss(to, want, target, reconstruction, hidden, l1_coeff):
 
 
 def transcoder_backward(
-    to, want, x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk", own=None
+    to,
+    want,
+    x,
+    target,
+    forward,
+    W_enc,
+    W_dec,
+    W_skip=None,
+    *,
+    l1_coeff,
+    activation="topk",
+    own=None,
 ):
     """The chain rule: the bound of a gradient is the E of those that are made from it."""
     hidden, G = forward.hidden, want["d_reconstruction"]

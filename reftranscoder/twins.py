@@ -43,10 +43,12 @@ class Twin(NamedTuple):
     def run_reference(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Call the reference in float64; return its outputs by name.
 
-        A kernel makes d_hidden only where hidden has an entry.  Elsewhere it is set to zero here.
+        A kernel makes d_hidden only where hidden has an entry, and no d_own.  Elsewhere it is set to
+        zero here.
         """
         wide = {name: _to_float64(value) for name, value in arguments.items()}
         outputs = self.named(self.function("reference")(**wide))
+        outputs.pop("d_own", None)
         if "d_hidden" in outputs:
             hidden = wide["forward"].hidden if "forward" in wide else wide.get("hidden")
             outputs["d_hidden"] = np.where(hidden != 0, outputs["d_hidden"], 0)

@@ -23,7 +23,7 @@ import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from scipy.optimize import check_grad
 
 import reftranscoder as rt
@@ -31,6 +31,7 @@ from reftranscoder import reference
 from reftranscoder.bounds import FLOAT64
 from reftranscoder.gradcheck import check_gradient, kink_free_radius
 from reftranscoder.gradcheck.rounding import Stages
+from reftranscoder.params import KEEPING_ALL
 
 PARAMETERS = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 
@@ -38,7 +39,7 @@ PARAMETERS = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 class Case(NamedTuple):
     arrays: dict[str, Any]  # x and the parameters
     target: Any
-    options: dict[str, Any]  # top_k, activation, ties
+    options: dict[str, Any]  # top_k, activation, ties, own
     l1_coeff: Any
     direction: dict[str, Any]  # of the shapes of `arrays`, no entry zero
 
@@ -86,6 +87,7 @@ class Case(NamedTuple):
             self.arrays.get("W_skip"),
             l1_coeff=self.l1_coeff,
             activation=self.options["activation"],
+            own=self.options.get("own"),
         )
 
     def derivative(self, block):
@@ -102,15 +104,23 @@ class Case(NamedTuple):
     def radius(self, block):
         """How far the cell reaches along the direction of ``block``, of x or of parameters."""
         start, end = (self.forward(self.along(block, step)).pre for step in (0, 1))
-        return kink_free_radius(start, end - start, self.options["top_k"], self.options["ties"])
+        rate, ties, top_k = end - start, self.options["ties"], self.options["top_k"]
+        B, D = start.shape
+        if self.options["activation"] == "jumprelu":  # above a threshold: positive, by how much more
+            return kink_free_radius(start - np.maximum(self.options["own"].theta, 0), rate, D)
+        # Selection over a batch and in groups is top-k of other rows.
+        rows, kept = {"batchtopk": (1, B * top_k), "groupmax": (B * top_k, 1)}.get(
+            self.options["activation"], (B, top_k)
+        )
+        return kink_free_radius(start.reshape(rows, -1), rate.reshape(rows, -1), kept, ties)
 
     def regimes(self) -> set[str]:
         pre = self.forward(self.arrays).pre
         top_k, ties = self.options["top_k"], self.options["ties"]
         found = {"skip" if "W_skip" in self.arrays else "no skip"}
         found.add("L1" if self.l1_coeff else "no L1")
-        if self.options["activation"] == "relu":
-            return found | {"relu"}
+        if self.options["activation"] != "topk":
+            return found | {self.options["activation"]}
         found |= {f"topk, {ties}"} | ({"K = D"} if top_k == pre.shape[1] else {"K < D"})
         for p in pre:
             positives = np.count_nonzero(p > 0)
@@ -122,7 +132,8 @@ class Case(NamedTuple):
         return found
 
 
-SMOOTH = {"skip", "no skip", "L1", "no L1", "relu", "K = D", "K < D"} | {
+VARIANTS = ["relu", "batchtopk", "groupmax", "abstopk", "jumprelu"]
+SMOOTH = {"skip", "no skip", "L1", "no L1", "K = D", "K < D", *VARIANTS} | {
     "topk, lowest_index",
     "topk, keep_all",
     "more than K positives",
@@ -149,10 +160,13 @@ def cases(draw, kinks: bool):
     Each has a kept and an inactive feature in its first row and, where there can be one, a cut-off
     one.  Without ``kinks``, no row has a tie or a zero.
     """
-    activation = draw(st.sampled_from(["topk", "topk", "topk", "relu"]))
+    activation = draw(st.sampled_from(["topk"] * 5 + VARIANTS))
     top_k = draw(st.integers(1, 3))
     D = draw(st.sampled_from([top_k + 3, top_k + 2, max(top_k, 2)]))
-    top_k = top_k if D > top_k + 1 and activation == "topk" else D
+    if activation == "groupmax":
+        D = 2 * top_k
+    elif activation in KEEPING_ALL or D < top_k + 2:
+        top_k = D
     B, O, extra = draw(st.integers(2, 3)), draw(st.integers(1, 2)), draw(st.integers(0, 2))
 
     rows = []
@@ -186,10 +200,11 @@ def cases(draw, kinks: bool):
 
     ties = draw(st.sampled_from(["lowest_index", "keep_all"]))
     nonzero = st.sampled_from([-2, -1, 1, 2])
+    own = reference.JumpReLU(draw(halves(D, -1, 3))) if activation == "jumprelu" else None
     case = Case(
         arrays,
         draw(halves((B, O))),
-        {"top_k": top_k, "activation": activation, "ties": ties},
+        {"top_k": top_k, "activation": activation, "ties": ties, "own": own},
         draw(st.sampled_from([Fraction(0), Fraction(1, 1000), Fraction(7, 3)])),
         {
             name: draw(hnp.arrays(np.int64, a.shape, elements=nonzero, fill=st.nothing()))
@@ -198,8 +213,16 @@ def cases(draw, kinks: bool):
     )
     forward = case.forward(arrays)
     assert np.array_equal(forward.pre, pre)
-    assert np.any(forward.hidden != 0) and np.any(pre <= 0)
-    assert np.any((pre > 0) & (forward.hidden == 0)) or top_k == D
+    something_kept, something_cut_off = np.any(forward.hidden != 0), np.any(forward.hidden == 0)
+    if activation in ("topk", "relu"):
+        assert something_kept and np.any(pre <= 0)
+        assert np.any((pre > 0) & (forward.hidden == 0)) or top_k == D
+        return case
+    assume(something_kept and something_cut_off)
+    if not kinks and activation == "abstopk":
+        assume(all(len(set(np.abs(p))) == D for p in pre))
+    elif not kinks:
+        assume(case.radius(["b_enc"]) > 0)
     return case
 
 
@@ -218,6 +241,8 @@ def assert_exact(case: Case) -> None:
     """Every number of every stage is a Fraction or an int: not one decayed to a float."""
     for stages in (case.forward(case.arrays), case.backward()):
         for name, stage in stages._asdict().items():
+            if name == "d_own":
+                stage = stage and stage.theta
             if stage is not None:
                 assert {type(v) for v in stage.flat} <= {Fraction, int}, name
     assert type(case.loss(case.arrays)) is Fraction
@@ -237,17 +262,20 @@ def prove_frozen(case: Case) -> None:
 
 def prove_unfrozen(case: Case) -> None:
     """The second part."""
-    selected = case.forward(case.arrays).hidden != 0
+    selected = np.sign(case.forward(case.arrays).hidden)
     for block in case.blocks():
         h = Fraction(1)
-        # pre is linear in the step, so that what holds at both ends holds between them.
+        # pre is linear in the step, so that what holds at both ends holds between them; of abstopk,
+        # whose rivals' |pre| is convex, too, as long as no selected entry changes its sign.
         while any(
-            not np.array_equal(case.forward(case.along(block, end)).hidden != 0, selected)
+            not np.array_equal(np.sign(case.forward(case.along(block, end)).hidden), selected)
             for end in (-2 * h, 2 * h)
         ):
             h /= 2
         difference = five_points(lambda s, b=block: case.loss(case.along(b, s)), h)
         assert difference == case.derivative(block), block
+        if case.options["activation"] == "abstopk":
+            continue  # |pre| has a kink where pre has none: (G3) does not speak of it
         # The radius is where it had to stop.
         assert 2 * h <= case.radius(block) and (h == 1 or 4 * h >= case.radius(block))
 
@@ -282,13 +310,14 @@ def as_float64(case: Case):
     arrays = {name: array.astype(np.float64) for name, array in case.arrays.items()}
     x = arrays.pop("x")
     D, I = arrays["W_enc"].shape
+    options = {name: value for name, value in case.options.items() if name != "own"}
     config = rt.TranscoderConfig(
         input_size=I,
         output_size=len(arrays["b_dec"]),
         dict_size=D,
         skip="W_skip" in arrays,
         dtype="float64",
-        **case.options,
+        **options,
     )
     return config, rt.Params(**arrays), x, case.target.astype(np.float64), float(case.l1_coeff)
 
@@ -404,6 +433,17 @@ OPTIONS = [
     {"top_k": 12, "activation": "topk", "ties": "lowest_index"},
     {"top_k": 12, "activation": "relu", "ties": "lowest_index"},
 ]
+OF_VARIANTS = [
+    {"top_k": 3, "activation": "batchtopk", "ties": "lowest_index"},
+    {"top_k": 3, "activation": "groupmax", "ties": "lowest_index"},
+    {"top_k": 3, "activation": "abstopk", "ties": "lowest_index"},
+    {
+        "top_k": 12,
+        "activation": "jumprelu",
+        "ties": "lowest_index",
+        "own": reference.JumpReLU(np.linspace(-0.2, 1, 12)),
+    },
+]
 
 
 def random_case(rng, options, skip, l1_coeff=0.5) -> Case:
@@ -438,7 +478,7 @@ def complex_step(case, block):
 
 
 @pytest.mark.parametrize("skip", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS + OF_VARIANTS, ids=str)
 def test_the_complex_step_agrees_with_the_gradients(options, skip, rng):
     case = random_case(rng, options, skip)
 

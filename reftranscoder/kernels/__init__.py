@@ -17,7 +17,7 @@ from .adam import adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
 from .batchtopk import batchtopk_forward
 from .decode import decode_backward, decode_forward
-from .encode import ACTIVATIONS, activate, encode_forward
+from .encode import ACTIVATIONS, encode_forward
 from .groupmax import groupmax_forward
 from .jumprelu import jumprelu_forward
 from .l1 import l1_backward, l1_forward

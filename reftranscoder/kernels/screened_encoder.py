@@ -80,8 +80,8 @@ class Encoder:
         """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I), as `encode_forward` does."""
         D, I = self._W.shape
         few = len(x) < FEWEST_FOR_FLOATS and not self._eight_bit
-        useless = activation not in SCREENED_ACTIVATIONS or (activation == "topk" and top_k > D // 4)
-        if few or useless or I > _LONGEST:
+        keeps_much = activation == "topk" and top_k > D // 4
+        if few or keeps_much or activation not in SCREENED_ACTIVATIONS or I > _LONGEST:
             selection = {"top_k": top_k, "activation": activation, "ties": ties, "own": own}
             return encode_forward(x, self._W, self._b, **selection)
         kept = top_k if activation == "topk" else D

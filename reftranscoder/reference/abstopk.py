@@ -21,7 +21,7 @@ from .topk import topk_forward
 
 
 def abstopk_forward(pre, top_k, ties="lowest_index"):
-    """Return ``hidden`` (B, D): the ``top_k`` of a row of ``pre`` (B, D) farthest from 0, else 0."""
+    """Return ``hidden`` (B, D): the ``top_k`` of a row of ``pre`` (B, D) farthest from 0."""
     # A complex number, which only a complex step makes, is judged by its real part.
     farthest = topk_forward(np.abs(pre.real), top_k, ties)
     return np.where(farthest != 0, pre, 0)  # (Q1)

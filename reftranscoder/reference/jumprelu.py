@@ -20,7 +20,7 @@ rectangle K(u) = 1 for |u| < 1/2, else 0::
     d_theta[d]    =  - sum_b d_hidden[b, d] theta[d] window[b, d]                         (J4)
 
 The expectation of (J4) over data is an estimate of the derivative of the expected loss, which theta
-moves smoothly where pre has a density.  ``through="theta_and_input"`` passes the same slope to pre::
+moves smoothly where pre has a density.  ``through="theta_and_input"`` gives pre the same slope::
 
     d_pre[b, d]  +=  d_hidden[b, d] theta[d] window[b, d]                                 (J5)
 

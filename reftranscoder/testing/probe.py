@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..errors import OptionError
 from ..options import one_of
+from ..params import KEEPING_ALL
 from ..reference import Forward, JumpReLU
 from ..twins import Twin
 
@@ -63,7 +65,10 @@ class Probe:
         for name in names:
             if not hasattr(self, name):
                 raise OptionError("name", "an attribute of Probe", name, "Add a recipe for it.")
-        return {name: getattr(self, name) for name in names}
+        made = {name: getattr(self, name) for name in names}
+        if "groupmax" in (twin.name.partition("_")[0], made.get("activation")) and "top_k" in made:
+            made["top_k"] = math.gcd(self.top_k, self.D)  # groups are of one size
+        return made
 
     @cached_property
     def x(self):
@@ -105,12 +110,17 @@ class Probe:
 
     @cached_property
     def hidden(self):
-        """From none to K entries in a row; any number without top-k."""
+        """From none to K entries in a row; any number where all that are active are kept."""
         rng = self._rng("entries")
-        most = self.top_k if self.activation == "topk" else self.D
+        most = self.D if self.activation in KEEPING_ALL else self.top_k
         count = rng.integers(0, most + 1, (self.B, 1))
         rank = np.argsort(rng.random((self.B, self.D)), axis=1)
-        return np.abs(self._numbers("hidden", self.B, self.D)) * (rank < count)
+        numbers = self._numbers("hidden", self.B, self.D) * (rank < count)
+        if self.activation == "abstopk":
+            return numbers
+        if self.activation == "jumprelu":
+            return np.abs(numbers) * (np.abs(numbers) > self.theta)
+        return np.abs(numbers)
 
     @cached_property
     def d_pre(self):
@@ -130,8 +140,9 @@ class Probe:
 
     @cached_property
     def forward(self):
-        """Stages that fit ``hidden``: with top-k, what is cut off may be positive."""
-        others = np.abs(self._numbers("forward", self.B, self.D)) * (self.activation == "topk")
+        """Stages that fit ``hidden``: what is cut off, where something is, may be positive."""
+        cut_off = self.activation not in KEEPING_ALL
+        others = np.abs(self._numbers("forward", self.B, self.D)) * cut_off
         pre = np.where(self.hidden != 0, self.hidden, others)
         return Forward(pre, pre, self.hidden, self.reconstruction)
 
