@@ -58,7 +58,7 @@ def takes(
         signature = _signature(kind, inspect.signature(body).return_annotation, swapped)
         name = body.__qualname__
         most = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature.parameters.values())
-        kind.__init__.__qualname__ = name  # type: ignore[misc]  # what a TypeError calls it
+        kind.__init__.__qualname__ = name  # what a TypeError calls it
 
         @functools.wraps(body)
         def function(*args: P.args, **options: P.kwargs) -> T:

@@ -76,6 +76,7 @@ class TranscoderConfig(Architecture, Sizes):
 
 def float_dtype(dtype: Any) -> np.dtype:
     """Return ``dtype`` as one of `DTYPES`, or raise `OptionError`."""
+    found: np.dtype | None
     try:
         found = np.dtype(dtype)
     except Exception:  # TypeError, or what somebody else's object raises when it is asked
@@ -177,10 +178,10 @@ class Params:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays().items())
         return f"Params({shapes}, {self.dtype})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _made_here, (self.arrays(),)
 
-    def __deepcopy__(self, memo) -> Params:
+    def __deepcopy__(self, memo: object) -> Params:
         return self  # a value
 
 
@@ -208,7 +209,7 @@ def _names() -> tuple[str, ...]:
 
 def _made_here(arrays: dict[str, np.ndarray]) -> Params:
     """`Params` of arrays made a moment ago, checked and nobody else's: no copy is needed."""
-    return Params.adopt(*(_locked(arrays[name]) if name in arrays else None for name in _names()))
+    return Params.adopt(**{name: _locked(array) for name, array in arrays.items()})
 
 
 #: The arrays that `Params` made, by id.  A read-only view of one may be shared.
@@ -242,10 +243,11 @@ def _is_ours(array: np.ndarray) -> bool:
 
 
 def _is_read_only_map(array: np.ndarray) -> bool:
-    while isinstance(array, np.ndarray):
-        if isinstance(array, np.memmap):
-            return array.mode == "r"
-        array = array.base
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        if isinstance(owner, np.memmap):
+            return owner.mode == "r"
+        owner = owner.base
     return False
 
 
@@ -254,7 +256,7 @@ def _common_dtype(arrays: dict[str, np.ndarray], given: dict[str, Any]) -> np.dt
     floats = [
         a.dtype for name, a in arrays.items() if getattr(given[name], "dtype", None) is not None
     ]
-    dtype = np.result_type(np.float32, *(floats or [np.float64]))
+    dtype = np.result_type(np.float32, *(floats or [np.dtype(np.float64)]))
     if dtype.name not in DTYPES:
         raise DTypeError("the parameters", dtype, f"Convert them to one of {', '.join(DTYPES)}.")
     return dtype
@@ -282,7 +284,9 @@ def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
             _refuse(name, letters, want, shape, shape == want[::-1])
 
 
-def _refuse(name, letters, want, got, transposed) -> None:
+def _refuse(
+    name: str, letters: str, want: tuple[int, ...], got: tuple[int, ...], transposed: bool
+) -> None:
     raise ShapeError(
         name, want, got, f"It looks transposed: pass {name}.T." if transposed else "", letters
     )

@@ -94,7 +94,8 @@ def tensors_as_bytes(
     """
     library = package(path, "safetensors.numpy")
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return library.save(contiguous, metadata=None if metadata is None else dict(metadata))
+    content: bytes = library.save(contiguous, None if metadata is None else dict(metadata))
+    return content
 
 
 def package(path: Path, name: str) -> ModuleType:
