@@ -75,8 +75,7 @@ class Twin(NamedTuple):
         bound = self.bounds(arguments, want)
         got = self.run_kernel(arguments)
         return {
-            name: worst(to_dense(value), want[name], bound[name])
-            for name, value in got.items()
+            name: worst(to_dense(value), want[name], bound[name]) for name, value in got.items()
         }
 
     def named(self, result: Any) -> dict[str, Any]:

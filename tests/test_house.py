@@ -12,11 +12,13 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
 from typing import NamedTuple
 
+import public_types
 import pytest
 
 import reftranscoder as rt
@@ -344,6 +346,17 @@ def numbers_that_decay(package: Path) -> list[str]:
     return breaches
 
 
+def type_errors_hidden_without_a_reason(package: Path) -> list[str]:
+    """``# type: ignore`` without the code of the error, or without a comment that says why."""
+    hidden, reasoned = re.compile(r"# type: *ignore"), re.compile(r"# type: ignore\[[\w-]+\]  # \w")
+    return [
+        f"{module.name}:{number} {line.strip()}"
+        for module in modules(package)
+        for number, line in enumerate(module.path.read_text(encoding="utf-8").splitlines(), 1)
+        if hidden.search(line) and not reasoned.search(line)
+    ]
+
+
 def strangers_at_the_top_level(root: Path) -> list[str]:
     ignored = [
         line.strip("/")
@@ -434,6 +447,7 @@ HOUSE = [
     (files_that_are_too_long, PACKAGE),
     (functions_that_are_too_large, PACKAGE),
     (lines_that_are_written_twice, PACKAGE),
+    (type_errors_hidden_without_a_reason, PACKAGE),
     (strangers_at_the_top_level, ROOT),
 ]
 
@@ -508,6 +522,11 @@ PLANTED = {
     lines_that_are_written_twice: [
         ("params.py", f"{TEN}\n    import f\n{TEN}"),
         ("params.py", f"{TEN}\n    if y:\n\n        # Again:\n{indent(TEN, ' ' * 8)}"),
+    ],
+    type_errors_hidden_without_a_reason: [
+        ("params.py", "x: int = ''  # type: ignore"),
+        ("params.py", "x: int = ''  # type: ignore[assignment]"),
+        ("params.py", "x: int = ''  # type: ignore  # so"),
     ],
     strangers_at_the_top_level: [("notes.txt", "")],
 }
@@ -590,6 +609,50 @@ def test_an_import_loads_nothing_heavy(name, tmp_path):
     run = [sys.executable, "-c", code]
     result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+#: The modules that mypy is not asked about, in pyproject.toml.  This may only shrink: what is added
+#: to the package is strict.
+NOT_STRICT = {"reftranscoder.kernels.*", "reftranscoder.reference.*", "reftranscoder.twin_bounds"}
+
+
+def leniences(settings: dict) -> tuple[set[str], list[str]]:
+    """The modules that ``settings`` of mypy exempt, and what they allow besides."""
+    exempt, allowed = set(), [] if settings.get("strict") is True else ["strict is not true"]
+    harmless = {"packages", "python_version", "strict", "untyped_calls_exclude", "overrides"}
+    allowed += sorted(set(settings) - harmless)
+    for override in settings["overrides"]:
+        names = override.pop("module")
+        if override == {"ignore_errors": True}:
+            exempt |= set(names)
+        elif any(name.startswith("reftranscoder") for name in names):
+            allowed.append(f"{override} of {names}")
+    return exempt, allowed
+
+
+def test_types_are_strict_but_for_a_list_that_only_shrinks():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert leniences(settings["tool"]["mypy"]) == (NOT_STRICT, [])
+
+
+def test_other_leniences_are_found():
+    override = {"module": ["reftranscoder.cli"], "disallow_untyped_defs": False}
+    _, allowed = leniences({"strict": True, "disable_error_code": "misc", "overrides": [override]})
+    assert len(allowed) == 2
+    assert leniences({"overrides": []})[1] == ["strict is not true"]
+
+
+@pytest.mark.parametrize(
+    ("text", "function"),
+    [
+        ("def (x: Any, *, k: dict[str, int] =, j: int) -> int", lambda x, *, j, k=0: 0),
+        ("def (a: def (int) -> int, /, b: Any =, *c: Any, **d: Any)", lambda a, /, b=0, *c, **d: 0),
+        ("def () -> None", lambda: None),
+    ],
+)
+def test_types_that_mypy_reveals_are_read(text, function):
+    assert public_types.as_revealed(text) == public_types.at_run_time(function)
+    assert public_types.as_revealed(text) != public_types.at_run_time(lambda x, k: 0)
 
 
 def names_for_type_checkers(package: Path) -> set[str]:

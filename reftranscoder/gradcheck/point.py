@@ -171,9 +171,7 @@ class Point:
         c = np.concatenate([np.sum(e.reshape(len(e), -1), axis=1) for e in errors.values()])
         return min(np.sum(c), 8 * np.linalg.norm(c))
 
-    def _refuse_kinks(
-        self, block: str, direction: Arrays, step: float | None, times: int
-    ) -> None:
+    def _refuse_kinks(self, block: str, direction: Arrays, step: float | None, times: int) -> None:
         """Raise `KinkError` at a kink, or for a ``step`` that, made ``times`` times, meets one."""
         moving = ENCODER & direction.keys()
         if not moving:

@@ -110,11 +110,13 @@ class Probe:
         most = self.top_k if self.activation == "topk" else self.D
         count = rng.integers(0, most + 1, (self.B, 1))
         rank = np.argsort(rng.random((self.B, self.D)), axis=1)
-        return np.abs(self._numbers("hidden", self.B, self.D)) * (rank < count)
+        hidden: np.ndarray = np.abs(self._numbers("hidden", self.B, self.D)) * (rank < count)
+        return hidden
 
     @cached_property
     def d_pre(self) -> np.ndarray:
-        return self._numbers("d_pre", self.B, self.D) * (self.hidden != 0)
+        d_pre: np.ndarray = self._numbers("d_pre", self.B, self.D) * (self.hidden != 0)
+        return d_pre
 
     @cached_property
     def d_reconstruction(self) -> np.ndarray:
@@ -153,7 +155,9 @@ class Probe:
     def g(self) -> np.ndarray:
         if not self.exact:
             return self._numbers("g", self.D, self.O)
-        return np.fmin(self._root, np.fmax(-self._root, 3 * self._numbers("g", self.D, self.O)))
+        root = self._root
+        g: np.ndarray = np.fmin(root, np.fmax(-root, 3 * self._numbers("g", self.D, self.O)))
+        return g
 
     @cached_property
     def v(self) -> np.ndarray:
