@@ -23,7 +23,7 @@ import reftranscoder as rt
 ROOT = Path(__file__).parent.parent
 #: What is compiled has no type before it runs.
 WITHOUT_TYPES = ("kernels",)
-#: A descriptor that is a field of a dataclass is a default, for mypy, even if it says there is none.
+#: To mypy, a descriptor as the field of a dataclass is a default, even if it says there is none.
 WITHOUT_DEFAULT = {"rt.Arithmetic": {"inputs", "accumulator", "store"}}
 
 
@@ -47,10 +47,12 @@ KINDS = {
 def callables() -> Iterator[tuple[str, Any]]:
     """What users call, by what they write: ``rt.fit``, ``rt.Transcoder.encode``, ..."""
     for name in rt.__all__:
+        if name in WITHOUT_TYPES:
+            continue
         value = getattr(rt, name)
         if not isinstance(value, types.ModuleType):
             yield from _with_methods(f"rt.{name}", value)
-        elif name not in WITHOUT_TYPES:
+        else:
             for inner in getattr(value, "__all__", vars(value)):
                 found = getattr(value, inner)
                 home = getattr(found, "__module__", None) or ""
