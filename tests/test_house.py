@@ -418,14 +418,14 @@ def lines_that_are_written_twice(package: Path) -> list[str]:
     breaches = []
     for module in modules(package):
         lines = code_lines(module)
-        again = -1
+        repeats = False
         for k in range(len(lines) - EQUAL + 1):
             block = tuple(line for _, line in lines[k : k + EQUAL])
             here = f"{module.name}:{lines[k][0]}"
-            if first.setdefault(block, here) != here:
-                if again != k - 1:  # the first of a longer run
-                    breaches.append(f"{here} repeats {first[block]}")
-                again = k
+            begins = not repeats  # and is not the rest of a longer run
+            repeats = first.setdefault(block, here) != here
+            if repeats and begins:
+                breaches.append(f"{here} repeats {first[block]}")
     return breaches
 
 
@@ -549,6 +549,12 @@ def test_the_rule_finds_a_planted_breach(tmp_path, rule, path, text):
     planted.parent.mkdir(exist_ok=True)
     planted.write_text(f"{SAYS}{text}\n")
     assert len(rule(tmp_path)) == 1
+
+
+def test_a_file_that_is_there_twice_is_found(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text("\n".join(f"f({n})" for n in range(12)))
+    assert lines_that_are_written_twice(tmp_path) == ["b:1 repeats a:1"]
 
 
 def test_files_that_are_too_long_in_the_middle_are_found(tmp_path):
