@@ -136,11 +136,11 @@ def revealed(names: list[str], folder: Path) -> dict[str, str]:
     return types
 
 
-def _told(these: list[Parameter] | None, others: list[Parameter] | None) -> str:
-    """Those of ``these`` parameters that are not among ``others``, or all where only the order
-    differs."""
-    told = [p for p in these or [] if p not in (others or [])] or these or []
-    return ", ".join(f"{p.name} ({p.kind}, {'' if p.has_default else 'no '}default)" for p in told)
+def _only(these: list[Parameter], others: list[Parameter]) -> str:
+    """Those of ``these`` parameters that are not among ``others``."""
+    only = [p for p in these if p not in others]
+    described = (f"{p.name} ({p.kind}, {'a' if p.has_default else 'no'} default)" for p in only)
+    return ", ".join(described) or "nothing else"
 
 
 def main() -> int:
@@ -154,7 +154,7 @@ def main() -> int:
             seen = [p._replace(has_default=p.has_default and p.name not in required) for p in seen]
         if seen != real:
             wrong += 1
-            print(f"{name}: mypy sees {_told(seen, real) or types[name]}; it is {_told(real, seen)}")
+            print(f"{name}: mypy sees {_only(seen or [], real)}; there is {_only(real, seen or [])}")
     print(f"{len(functions) - wrong} of {len(functions)} public callables are as mypy sees them.")
     return 1 if wrong else 0
 

@@ -145,7 +145,8 @@ class Point:
 
     def _loss(self, moves: Arrays) -> tuple[Any, Any]:
         """The loss ``moves`` away from the point, and how far rounding may have taken it."""
-        arrays, rest = dict(self.arrays), dict(moves)
+        arrays = dict(self.arrays)
+        rest: Arrays = {}
         for name, move in moves.items():
             arrays[name], rest[name] = _two_sum(self.arrays[name], move)
         loss, grads = self._evaluate(arrays)
