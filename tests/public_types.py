@@ -154,7 +154,9 @@ def main() -> int:
             seen = [p._replace(has_default=p.has_default and p.name not in required) for p in seen]
         if seen != real:
             wrong += 1
-            print(f"{name}: mypy sees {_only(seen or [], real)}; there is {_only(real, seen or [])}")
+            print(
+                f"{name}: mypy sees {_only(seen or [], real)}; there is {_only(real, seen or [])}"
+            )
     print(f"{len(functions) - wrong} of {len(functions)} public callables are as mypy sees them.")
     return 1 if wrong else 0
 
