@@ -23,7 +23,7 @@ from reftranscoder.auditor.explaining.conventions import NAMES
 from reftranscoder.auditor.probes.probe_set import probes
 from reftranscoder.auditor.task.arithmetic import ARITHMETICS, MIXED
 from reftranscoder.auditor.task.definition import Definition
-from reftranscoder.cli import arguments, audit, encode, fit, predict, progress, report, status
+from reftranscoder.cli import arguments, audit, fit, progress, report, status
 from reftranscoder.conventions import L1, MSE
 from reftranscoder.twins import TWINS
 
@@ -240,8 +240,7 @@ def test_predict_writes_what_the_library_computes(run, files, tmp_path, tc, x):
     ("rows", "part"), [("7:31", slice(7, 31)), ("-9:", slice(-9, None)), (":1", slice(1))]
 )
 def test_blocks_and_ranges_of_rows(run, files, tmp_path, tc, x, monkeypatch, rows, part):
-    for module in (encode, predict):
-        monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+    monkeypatch.setattr("reftranscoder.cli.rows.BLOCK_ROWS", 7)
     hidden, predicted = tmp_path / "hidden.npz", tmp_path / "predicted.npy"
     data = files / "model.npz", files / "x.npy", f"--rows={rows}"
     code, out, _ = run("encode", *data, "-o", hidden, "--json")
@@ -351,7 +350,7 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
     assert run(*argv, *flags, "--skip", "--unit-norm-decoder")[0] == 0
     expected = options | {"skip": True, "unit_norm_decoder": True, "validation": None}
     assert {name: given[name] for name in expected} == expected
-    unreachable = set(fit.DEFAULTS) - set(expected) - {"x", "target", "progress"}
+    unreachable = set(fit.PARAMETERS) - set(expected) - {"x", "target", "progress"}
     assert unreachable == {"beta1", "beta2", "eps"}
 
 

@@ -80,10 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f".{name}", __name__)
+        text = module.__doc__ or ""  # python -OO
         command = commands.add_parser(
             name,
-            help=module.__doc__.partition("\n")[0],
-            description=module.__doc__,
+            help=text.partition("\n")[0],
+            description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
