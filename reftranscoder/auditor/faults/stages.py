@@ -40,21 +40,27 @@ def small_case(
     O: int = 8,  # noqa: E741
     K: int = 4,
     skip: bool = False,
+    tied: bool = False,
     b_enc: float = 0.0,
     l1_coeff: float = 0.5,
 ) -> Case:
     """A transcoder with random parameters in float32, and a batch for it; the same every time.
 
-    ``b_enc`` is added to every bias of the encoder: -2 leaves few features active.
+    ``b_enc`` is added to every bias of the encoder: -2 leaves few features active.  ``tied``: the
+    encoder has every feature twice.
     """
     rng = np.random.default_rng(0)
 
     def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
         return (scale * rng.standard_normal(shape)).astype(np.float32)
 
+    W_enc = normal(D, I, scale=I**-0.5)
+    bias = normal(D, scale=0.3) + np.float32(b_enc)
+    if tied:
+        W_enc[D // 2 :], bias[D // 2 :] = W_enc[: D // 2], bias[: D // 2]
     params = Params(
-        W_enc=normal(D, I, scale=I**-0.5),
-        b_enc=normal(D, scale=0.3) + np.float32(b_enc),
+        W_enc=W_enc,
+        b_enc=bias,
         W_dec=normal(D, O, scale=O**-0.5),
         b_dec=normal(O),
         W_skip=normal(O, I, scale=I**-0.5) if skip else None,

@@ -6,10 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from ...reference import affine_forward
-from ..task.case import Case
-from .fault import fault
-from .stages import FORWARD, Stages, small_case, stages
+from ....reference import affine_forward
+from ...task.case import Case
+from ..fault import fault
+from ..stages import FORWARD, Stages, small_case, stages
 
 _PRE = "pre = x @ W_enc.T + b_enc"
 _RELU = "pre_acts = relu(pre)"
