@@ -68,9 +68,7 @@ def fault(
     def made(reproduce: Reproduction) -> Fault:
         what = " ".join((inspect.getdoc(reproduce) or "").split())
         name = reproduce.__name__
-        return Fault(
-            name, stage, what, reported, fixed, equation, says, kind, reproduce, case
-        )
+        return Fault(name, stage, what, reported, fixed, equation, says, kind, reproduce, case)
 
     return made
 

@@ -153,7 +153,9 @@ def strided_weight_read_as_contiguous(case: Case) -> Stages:
     of its shape."""
     p = case.params
     memory = np.ascontiguousarray(p.W_enc.T).ravel()
-    return stages(case, *FORWARD, pre=affine_forward(case.x, memory.reshape(p.W_enc.shape), p.b_enc))
+    return stages(
+        case, *FORWARD, pre=affine_forward(case.x, memory.reshape(p.W_enc.shape), p.b_enc)
+    )
 
 
 @fault(

@@ -107,7 +107,8 @@ def auxiliary_selection_of_what_was_selected(case: Case) -> Stages:
     """The auxiliary loss was given the codes after selection, and looked there for the dead
     features that had not been selected: it found zeros."""
     acts, selected = stages(case)["pre_acts"], stages(case)["hidden"]
-    hidden = topk_forward(np.where(selected == 0, selected, 0), case.config.top_k)
+    dead = ~selected.any(axis=0)
+    hidden = topk_forward(np.where(dead, selected, 0), case.config.top_k)
     return stages(case, *FORWARD, pre_acts=acts, hidden=hidden)
 
 
