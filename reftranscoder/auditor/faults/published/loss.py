@@ -34,7 +34,7 @@ def squares_summed_over_columns(case: Case) -> Stages:
     "loss",
     "saprmarks/dictionary_learning@8b95ec9",
     equation=_LOSS,
-    says="mse_sum and l1_sum",
+    says="l1_sum and mse_sum",
     kind="convention",
 )
 def penalty_summed_over_features(case: Case) -> Stages:
@@ -204,7 +204,7 @@ def penalty_of_the_hyperbolic_tangent(case: Case) -> Stages:
     "decoderesearch/SAELens#377",
     fixed="sae-lens 4.3.1",
     equation=_LOSS,
-    says="mse_sum and l1_decoder_weighted",
+    says="l1_decoder_weighted and mse_sum",
     kind="convention",
 )
 def penalty_always_weighted(case: Case) -> Stages:

@@ -147,7 +147,7 @@ def compared_with_the_input(case: Case) -> Stages:
     "loss",
     "pytorch/pytorch#16045",
     "pytorch/pytorch#18349",
-    fixed="a warning, since torch 1.1",
+    fixed="by a warning, 2019",
     equation=_LOSS,
     says="Fault at loss",
     case=partial(small_case, O=1),
