@@ -10,11 +10,11 @@ from collections.abc import Callable
 from ..one_case import judge_case
 from ..reporting.report import Report
 from ..task.arithmetic import by_stage
-from ..task.case import Answer, Case
+from ..task.case import Answer
 from ..task.stage_graph import STAGES
-from .stages import Stages, small_case
+from .stages import Small, Stages, small_case
 
-Reproduction = Callable[[Case], Stages]
+Reproduction = Callable[[Small], Stages]
 
 #: What a row may be, by the verdict that the audit gives its stage.
 KINDS = {
@@ -39,7 +39,7 @@ class Fault:
     says: str  # words in the audit's conclusion
     kind: str  # a key of `KINDS`
     reproduce: Reproduction
-    case: Callable[[], Case]  # what it is reproduced on
+    case: Callable[[], Small]  # what it is reproduced on
 
     @property
     def source(self) -> str:
@@ -61,7 +61,7 @@ def fault(
     says: str,
     fixed: str = "",
     kind: str = "fault",
-    case: Callable[[], Case] = small_case,
+    case: Callable[[], Small] = small_case,
 ) -> Callable[[Reproduction], Fault]:
     """Make a `Fault` of the function below, whose name and docstring are those of the row."""
 

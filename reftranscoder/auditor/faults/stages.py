@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
+from ... import reference as untyped
 from ...params import Params, TranscoderConfig
-from ...reference import (
-    affine_backward,
-    affine_forward,
-    decode_backward,
-    decode_forward,
-    l1_backward,
-    mse_backward,
-    relu_backward,
-    relu_forward,
-    skip_backward,
-    skip_forward,
-    topk_backward,
-    topk_forward,
-    transcoder_loss,
-)
 from ..task.case import Case
 from ..task.stage_graph import STAGES
+
+reference: Any = untyped  # as its functions are: they take any numbers
 
 #: What a candidate returns: arrays by the names of the stages.
 Stages = dict[str, Any]
 
 FORWARD = ("pre", "pre_acts", "hidden", "reconstruction")
 LOSS = ("hidden", "reconstruction", "loss")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Small(Case):
+    """A `Case` with a target, as all are here."""
+
+    target: np.ndarray
 
 
 def small_case(
@@ -43,7 +39,7 @@ def small_case(
     tied: bool = False,
     b_enc: float = 0.0,
     l1_coeff: float = 0.5,
-) -> Case:
+) -> Small:
     """A transcoder with random parameters in float32, and a batch for it; the same every time.
 
     ``b_enc`` is added to every bias of the encoder: -2 leaves few features active.  ``tied``: the
@@ -66,10 +62,10 @@ def small_case(
         W_skip=normal(O, I, scale=I**-0.5) if skip else None,
     )
     config = TranscoderConfig(input_size=I, dict_size=D, output_size=O, top_k=K, skip=skip)
-    return Case("", "", config, params, normal(B, I), 1 + normal(B, O), l1_coeff)
+    return Small("", "", config, params, normal(B, I), 1 + normal(B, O), l1_coeff)
 
 
-def stages(case: Case, *names: str, **own: Any) -> Stages:
+def stages(case: Small, *names: str, **own: Any) -> Stages:
     """The stages of a case with these ``names``, or all, by the reference.
 
     Those in ``own`` are taken as they are, and what reads one of them reads that.
@@ -80,24 +76,31 @@ def stages(case: Case, *names: str, **own: Any) -> Stages:
     def make(name: str, value: Any) -> Any:
         return found.setdefault(name, value)
 
-    pre = make("pre", affine_forward(x, p.W_enc, p.b_enc))
-    pre_acts = make("pre_acts", relu_forward(pre))
-    hidden = make("hidden", topk_forward(pre_acts, case.config.top_k))
-    decoded = decode_forward(hidden, p.W_dec, p.b_dec)
+    pre = make("pre", reference.affine_forward(x, p.W_enc, p.b_enc))
+    pre_acts = make("pre_acts", reference.relu_forward(pre))
+    hidden = make("hidden", reference.topk_forward(pre_acts, case.config.top_k))
+    decoded = reference.decode_forward(hidden, p.W_dec, p.b_dec)
     if p.W_skip is not None:
-        decoded = decoded + skip_forward(x, p.W_skip)
+        decoded = decoded + reference.skip_forward(x, p.W_skip)
     reconstruction = make("reconstruction", decoded)
-    make("loss", transcoder_loss(target, reconstruction, hidden, case.l1_coeff))
+    make("loss", reference.transcoder_loss(target, reconstruction, hidden, case.l1_coeff))
 
-    G = make("d_reconstruction", mse_backward(target, reconstruction))
-    d_hidden, dW_dec, db_dec = decode_backward(G, hidden, p.W_dec)
-    d_hidden = make("d_hidden", d_hidden + l1_backward(hidden, case.l1_coeff))
-    d_pre = make("d_pre", relu_backward(topk_backward(d_hidden, hidden), pre))
-    dx, dW_enc, db_enc = affine_backward(d_pre, x, p.W_enc)
+    G = make("d_reconstruction", reference.mse_backward(target, reconstruction))
+    d_hidden, dW_dec, db_dec = reference.decode_backward(G, hidden, p.W_dec)
+    d_hidden = make("d_hidden", d_hidden + reference.l1_backward(hidden, case.l1_coeff))
+    d_pre = make("d_pre", reference.relu_backward(reference.topk_backward(d_hidden, hidden), pre))
+    dx, dW_enc, db_enc = reference.affine_backward(d_pre, x, p.W_enc)
     if p.W_skip is not None:
-        dx_skip, dW_skip = skip_backward(G, x, p.W_skip)
+        dx_skip, dW_skip = reference.skip_backward(G, x, p.W_skip)
         make("dW_skip", dW_skip)
         dx = dx + dx_skip
     gradients = {"dW_dec": dW_dec, "db_dec": db_dec, "dW_enc": dW_enc, "db_enc": db_enc, "dx": dx}
     found = gradients | found
     return {name: found[name] for name in names or STAGES if name in found}
+
+
+def rounded(a: Any, bits: int) -> np.ndarray:
+    """``a`` in float32, each number rounded to so many significant bits."""
+    _, exponent = np.frexp(a)
+    whole = np.rint(np.ldexp(a, bits - exponent))
+    return np.ldexp(whole, exponent - bits).astype(np.float32, copy=False)

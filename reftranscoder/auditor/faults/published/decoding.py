@@ -6,9 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from ...task.case import Case
 from ..fault import fault
-from ..stages import FORWARD, Stages, small_case, stages
+from ..stages import FORWARD, Small, Stages, small_case, stages
 
 _DECODED = "reconstruction = hidden @ W_dec + b_dec"
 _SKIPPED = "reconstruction = hidden @ W_dec + b_dec + x @ W_skip.T"
@@ -26,7 +25,7 @@ _WITH_SKIP = partial(small_case, skip=True)
     equation=_DECODED,
     says="Fault at reconstruction",
 )
-def bias_added_by_both_decoders(case: Case) -> Stages:
+def bias_added_by_both_decoders(case: Small) -> Stages:
     """The dead features decode what the live ones left over, and both passes went through a decoder
     that adds b_dec: together they added it twice."""
     p, hidden = case.params, stages(case)["hidden"]
@@ -43,7 +42,7 @@ def bias_added_by_both_decoders(case: Case) -> Stages:
     equation=_DECODED,
     says="Fault at reconstruction",
 )
-def bias_added_before_the_sum_over_processes(case: Case) -> Stages:
+def bias_added_before_the_sum_over_processes(case: Small) -> Stages:
     """Each process holds a part of the dictionary and all of b_dec, and added it to its part before
     the parts were summed: it counted as many times as there are processes."""
     p, hidden = case.params, stages(case)["hidden"]
@@ -59,7 +58,7 @@ def bias_added_before_the_sum_over_processes(case: Case) -> Stages:
     equation=_DECODED,
     says="Fault at reconstruction",
 )
-def parts_never_summed(case: Case) -> Stages:
+def parts_never_summed(case: Small) -> Stages:
     """The parts of the reconstruction that the processes made of their features were wrapped as one
     tensor without a sum: each went on with its own."""
     p, hidden = case.params, stages(case)["hidden"]
@@ -75,7 +74,7 @@ def parts_never_summed(case: Case) -> Stages:
     equation=_DECODED,
     says="Fault at reconstruction",
 )
-def scale_not_folded_into_b_dec(case: Case) -> Stages:
+def scale_not_folded_into_b_dec(case: Small) -> Stages:
     """Trained on activations that are s times as large, an autoencoder is folded by s W_enc,
     W_dec / s and b_dec / s: the last was forgotten."""
     p, scale = case.params, np.float32(2.5)
@@ -91,7 +90,7 @@ def scale_not_folded_into_b_dec(case: Case) -> Stages:
     equation=_DECODED,
     says="Fault at reconstruction",
 )
-def scale_not_folded_into_W_dec(case: Case) -> Stages:
+def scale_not_folded_into_W_dec(case: Small) -> Stages:
     """The same factor was folded into the encoder alone: what came out was s times what it should
     have been."""
     p, scale = case.params, np.float32(2.5)
@@ -108,7 +107,7 @@ def scale_not_folded_into_W_dec(case: Case) -> Stages:
     says="W_dec is transposed",
     case=partial(small_case, D=16, O=16),
 )
-def decoder_initialised_transposed(case: Case) -> Stages:
+def decoder_initialised_transposed(case: Small) -> Stages:
     """The decoder's weight was set to a matrix of shape (D, O) where a linear layer holds (O, D).
     With as many features as outputs nothing complains."""
     p = case.params
@@ -123,7 +122,7 @@ def decoder_initialised_transposed(case: Case) -> Stages:
     equation=_DECODED,
     says="Fault at reconstruction",
 )
-def columns_normalised_for_rows(case: Case) -> Stages:
+def columns_normalised_for_rows(case: Small) -> Stages:
     """What each feature writes was to have norm one; the norms were taken over all features, for
     each output."""
     p = case.params
@@ -141,7 +140,7 @@ def columns_normalised_for_rows(case: Case) -> Stages:
     says="the skip connection is missing",
     case=_WITH_SKIP,
 )
-def error_without_the_skip(case: Case) -> Stages:
+def error_without_the_skip(case: Small) -> Stages:
     """The errors of a skip transcoder, what the layer wrote less its reconstruction, were computed
     without the skip connection, and came out too large."""
     p = case.params
@@ -157,11 +156,11 @@ def error_without_the_skip(case: Case) -> Stages:
     says="W_skip is transposed",
     case=_WITH_SKIP,
 )
-def skip_weights_of_the_other_orientation(case: Case) -> Stages:
+def skip_weights_of_the_other_orientation(case: Small) -> Stages:
     """Gemma Scope 2 stores its skip weights as (I, O) and multiplies x by them; they were loaded as
     they are into a class that holds (O, I) and transposes."""
     p = case.params
-    decoded = stages(case)["hidden"] @ p.W_dec + p.b_dec + case.x @ p.W_skip
+    decoded = stages(case)["hidden"] @ p.W_dec + p.b_dec + case.x @ p.arrays()["W_skip"]
     return stages(case, *FORWARD, reconstruction=decoded)
 
 
@@ -173,14 +172,14 @@ def skip_weights_of_the_other_orientation(case: Case) -> Stages:
     says="Fault at reconstruction",
     case=_WITH_SKIP,
 )
-def skip_from_every_source_layer(case: Case) -> Stages:
+def skip_from_every_source_layer(case: Small) -> Stages:
     """The skip connection of a layer ran once for each layer below it too, on their inputs, where
     it has to read that layer's own input alone."""
     p = case.params
     own, below = case.x, np.roll(case.x, 1, axis=1)  # what the layer below reads
     decoded = stages(case)["hidden"] @ p.W_dec + p.b_dec
     for source in (below, own):
-        decoded = decoded + source @ p.W_skip.T
+        decoded = decoded + source @ p.arrays()["W_skip"].T
     return stages(case, *FORWARD, reconstruction=decoded)
 
 
@@ -192,7 +191,7 @@ def skip_from_every_source_layer(case: Case) -> Stages:
     kind="convention",
     case=_WITH_SKIP,
 )
-def skip_reads_what_the_encoder_does_not(case: Case) -> Stages:
+def skip_reads_what_the_encoder_does_not(case: Small) -> Stages:
     """An autoencoder with a skip connection subtracts b_dec for the encoder alone; elsewhere both
     read the same.  Known from the reconstruction and the codes."""
     p = case.params

@@ -6,10 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from ....reference import affine_forward
-from ...task.case import Case
 from ..fault import fault
-from ..stages import FORWARD, Stages, small_case, stages
+from ..stages import FORWARD, Small, Stages, reference, rounded, small_case, stages
 
 _PRE = "pre = x @ W_enc.T + b_enc"
 _RELU = "pre_acts = relu(pre)"
@@ -23,7 +21,7 @@ _RELU = "pre_acts = relu(pre)"
     says="x - b_dec",
     kind="convention",
 )
-def input_of_a_transcoder_minus_b_dec(case: Case) -> Stages:
+def input_of_a_transcoder_minus_b_dec(case: Small) -> Stages:
     """Transcoders subtracted the decoder's bias from their input, as autoencoders do: what they
     read is not what they write."""
     p = case.params
@@ -39,7 +37,7 @@ def input_of_a_transcoder_minus_b_dec(case: Case) -> Stages:
     says="x - b_dec",
     kind="convention",
 )
-def gemma_scope_loaded_with_b_dec(case: Case) -> Stages:
+def gemma_scope_loaded_with_b_dec(case: Small) -> Stages:
     """Gemma Scope transcoders were loaded with the default of autoencoders, which subtracts b_dec
     from the input.  Nobody saw it in pre: the codes and what they decode to were used."""
     p = case.params
@@ -54,14 +52,14 @@ def gemma_scope_loaded_with_b_dec(case: Case) -> Stages:
     equation=_PRE,
     says="Fault at pre",
 )
-def bias_subtracted_again_in_each_pass(case: Case) -> Stages:
+def bias_subtracted_again_in_each_pass(case: Small) -> Stages:
     """In a loop over modalities, each pass subtracted its bias from what the pass before had left,
     and not from x."""
     p = case.params
     read = case.x
     for _ in range(2):
         read = read - p.b_dec
-    return stages(case, *FORWARD, pre=affine_forward(read, p.W_enc, p.b_enc))
+    return stages(case, *FORWARD, pre=reference.affine_forward(read, p.W_enc, p.b_enc))
 
 
 @fault(
@@ -71,13 +69,13 @@ def bias_subtracted_again_in_each_pass(case: Case) -> Stages:
     equation=_PRE,
     says="Fault at pre",
 )
-def scale_of_the_input_left_out(case: Case) -> Stages:
+def scale_of_the_input_left_out(case: Small) -> Stages:
     """Llama Scope's encoders read activations scaled to a norm of sqrt(I); the loader did not fold
     that factor into the weights, which met activations of another size."""
     p = case.params
     scale = np.sqrt(case.x.shape[1]) / np.float32(5.0)  # of a mean norm of 5
     W_enc = p.W_enc / scale  # as in the file
-    return stages(case, *FORWARD, pre=affine_forward(case.x, W_enc, p.b_enc))
+    return stages(case, *FORWARD, pre=reference.affine_forward(case.x, W_enc, p.b_enc))
 
 
 @fault(
@@ -87,13 +85,13 @@ def scale_of_the_input_left_out(case: Case) -> Stages:
     equation=_PRE,
     says="Fault at pre",
 )
-def scale_estimated_on_one_row(case: Case) -> Stages:
+def scale_estimated_on_one_row(case: Small) -> Stages:
     """The factor that brings the mean norm of the activations to sqrt(I) was estimated on the first
     row of each batch, by an index that was meant for the layer."""
     p = case.params
     norms = np.linalg.norm(case.x, axis=1)
     wrong = norms.mean() / norms[0]
-    return stages(case, *FORWARD, pre=affine_forward(wrong * case.x, p.W_enc, p.b_enc))
+    return stages(case, *FORWARD, pre=reference.affine_forward(wrong * case.x, p.W_enc, p.b_enc))
 
 
 @fault(
@@ -102,13 +100,13 @@ def scale_estimated_on_one_row(case: Case) -> Stages:
     equation=_PRE,
     says="Fault at pre",
 )
-def rows_standardised_for_inference_alone(case: Case) -> Stages:
+def rows_standardised_for_inference_alone(case: Small) -> Stages:
     """The model for inference standardises each row of x where the activation is TopK; the training
     script of the same repository only subtracts a bias."""
     p, x = case.params, case.x
     x = x - x.mean(axis=1, keepdims=True)
     x = x / (x.std(axis=1, ddof=1, keepdims=True) + np.float32(1e-5))
-    return stages(case, *FORWARD, pre=affine_forward(x, p.W_enc, p.b_enc))
+    return stages(case, *FORWARD, pre=reference.affine_forward(x, p.W_enc, p.b_enc))
 
 
 @fault(
@@ -118,12 +116,12 @@ def rows_standardised_for_inference_alone(case: Case) -> Stages:
     equation=_PRE,
     says="Fault at pre",
 )
-def activations_of_another_hook(case: Case) -> Stages:
+def activations_of_another_hook(case: Small) -> Stages:
     """The hook listed for Gemma Scope 2's transcoders was another point of the model: before the
     norm's learned weight, say, where every column has another scale."""
     p = case.params
     gain = np.linspace(0.5, 2.0, case.x.shape[1], dtype=np.float32)
-    return stages(case, *FORWARD, pre=affine_forward(case.x / gain, p.W_enc, p.b_enc))
+    return stages(case, *FORWARD, pre=reference.affine_forward(case.x / gain, p.W_enc, p.b_enc))
 
 
 @fault(
@@ -134,11 +132,11 @@ def activations_of_another_hook(case: Case) -> Stages:
     says="W_enc is transposed",
     case=partial(small_case, I=16, D=16),
 )
-def encoder_initialised_transposed(case: Case) -> Stages:
+def encoder_initialised_transposed(case: Small) -> Stages:
     """The encoder's weight was set to a matrix of shape (I, D) where a linear layer holds (D, I).
     With as many features as inputs nothing complains."""
     p = case.params
-    return stages(case, *FORWARD, pre=affine_forward(case.x, p.W_enc.T, p.b_enc))
+    return stages(case, *FORWARD, pre=reference.affine_forward(case.x, p.W_enc.T, p.b_enc))
 
 
 @fault(
@@ -148,13 +146,13 @@ def encoder_initialised_transposed(case: Case) -> Stages:
     equation=_PRE,
     says="Fault at pre",
 )
-def strided_weight_read_as_contiguous(case: Case) -> Stages:
+def strided_weight_read_as_contiguous(case: Small) -> Stages:
     """On MPS, F.linear read a weight that is a transposed view as if its numbers lay in the order
     of its shape."""
     p = case.params
     memory = np.ascontiguousarray(p.W_enc.T).ravel()
     return stages(
-        case, *FORWARD, pre=affine_forward(case.x, memory.reshape(p.W_enc.shape), p.b_enc)
+        case, *FORWARD, pre=reference.affine_forward(case.x, memory.reshape(p.W_enc.shape), p.b_enc)
     )
 
 
@@ -164,12 +162,12 @@ def strided_weight_read_as_contiguous(case: Case) -> Stages:
     equation=_PRE,
     says="Fault at pre",
 )
-def row_number_wraps_around(case: Case) -> Stages:
+def row_number_wraps_around(case: Small) -> Stages:
     """On MPS, F.linear with a bias counted the rows of a batch in 16 bits: beyond 65536 of them it
     gave those of the beginning.  Here, beyond 8."""
     p = case.params
     rows = np.arange(len(case.x)) % 8
-    return stages(case, *FORWARD, pre=affine_forward(case.x[rows], p.W_enc, p.b_enc))
+    return stages(case, *FORWARD, pre=reference.affine_forward(case.x[rows], p.W_enc, p.b_enc))
 
 
 @fault(
@@ -182,16 +180,12 @@ def row_number_wraps_around(case: Case) -> Stages:
     says="Fault at pre",
     case=partial(small_case, B=24, D=64, I=16),
 )
-def products_in_tf32(case: Case) -> Stages:
+def products_in_tf32(case: Small) -> Stages:
     """On GPUs since Ampere, products of float32 matrices read the first 10 bits of each mantissa
     only, by default and without a word."""
     p = case.params
-
-    def tf32(a: np.ndarray) -> np.ndarray:
-        _, exponent = np.frexp(a)
-        return np.ldexp(np.rint(np.ldexp(a, 11 - exponent)), exponent - 11).astype(np.float32)
-
-    return stages(case, "pre", pre=affine_forward(tf32(case.x), tf32(p.W_enc), p.b_enc))
+    x, W_enc = rounded(case.x, 11), rounded(p.W_enc, 11)
+    return stages(case, "pre", pre=reference.affine_forward(x, W_enc, p.b_enc))
 
 
 @fault(
@@ -203,16 +197,12 @@ def products_in_tf32(case: Case) -> Stages:
     says="Fault at pre",
     case=partial(small_case, B=24, D=64, I=16),
 )
-def products_in_bfloat16(case: Case) -> Stages:
+def products_in_bfloat16(case: Small) -> Stages:
     """On TPUs, JAX multiplies float32 matrices in bfloat16, and adds in float32, unless another
     precision is asked for."""
     p = case.params
-
-    def bfloat16(a: np.ndarray) -> np.ndarray:
-        _, exponent = np.frexp(a)
-        return np.ldexp(np.rint(np.ldexp(a, 8 - exponent)), exponent - 8).astype(np.float32)
-
-    return stages(case, "pre", pre=affine_forward(bfloat16(case.x), bfloat16(p.W_enc), p.b_enc))
+    x, W_enc = rounded(case.x, 8), rounded(p.W_enc, 8)
+    return stages(case, "pre", pre=reference.affine_forward(x, W_enc, p.b_enc))
 
 
 @fault(
@@ -222,7 +212,7 @@ def products_in_bfloat16(case: Case) -> Stages:
     equation=_RELU,
     says="Fault at pre_acts",
 )
-def relu_returns_its_mask(case: Case) -> Stages:
+def relu_returns_its_mask(case: Small) -> Stages:
     """The activation called relu returned where pre is positive, as ones and zeros, and not pre
     itself."""
     pre = stages(case)["pre"]
@@ -236,7 +226,7 @@ def relu_returns_its_mask(case: Case) -> Stages:
     equation=_RELU,
     says="Fault at pre_acts",
 )
-def activation_times_preactivation(case: Case) -> Stages:
+def activation_times_preactivation(case: Small) -> Stages:
     """A crosscoder multiplied pre by its activation, which was a mask once and had become the
     activation itself: large values were squared."""
     pre = stages(case)["pre"]
@@ -250,7 +240,7 @@ def activation_times_preactivation(case: Case) -> Stages:
     says="not rectified",
     case=partial(small_case, b_enc=-2.0),
 )
-def topk_without_relu(case: Case) -> Stages:
+def topk_without_relu(case: Small) -> Stages:
     """TopK gates pre itself: a row with fewer than K positive features keeps negative ones."""
     pre = stages(case)["pre"]
     return stages(case, *FORWARD, pre_acts=pre)
@@ -263,7 +253,7 @@ def topk_without_relu(case: Case) -> Stages:
     equation=_RELU,
     says="Fault at pre_acts",
 )
-def signed_latents(case: Case) -> Stages:
+def signed_latents(case: Small) -> Stages:
     """With the option ``signed``, there is no ReLU, and the K of the largest absolute value are
     kept with their signs."""
     pre = stages(case)["pre"]

@@ -6,9 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from ...task.case import Case
 from ..fault import fault
-from ..stages import LOSS, Stages, small_case, stages
+from ..stages import LOSS, Small, Stages, small_case, stages
 
 _LOSS = "loss = mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden))"
 _WITH_GRADIENTS = (*LOSS, "d_reconstruction", "d_hidden")
@@ -23,7 +22,7 @@ _WITH_GRADIENTS = (*LOSS, "d_reconstruction", "d_hidden")
     kind="convention",
     case=partial(small_case, l1_coeff=0.0),
 )
-def squares_summed_over_columns(case: Case) -> Stages:
+def squares_summed_over_columns(case: Small) -> Stages:
     """The squared error is summed over the columns and averaged over the rows: O times a mean over
     all.  So are its gradients."""
     e = stages(case)["reconstruction"] - case.target
@@ -37,7 +36,7 @@ def squares_summed_over_columns(case: Case) -> Stages:
     says="l1_sum and mse_sum",
     kind="convention",
 )
-def penalty_summed_over_features(case: Case) -> Stages:
+def penalty_summed_over_features(case: Small) -> Stages:
     """The L1 norm of a row, averaged over the rows, beside the squared error of a row.  One number
     would not prove both: their gradients do."""
     right, p = stages(case), case.params
@@ -58,7 +57,7 @@ def penalty_summed_over_features(case: Case) -> Stages:
     kind="convention",
     case=partial(small_case, l1_coeff=0.0),
 )
-def squares_over_the_norm_of_the_row(case: Case) -> Stages:
+def squares_over_the_norm_of_the_row(case: Small) -> Stages:
     """Each squared error is divided by the norm of its row of the target, not by its square: twice
     the activations give twice the loss."""
     e = stages(case)["reconstruction"] - case.target
@@ -75,7 +74,7 @@ def squares_over_the_norm_of_the_row(case: Case) -> Stages:
     kind="convention",
     case=partial(small_case, l1_coeff=0.0),
 )
-def squares_over_those_of_zero(case: Case) -> Stages:
+def squares_over_those_of_zero(case: Small) -> Stages:
     """The normalised error divides by what predicting zero would give, row by row; the paper's
     divides by what predicting the mean would."""
     e = stages(case)["reconstruction"] - case.target
@@ -91,7 +90,7 @@ def squares_over_those_of_zero(case: Case) -> Stages:
     says="l1_over_input_norm",
     kind="convention",
 )
-def penalty_over_the_norm_of_the_input(case: Case) -> Stages:
+def penalty_over_the_norm_of_the_input(case: Small) -> Stages:
     """The L1 norm of each row's codes is divided by the norm of its input.  Here with the mean
     squared error, to be seen alone."""
     right = stages(case)
@@ -110,7 +109,7 @@ def penalty_over_the_norm_of_the_input(case: Case) -> Stages:
     kind="convention",
     case=partial(small_case, l1_coeff=0.0),
 )
-def variance_unexplained(case: Case) -> Stages:
+def variance_unexplained(case: Small) -> Stages:
     """The loss is the fraction of the batch's variance that is left unexplained."""
     e = stages(case)["reconstruction"] - case.target
     y = case.target - case.target.mean(axis=0)
@@ -126,7 +125,7 @@ def variance_unexplained(case: Case) -> Stages:
     says="Fault at loss",
     case=partial(small_case, l1_coeff=0.0),
 )
-def variance_unexplained_column_by_column(case: Case) -> Stages:
+def variance_unexplained_column_by_column(case: Small) -> Stages:
     """Before, it was the mean over the columns of their fractions: a column that hardly varies
     counted as much as any other."""
     e = stages(case)["reconstruction"] - case.target
@@ -143,7 +142,7 @@ def variance_unexplained_column_by_column(case: Case) -> Stages:
     says="Fault at loss",
     case=partial(small_case, l1_coeff=0.0),
 )
-def variance_unexplained_row_by_row(case: Case) -> Stages:
+def variance_unexplained_row_by_row(case: Small) -> Stages:
     """The explained variance that papers report was the mean over tokens of their ratios, which is
     another number than the ratio of the means."""
     e = stages(case)["reconstruction"] - case.target
@@ -160,7 +159,7 @@ def variance_unexplained_row_by_row(case: Case) -> Stages:
     says="Fault at loss",
     case=partial(small_case, l1_coeff=0.0),
 )
-def variance_about_zero(case: Case) -> Stages:
+def variance_about_zero(case: Small) -> Stages:
     """The variance was taken about zero, not about the mean of each column: to predict the mean
     explained nearly everything."""
     e = stages(case)["reconstruction"] - case.target
@@ -175,7 +174,7 @@ def variance_about_zero(case: Case) -> Stages:
     says="l1_total",
     kind="convention",
 )
-def penalty_summed_over_everything(case: Case) -> Stages:
+def penalty_summed_over_everything(case: Small) -> Stages:
     """The penalty is summed over rows and features; before, it was divided by their number, so that
     the same coefficient meant another strength.  Its tanh is left out here."""
     right = stages(case)
@@ -189,7 +188,7 @@ def penalty_summed_over_everything(case: Case) -> Stages:
     equation=_LOSS,
     says="Fault at loss",
 )
-def penalty_of_the_hyperbolic_tangent(case: Case) -> Stages:
+def penalty_of_the_hyperbolic_tangent(case: Small) -> Stages:
     """Cross-layer transcoders sum tanh of the activation times the norm of what it writes: large
     activations cost no more than middling ones.  Another definition."""
     right = stages(case)
@@ -207,7 +206,7 @@ def penalty_of_the_hyperbolic_tangent(case: Case) -> Stages:
     says="l1_decoder_weighted and mse_sum",
     kind="convention",
 )
-def penalty_always_weighted(case: Case) -> Stages:
+def penalty_always_weighted(case: Small) -> Stages:
     """The penalty was weighted by the norms of the decoder whatever the option for that said.  It
     is what others document, under a name."""
     right, p = stages(case), case.params

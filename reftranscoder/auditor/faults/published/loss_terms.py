@@ -6,14 +6,13 @@ from functools import partial
 
 import numpy as np
 
-from ...task.case import Case
 from ..fault import fault
-from ..stages import LOSS, Stages, small_case, stages
+from ..stages import LOSS, Small, Stages, rounded, small_case, stages
 
 _LOSS = "loss = mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden))"
 
 
-def _terms(case: Case) -> tuple[np.ndarray, np.ndarray]:
+def _terms(case: Small) -> tuple[np.ndarray, np.ndarray]:
     """The squared errors (B, O), and the activations (B, D)."""
     right = stages(case)
     return (right["reconstruction"] - case.target) ** 2, right["hidden"]
@@ -26,7 +25,7 @@ def _terms(case: Case) -> tuple[np.ndarray, np.ndarray]:
     equation=_LOSS,
     says="Fault at loss",
 )
-def coefficient_added_to_its_term(case: Case) -> Stages:
+def coefficient_added_to_its_term(case: Small) -> Stages:
     """``l2_loss + alpha + auxk_loss``, where a product was meant: the coefficient shifted the loss
     and weighted nothing."""
     squares, hidden = _terms(case)
@@ -40,7 +39,7 @@ def coefficient_added_to_its_term(case: Case) -> Stages:
     equation=_LOSS,
     says="Fault at loss",
 )
-def coefficient_applied_twice(case: Case) -> Stages:
+def coefficient_applied_twice(case: Small) -> Stages:
     """The auxiliary loss came back multiplied by its coefficient, and was multiplied by it again
     where the terms were added."""
     squares, hidden = _terms(case)
@@ -56,7 +55,7 @@ def coefficient_applied_twice(case: Case) -> Stages:
     says="Fault at loss",
     case=partial(small_case, l1_coeff=0.0),
 )
-def root_of_the_mean(case: Case) -> Stages:
+def root_of_the_mean(case: Small) -> Stages:
     """The root of the mean squared error was minimised, which weighs the gradient of the whole
     batch by one over its error; it was taken out, and put back."""
     squares, _ = _terms(case)
@@ -72,7 +71,7 @@ def root_of_the_mean(case: Case) -> Stages:
     says="Fault at loss",
     case=partial(small_case, l1_coeff=0.0),
 )
-def mean_of_the_norms(case: Case) -> Stages:
+def mean_of_the_norms(case: Small) -> Stages:
     """The norm of each row's error was averaged in place of its square."""
     squares, _ = _terms(case)
     return stages(case, *LOSS, loss=np.sqrt(squares.sum(axis=1)).mean())
@@ -85,7 +84,7 @@ def mean_of_the_norms(case: Case) -> Stages:
     equation=_LOSS,
     says="Fault at loss",
 )
-def norm_along_the_wrong_axis(case: Case) -> Stages:
+def norm_along_the_wrong_axis(case: Small) -> Stages:
     """The norm that is the penalty was taken along dimension 1, which is that of the features only
     where the codes have two: of sequences, it ran over the positions."""
     squares, hidden = _terms(case)
@@ -102,7 +101,7 @@ def norm_along_the_wrong_axis(case: Case) -> Stages:
     says="Fault at loss",
     case=partial(small_case, l1_coeff=0.0),
 )
-def divided_by_the_rows_twice(case: Case) -> Stages:
+def divided_by_the_rows_twice(case: Small) -> Stages:
     """Each row's squared error was divided by the number of rows, and then averaged over them: a
     larger batch looked better."""
     squares, _ = _terms(case)
@@ -118,7 +117,7 @@ def divided_by_the_rows_twice(case: Case) -> Stages:
     equation=_LOSS,
     says="Fault at loss",
 )
-def scaled_target_against_unscaled_output(case: Case) -> Stages:
+def scaled_target_against_unscaled_output(case: Small) -> Stages:
     """The reconstruction was scaled back to the size of the activations, and compared with
     activations that were still scaled."""
     right, scale = stages(case), np.sqrt(8) / np.linalg.norm(case.target, axis=1).mean()
@@ -134,7 +133,7 @@ def scaled_target_against_unscaled_output(case: Case) -> Stages:
     equation=_LOSS,
     says="compared with x",
 )
-def compared_with_the_input(case: Case) -> Stages:
+def compared_with_the_input(case: Small) -> Stages:
     """The residual for ghost gradients and the explained variance compare the output with x, as for
     autoencoders; a transcoder's target is another layer."""
     right = stages(case)
@@ -152,7 +151,7 @@ def compared_with_the_input(case: Case) -> Stages:
     says="Fault at loss",
     case=partial(small_case, O=1),
 )
-def target_broadcast(case: Case) -> Stages:
+def target_broadcast(case: Small) -> Stages:
     """mse_loss of a prediction (B, 1) and a target (B,) broadcasts both to (B, B), and averages the
     error of every row against every other's target."""
     right = stages(case)
@@ -167,7 +166,7 @@ def target_broadcast(case: Case) -> Stages:
     equation=_LOSS,
     says="Fault at loss",
 )
-def penalty_weighted_by_index(case: Case) -> Stages:
+def penalty_weighted_by_index(case: Small) -> Stages:
     """A Matryoshka autoencoder's loss had no reconstruction from prefixes, which defines it, but an
     L1 penalty with weights from 0.5 to 2 in the order of the features."""
     squares, hidden = _terms(case)
@@ -182,7 +181,7 @@ def penalty_weighted_by_index(case: Case) -> Stages:
     equation=_LOSS,
     says="Fault at loss",
 )
-def loss_in_half_precision(case: Case) -> Stages:
+def loss_in_half_precision(case: Small) -> Stages:
     """The loss was computed in the precision of the network: squares and means of numbers that had
     been rounded to eleven bits."""
     right = stages(case)
@@ -200,14 +199,13 @@ def loss_in_half_precision(case: Case) -> Stages:
     says="Fault at loss",
     case=partial(small_case, B=32, O=24, l1_coeff=0.0),
 )
-def sum_that_stops_growing(case: Case) -> Stages:
+def sum_that_stops_growing(case: Small) -> Stages:
     """A sum in bfloat16 stands still once it is 256 times as large as what is added: the mean of
     many squares came out too small."""
     squares, _ = _terms(case)
-    total = np.float32(0)
+    total = np.zeros((), np.float32)
     for square in squares.ravel():
-        bits = np.float32(total + square).view(np.uint32)
-        total = ((bits + 0x8000) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+        total = rounded(total + square, 8)
     return stages(case, *LOSS, loss=total / squares.size)
 
 

@@ -6,9 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from ...task.case import Case
 from ..fault import fault
-from ..stages import Stages, small_case, stages
+from ..stages import Small, Stages, small_case, stages
 
 _W_DEC = "dW_dec = hidden.T @ d_reconstruction"
 _B_DEC = "db_dec = sum over rows of d_reconstruction"
@@ -26,7 +25,7 @@ _OF_W_DEC = ("hidden", "d_reconstruction", "dW_dec")
     equation=_W_DEC,
     says="Fault at dW_dec",
 )
-def repeated_features_counted_once(case: Case) -> Stages:
+def repeated_features_counted_once(case: Small) -> Stages:
     """``grad[indices] += contributions`` adds once where an index repeats, in NumPy as in PyTorch:
     of all rows in which a feature is active, the last one counted.  np.add.at adds them all."""
     right = stages(case)
@@ -44,7 +43,7 @@ def repeated_features_counted_once(case: Case) -> Stages:
     equation=_W_DEC,
     says="Fault at dW_dec",
 )
-def gradient_of_one_process(case: Case) -> Stages:
+def gradient_of_one_process(case: Small) -> Stages:
     """In data parallel training, each process's gradient of the weights was taken for that of all
     rows, where it is a part of a sum over processes."""
     right, own = stages(case), slice(0, len(case.x) // 2)
@@ -55,11 +54,10 @@ def gradient_of_one_process(case: Case) -> Stages:
 @fault(
     "dW_dec",
     "pytorch/pytorch#37359",
-    "neuralmagic/sparseml#135",
     equation=_W_DEC,
     says="Fault at dW_dec",
 )
-def averaged_over_processes(case: Case) -> Stages:
+def averaged_over_processes(case: Small) -> Stages:
     """DistributedDataParallel averages gradients over its processes.  Of a loss that is a sum, the
     gradient is a sum too: it comes out divided by their number."""
     right, processes = stages(case), 3
@@ -77,7 +75,7 @@ def averaged_over_processes(case: Case) -> Stages:
     equation=_W_DEC,
     says="Fault at dW_dec",
 )
-def gradient_along_the_sphere(case: Case) -> Stages:
+def gradient_along_the_sphere(case: Small) -> Stages:
     """Where the rows of the decoder are kept at norm one, the part of the gradient along them is
     taken out before the optimiser sees it.  A step of training, and not the derivative."""
     right, W_dec = stages(case), case.params.W_dec
@@ -93,7 +91,7 @@ def gradient_along_the_sphere(case: Case) -> Stages:
     equation=_W_DEC,
     says="Fault at dW_dec",
 )
-def clipped_before_it_is_read(case: Case) -> Stages:
+def clipped_before_it_is_read(case: Small) -> Stages:
     """clip_grad_norm_ scales the gradients where they lie, and returns the norm from before: what
     is read afterwards is not the gradient, and the norm that is logged not its norm."""
     right = stages(case)
@@ -109,7 +107,7 @@ def clipped_before_it_is_read(case: Case) -> Stages:
     equation=_B_DEC,
     says="Fault at db_dec",
 )
-def sums_over_rows_in_float16(case: Case) -> Stages:
+def sums_over_rows_in_float16(case: Small) -> Stages:
     """The sum over a dimension of a float16 tensor was also added up in float16, where the sum over
     everything was added up in float32."""
     G = stages(case)["d_reconstruction"]
@@ -125,10 +123,11 @@ def sums_over_rows_in_float16(case: Case) -> Stages:
     equation=_B_DEC,
     says="Fault at db_dec",
 )
-def bias_in_place_of_its_gradient(case: Case) -> Stages:
-    """The updates of an autoencoder's biases read the biases themselves where their gradients were
-    meant: names that differ in five letters, and arrays of the same shape."""
-    return stages(case, "d_reconstruction", "db_dec", db_dec=case.params.b_dec)
+def bias_in_place_of_its_gradient(case: Small) -> Stages:
+    """The momentum updates of an autoencoder's biases read the biases themselves where their
+    gradients were meant: arrays of the same shape."""
+    db_dec = case.params.b_dec
+    return stages(case, "d_reconstruction", "db_dec", db_dec=db_dec)
 
 
 @fault(
@@ -139,11 +138,25 @@ def bias_in_place_of_its_gradient(case: Case) -> Stages:
     says="Fault at dW_skip",
     case=partial(small_case, skip=True),
 )
-def skip_trained_on_every_source(case: Case) -> Stages:
+def skip_trained_on_every_source(case: Small) -> Stages:
     """One skip matrix read the inputs of its own layer and of every layer below: its gradient is a
     sum over all of them."""
     G, below = stages(case)["d_reconstruction"], np.roll(case.x, 1, axis=1)
     return stages(case, "d_reconstruction", "dW_skip", dW_skip=G.T @ case.x + G.T @ below)
+
+
+@fault(
+    "dW_enc",
+    "curt-tigges/crosslayer-coding@bd5975f",
+    fixed="2025-04-25",
+    equation=_W_ENC,
+    says="d_pre is zero",
+)
+def gathered_into_new_memory(case: Small) -> Stages:
+    """The activations of all processes were gathered into new tensors, a process's own too, and
+    these are not connected with what it had computed: no gradient reached the encoder."""
+    d_pre = np.zeros_like(stages(case)["pre"])
+    return stages(case, "hidden", "d_hidden", "dW_enc", "db_enc", d_pre=d_pre)
 
 
 @fault(
@@ -153,7 +166,7 @@ def skip_trained_on_every_source(case: Case) -> Stages:
     equation=_W_ENC,
     says="Fault at dW_enc",
 )
-def divided_once_by_all_tokens_and_once_by_processes(case: Case) -> Stages:
+def divided_once_by_all_tokens_and_once_by_processes(case: Small) -> Stages:
     """Each process's loss was divided by the tokens of all processes, and its gradients then
     averaged over these: W processes learnt at 1 / W of the rate."""
     right, processes = stages(case), 3
@@ -169,7 +182,7 @@ def divided_once_by_all_tokens_and_once_by_processes(case: Case) -> Stages:
     equation=_B_ENC,
     says="Fault at db_enc",
 )
-def biases_of_different_features_averaged(case: Case) -> Stages:
+def biases_of_different_features_averaged(case: Small) -> Stages:
     """Every gradient of one dimension was averaged over processes, as is right for parameters that
     all of them hold; the encoder's biases are of different features in each."""
     db_enc = stages(case)["db_enc"]
@@ -183,7 +196,7 @@ def biases_of_different_features_averaged(case: Case) -> Stages:
     equation=_X,
     says="Fault at dx",
 )
-def gradient_of_the_input_ends_early(case: Case) -> Stages:
+def gradient_of_the_input_ends_early(case: Small) -> Stages:
     """On MPS, the gradient by the input of a linear layer was zero beyond the first page of memory,
     where the gradient it read was not contiguous."""
     dx = stages(case)["dx"].copy()
@@ -194,11 +207,10 @@ def gradient_of_the_input_ends_early(case: Case) -> Stages:
 @fault(
     "dx",
     "pytorch/pytorch#51713",
-    fixed="2021-02",
     equation=_X,
     says="Fault at dx",
 )
-def gradient_through_strided_weights(case: Case) -> Stages:
+def gradient_through_strided_weights(case: Small) -> Stages:
     """The backward pass of mkldnn_linear took a weight that is not contiguous for one that is."""
     W_enc, d_pre = case.params.W_enc, stages(case)["d_pre"]
     read = np.ascontiguousarray(W_enc.T).reshape(W_enc.shape)
@@ -214,6 +226,7 @@ FAULTS = (
     sums_over_rows_in_float16,
     bias_in_place_of_its_gradient,
     skip_trained_on_every_source,
+    gathered_into_new_memory,
     divided_once_by_all_tokens_and_once_by_processes,
     biases_of_different_features_averaged,
     gradient_of_the_input_ends_early,

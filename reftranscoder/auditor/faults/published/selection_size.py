@@ -6,10 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from ....reference import topk_forward
-from ...task.case import Case
 from ..fault import fault
-from ..stages import FORWARD, Stages, small_case, stages
+from ..stages import FORWARD, Small, Stages, reference, small_case, stages
 
 _EXACTLY_K = "hidden[b] keeps the K largest entries of pre_acts[b], and no other"
 _BY_ROW = "what hidden[b] keeps depends on row b of pre_acts alone"
@@ -24,7 +22,7 @@ _TIES = "among equal entries of pre_acts[b], those of lower index are kept"
     kind="convention",
     case=partial(small_case, tied=True, K=3),
 )
-def threshold_keeps_ties(case: Case) -> Stages:
+def threshold_keeps_ties(case: Small) -> Stages:
     """Everything that is at least the K-th largest value is kept: where values tie for the K-th
     place, more than K."""
     acts = stages(case)["pre_acts"]
@@ -38,7 +36,7 @@ def threshold_keeps_ties(case: Case) -> Stages:
     equation=_EXACTLY_K,
     says="features are kept, not 4",
 )
-def threshold_excludes_its_own_feature(case: Case) -> Stages:
+def threshold_excludes_its_own_feature(case: Small) -> Stages:
     """For inference, a threshold takes the place of the selection and features strictly above it
     are kept.  The smallest value that was ever selected is not above itself."""
     acts = stages(case)["pre_acts"]
@@ -54,11 +52,11 @@ def threshold_excludes_its_own_feature(case: Case) -> Stages:
     equation=_EXACTLY_K,
     says="Fault at hidden",
 )
-def k_of_each_column(case: Case) -> Stages:
+def k_of_each_column(case: Small) -> Stages:
     """top-k ran over dimension 1, where a batch of sequences has its positions: each feature was
     kept in K rows, in place of K features in each row."""
     acts = stages(case)["pre_acts"]
-    return stages(case, *FORWARD, hidden=topk_forward(acts.T, case.config.top_k).T)
+    return stages(case, *FORWARD, hidden=reference.topk_forward(acts.T, case.config.top_k).T)
 
 
 @fault(
@@ -68,7 +66,7 @@ def k_of_each_column(case: Case) -> Stages:
     equation=_BY_ROW,
     says="Fault at hidden",
 )
-def k_a_row_on_average(case: Case) -> Stages:
+def k_a_row_on_average(case: Small) -> Stages:
     """BatchTopK keeps the K B largest of the whole batch, some rows more and some fewer than K: a
     definition of its own, and one that an encoder for single rows cannot have."""
     acts = stages(case)["pre_acts"]
@@ -83,7 +81,7 @@ def k_a_row_on_average(case: Case) -> Stages:
     equation=_BY_ROW,
     says="Fault at hidden",
 )
-def rows_counted_on_the_first_axis(case: Case) -> Stages:
+def rows_counted_on_the_first_axis(case: Small) -> Stages:
     """BatchTopK took the first axis for the number of rows.  Of activations of shape (sequences,
     positions, D) it kept K for each sequence, not for each position."""
     acts = stages(case)["pre_acts"]
@@ -99,7 +97,7 @@ def rows_counted_on_the_first_axis(case: Case) -> Stages:
     equation=_EXACTLY_K,
     says="Fault at hidden",
 )
-def every_process_keeps_k_for_all(case: Case) -> Stages:
+def every_process_keeps_k_for_all(case: Small) -> Stages:
     """In data parallel training every process kept K times the rows of the global batch among its
     own rows, and not K times its own."""
     acts, B = stages(case)["pre_acts"], len(case.x)
@@ -117,7 +115,7 @@ def every_process_keeps_k_for_all(case: Case) -> Stages:
     equation=_EXACTLY_K,
     says="nothing is selected",
 )
-def threshold_dropped_on_loading(case: Case) -> Stages:
+def threshold_dropped_on_loading(case: Small) -> Stages:
     """BatchTopK autoencoders of dictionary_learning were loaded as plain ReLU ones, without their
     threshold."""
     acts = stages(case)["pre_acts"]
@@ -131,7 +129,7 @@ def threshold_dropped_on_loading(case: Case) -> Stages:
     equation=_EXACTLY_K,
     says="nothing is selected",
 )
-def k_dropped_on_loading(case: Case) -> Stages:
+def k_dropped_on_loading(case: Small) -> Stages:
     """The activation and its K of older TopK files were not read: these were run with ReLU.  Seen
     here in what they reconstruct alone."""
     acts = stages(case)["pre_acts"]
@@ -144,11 +142,11 @@ def k_dropped_on_loading(case: Case) -> Stages:
     equation=_EXACTLY_K,
     says="features are selected, and top_k is 4",
 )
-def k_of_each_block_of_features(case: Case) -> Stages:
+def k_of_each_block_of_features(case: Small) -> Stages:
     """Features were encoded block by block, and the K largest of each block kept, not those of the
     whole dictionary."""
     blocks = np.split(stages(case)["pre_acts"], 2, axis=1)
-    kept = [topk_forward(block, case.config.top_k) for block in blocks]
+    kept = [reference.topk_forward(block, case.config.top_k) for block in blocks]
     return stages(case, *FORWARD, hidden=np.concatenate(kept, axis=1))
 
 
@@ -162,7 +160,7 @@ def k_of_each_block_of_features(case: Case) -> Stages:
     says="Fault at hidden",
     case=partial(small_case, D=64, K=20),
 )
-def no_more_than_sixteen(case: Case) -> Stages:
+def no_more_than_sixteen(case: Small) -> Stages:
     """On MPS, topk with k above 16 gave zeros for values and indices from the seventeenth on.
     Scattered, they also erase feature 0."""
     acts = stages(case)["pre_acts"]
@@ -181,11 +179,11 @@ def no_more_than_sixteen(case: Case) -> Stages:
     says="features are selected, and top_k is 4",
     case=partial(small_case, D=64),
 )
-def four_times_k(case: Case) -> Stages:
+def four_times_k(case: Small) -> Stages:
     """Multi-TopK: a second loss is computed from the 4 K largest.  Their codes in place of the
     first ones are those of another autoencoder."""
     acts = stages(case)["pre_acts"]
-    return stages(case, *FORWARD, hidden=topk_forward(acts, 4 * case.config.top_k))
+    return stages(case, *FORWARD, hidden=reference.topk_forward(acts, 4 * case.config.top_k))
 
 
 @fault(
@@ -195,11 +193,11 @@ def four_times_k(case: Case) -> Stages:
     equation=_EXACTLY_K,
     says="features are selected, and top_k is 4",
 )
-def auxiliary_k_from_the_dictionary(case: Case) -> Stages:
+def auxiliary_k_from_the_dictionary(case: Small) -> Stages:
     """The auxiliary loss selects K = I / 2 of the dead features; the code took half of the size of
     the dictionary."""
     acts = stages(case)["pre_acts"]
-    return stages(case, *FORWARD, hidden=topk_forward(acts, acts.shape[1] // 2))
+    return stages(case, *FORWARD, hidden=reference.topk_forward(acts, acts.shape[1] // 2))
 
 
 FAULTS = (
