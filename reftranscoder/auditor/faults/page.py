@@ -17,6 +17,7 @@ pre {
 }
 code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: .6rem 0; }
+h3 { display: flex; gap: .8rem; align-items: center; margin-top: 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 """
 

@@ -103,4 +103,5 @@ def rounded(a: Any, bits: int) -> np.ndarray:
     """``a`` in float32, each number rounded to so many significant bits."""
     _, exponent = np.frexp(a)
     whole = np.rint(np.ldexp(a, bits - exponent))
-    return np.ldexp(whole, exponent - bits).astype(np.float32, copy=False)
+    found: np.ndarray = np.ldexp(whole, exponent - bits).astype(np.float32, copy=False)
+    return found

@@ -135,7 +135,7 @@ def columns_normalised_for_rows(case: Small) -> Stages:
     "reconstruction",
     "decoderesearch/circuit-tracer#76",
     "decoderesearch/circuit-tracer#74",
-    fixed="2026-01-14",
+    fixed="2026-01",
     equation=_SKIPPED,
     says="the skip connection is missing",
     case=_WITH_SKIP,
@@ -192,8 +192,8 @@ def skip_from_every_source_layer(case: Small) -> Stages:
     case=_WITH_SKIP,
 )
 def skip_reads_what_the_encoder_does_not(case: Small) -> Stages:
-    """An autoencoder with a skip connection subtracts b_dec for the encoder alone; elsewhere both
-    read the same.  Known from the reconstruction and the codes."""
+    """An autoencoder with a skip connection subtracts b_dec for the encoder alone.  Known here from
+    the codes and the reconstruction."""
     p = case.params
     pre = (case.x - p.b_dec) @ p.W_enc.T + p.b_enc
     return stages(case, "hidden", "reconstruction", pre=pre)

@@ -35,7 +35,7 @@ def coefficient_added_to_its_term(case: Small) -> Stages:
 @fault(
     "loss",
     "saprmarks/dictionary_learning#34",
-    fixed="2025-01-03",
+    fixed="2025-01",
     equation=_LOSS,
     says="Fault at loss",
 )
@@ -194,7 +194,7 @@ def loss_in_half_precision(case: Small) -> Stages:
     "loss",
     "pytorch/executorch#20089",
     "pytorch/executorch#20090",
-    fixed="2026-06-08",
+    fixed="2026-06",
     equation=_LOSS,
     says="Fault at loss",
     case=partial(small_case, B=32, O=24, l1_coeff=0.0),

@@ -130,8 +130,7 @@ def threshold_dropped_on_loading(case: Small) -> Stages:
     says="nothing is selected",
 )
 def k_dropped_on_loading(case: Small) -> Stages:
-    """The activation and its K of older TopK files were not read: these were run with ReLU.  Seen
-    here in what they reconstruct alone."""
+    """The activation and its K of older TopK files were not read: these were run with ReLU."""
     acts = stages(case)["pre_acts"]
     return stages(case, "pre_acts", "hidden", hidden=acts)
 
