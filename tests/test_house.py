@@ -45,6 +45,7 @@ LAYERS = (
     {"auditor.judging"},
     {"auditor.cross_checks", "auditor.explaining", "auditor.reporting"},
     {"training", "auditor"},
+    {"auditor.faults"},
     {"cli"},
     {"", "__main__"},  # "" is the package's own __init__
 )
