@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+O = TypeVar("O")
 T = TypeVar("T")
 P = ParamSpec("P")
 _OPTION = "option"  # the key in a field's metadata
@@ -46,19 +47,19 @@ def chosen(kind: type, options: Any) -> dict[str, Any]:
 
 
 def takes(
-    kind: Callable[P, Any], swapped: tuple[str, str] | None = None
-) -> Callable[[Callable[[Any], T]], Callable[P, T]]:
+    kind: Callable[P, O], swapped: tuple[str, str] | None = None
+) -> Callable[[Callable[[O], T]], Callable[P, T]]:
     """Make a function of one ``kind``, a dataclass, a function of the fields of ``kind``.
 
     Its signature, for type checkers too, is that of ``kind``, with the options ``swapped`` in each
     other's place; and its docstring lists what they mean, before what is raised.
     """
 
-    def decorate(body: Callable[[Any], T]) -> Callable[P, T]:
+    def decorate(body: Callable[[O], T]) -> Callable[P, T]:
         signature = _signature(kind, inspect.signature(body).return_annotation, swapped)
         name = body.__qualname__
         most = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature.parameters.values())
-        kind.__init__.__qualname__ = name  # type: ignore[misc]  # what a TypeError calls it
+        kind.__init__.__qualname__ = name  # what a TypeError calls it
 
         @functools.wraps(body)
         def function(*args: P.args, **options: P.kwargs) -> T:

@@ -120,10 +120,11 @@ def loss(
 
         wide = np.result_type(dtype, np.float64)
         dense = hidden.astype(wide).dense()
-        arrays = (target.astype(wide), reconstruction.astype(wide), dense)
+        arrays: tuple[Any, Any, Any] = (target.astype(wide), reconstruction.astype(wide), dense)
     else:
         from .kernels import transcoder_loss
 
         wide = np.result_type(dtype, np.float32)
         arrays = (target.astype(wide), reconstruction.astype(wide), hidden.astype(wide))
-    return dtype.type(transcoder_loss(*arrays, l1_coeff))
+    found: np.floating = dtype.type(transcoder_loss(*arrays, l1_coeff))
+    return found

@@ -14,6 +14,7 @@ DTYPES = tuple(dict.fromkeys(np.dtype(t).name for t in (np.float32, np.float64, 
 
 def float_dtype(dtype: Any) -> np.dtype:
     """Return ``dtype`` as one of `DTYPES`, or raise `OptionError`."""
+    found: np.dtype | None
     try:
         found = np.dtype(dtype)
     except Exception:  # TypeError, or what somebody else's object raises when it is asked
@@ -28,7 +29,7 @@ def common_dtype(arrays: dict[str, np.ndarray], given: dict[str, Any]) -> np.dty
     floats = [
         a.dtype for name, a in arrays.items() if getattr(given[name], "dtype", None) is not None
     ]
-    dtype = np.result_type(np.float32, *(floats or [np.float64]))
+    dtype = np.result_type(np.float32, *(floats or [np.dtype(np.float64)]))
     if dtype.name not in DTYPES:
         raise DTypeError("the parameters", dtype, f"Convert them to one of {', '.join(DTYPES)}.")
     return dtype
@@ -66,8 +67,9 @@ def _is_ours(array: np.ndarray) -> bool:
 
 
 def _is_read_only_map(array: np.ndarray) -> bool:
-    while isinstance(array, np.ndarray):
-        if isinstance(array, np.memmap):
-            return array.mode == "r"
-        array = array.base
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        if isinstance(owner, np.memmap):
+            return owner.mode == "r"
+        owner = owner.base
     return False

@@ -241,10 +241,10 @@ class Params:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays().items())
         return f"Params({shapes}, {self.dtype})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _made_here, (self.arrays(), self.own)
 
-    def __deepcopy__(self, memo) -> Params:
+    def __deepcopy__(self, memo: object) -> Params:
         return self  # a value
 
 
@@ -271,8 +271,7 @@ def check_agreement(config: TranscoderConfig, params: Params) -> None:
 
 def _made_here(arrays: dict[str, np.ndarray], own: JumpReLU | None = None) -> Params:
     """`Params` of arrays made a moment ago, checked and nobody else's: no copy is needed."""
-    ours = (locked(arrays[name]) if name in arrays else None for name in NAMES)
-    return Params.adopt(*ours, own=own)
+    return Params.adopt(**{name: locked(array) for name, array in arrays.items()}, own=own)
 
 
 def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
@@ -303,7 +302,9 @@ def _check_own(own: JumpReLU | None, arrays: dict[str, np.ndarray]) -> None:
         raise ShapeError("theta", (D,), own.theta.shape, letters="(D,)")
 
 
-def _refuse(name, letters, want, got, transposed) -> None:
+def _refuse(
+    name: str, letters: str, want: tuple[int, ...], got: tuple[int, ...], transposed: bool
+) -> None:
     raise ShapeError(
         name, want, got, f"It looks transposed: pass {name}.T." if transposed else "", letters
     )

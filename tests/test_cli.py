@@ -350,7 +350,7 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
     assert run(*argv, *flags, "--skip", "--unit-norm-decoder")[0] == 0
     expected = options | {"skip": True, "unit_norm_decoder": True, "validation": None}
     assert {name: given[name] for name in expected} == expected
-    unreachable = set(fit.DEFAULTS) - set(expected) - {"x", "target", "progress"}
+    unreachable = set(fit.PARAMETERS) - set(expected) - {"x", "target", "progress"}
     assert unreachable == {"beta1", "beta2", "eps"}
 
 

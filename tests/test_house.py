@@ -12,11 +12,13 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
 from typing import NamedTuple
 
+import public_types
 import pytest
 
 import reftranscoder as rt
@@ -43,6 +45,7 @@ LAYERS = (
     {"auditor.judging"},
     {"auditor.cross_checks", "auditor.explaining", "auditor.reporting"},
     {"training", "auditor"},
+    {"auditor.faults"},
     {"cli"},
     {"", "__main__"},  # "" is the package's own __init__
 )
@@ -344,6 +347,17 @@ def numbers_that_decay(package: Path) -> list[str]:
     return breaches
 
 
+def type_errors_hidden_without_a_reason(package: Path) -> list[str]:
+    """``# type: ignore`` without the code of the error, or without a comment that says why."""
+    hidden, reasoned = re.compile(r"# type: *ignore"), re.compile(r"# type: ignore\[[\w-]+\]  # \w")
+    return [
+        f"{module.name}:{number} {line.strip()}"
+        for module in modules(package)
+        for number, line in enumerate(module.path.read_text(encoding="utf-8").splitlines(), 1)
+        if hidden.search(line) and not reasoned.search(line)
+    ]
+
+
 def strangers_at_the_top_level(root: Path) -> list[str]:
     ignored = [
         line.strip("/")
@@ -405,14 +419,14 @@ def lines_that_are_written_twice(package: Path) -> list[str]:
     breaches = []
     for module in modules(package):
         lines = code_lines(module)
-        again = -1
+        repeats = False
         for k in range(len(lines) - EQUAL + 1):
             block = tuple(line for _, line in lines[k : k + EQUAL])
             here = f"{module.name}:{lines[k][0]}"
-            if first.setdefault(block, here) != here:
-                if again != k - 1:  # the first of a longer run
-                    breaches.append(f"{here} repeats {first[block]}")
-                again = k
+            begins = not repeats  # and is not the rest of a longer run
+            repeats = first.setdefault(block, here) != here
+            if repeats and begins:
+                breaches.append(f"{here} repeats {first[block]}")
     return breaches
 
 
@@ -434,6 +448,7 @@ HOUSE = [
     (files_that_are_too_long, PACKAGE),
     (functions_that_are_too_large, PACKAGE),
     (lines_that_are_written_twice, PACKAGE),
+    (type_errors_hidden_without_a_reason, PACKAGE),
     (strangers_at_the_top_level, ROOT),
 ]
 
@@ -509,6 +524,11 @@ PLANTED = {
         ("params.py", f"{TEN}\n    import f\n{TEN}"),
         ("params.py", f"{TEN}\n    if y:\n\n        # Again:\n{indent(TEN, ' ' * 8)}"),
     ],
+    type_errors_hidden_without_a_reason: [
+        ("params.py", "x: int = ''  # type: ignore"),
+        ("params.py", "x: int = ''  # type: ignore[assignment]"),
+        ("params.py", "x: int = ''  # type: ignore  # so"),
+    ],
     strangers_at_the_top_level: [("notes.txt", "")],
 }
 
@@ -530,6 +550,12 @@ def test_the_rule_finds_a_planted_breach(tmp_path, rule, path, text):
     planted.parent.mkdir(exist_ok=True)
     planted.write_text(f"{SAYS}{text}\n")
     assert len(rule(tmp_path)) == 1
+
+
+def test_a_file_that_is_there_twice_is_found(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text("\n".join(f"f({n})" for n in range(12)))
+    assert lines_that_are_written_twice(tmp_path) == ["b:1 repeats a:1"]
 
 
 def test_files_that_are_too_long_in_the_middle_are_found(tmp_path):
@@ -591,6 +617,50 @@ def test_an_import_loads_nothing_heavy(name, tmp_path):
     run = [sys.executable, "-c", code]
     result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+#: The modules that mypy is not asked about, in pyproject.toml.  This may only shrink: what is added
+#: to the package is strict.
+NOT_STRICT = {"reftranscoder.kernels.*", "reftranscoder.reference.*", "reftranscoder.twin_bounds"}
+
+
+def leniences(settings: dict) -> tuple[set[str], list[str]]:
+    """The modules that ``settings`` of mypy exempt, and what they allow besides."""
+    exempt, allowed = set(), [] if settings.get("strict") is True else ["strict is not true"]
+    harmless = {"packages", "python_version", "strict", "untyped_calls_exclude", "overrides"}
+    allowed += sorted(set(settings) - harmless)
+    for override in settings["overrides"]:
+        names = override.pop("module")
+        if override == {"ignore_errors": True}:
+            exempt |= set(names)
+        elif any(name.startswith("reftranscoder") for name in names):
+            allowed.append(f"{override} of {names}")
+    return exempt, allowed
+
+
+def test_types_are_strict_but_for_a_list_that_only_shrinks():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert leniences(settings["tool"]["mypy"]) == (NOT_STRICT, [])
+
+
+def test_other_leniences_are_found():
+    override = {"module": ["reftranscoder.cli"], "disallow_untyped_defs": False}
+    _, allowed = leniences({"strict": True, "disable_error_code": "misc", "overrides": [override]})
+    assert len(allowed) == 2
+    assert leniences({"overrides": []})[1] == ["strict is not true"]
+
+
+@pytest.mark.parametrize(
+    ("text", "function"),
+    [
+        ("def (x: Any, *, k: dict[str, int] =, j: int) -> int", lambda x, *, j, k=0: 0),
+        ("def (a: def (int) -> int, /, b: Any =, *c: Any, **d: Any)", lambda a, /, b=0, *c, **d: 0),
+        ("def () -> None", lambda: None),
+    ],
+)
+def test_types_that_mypy_reveals_are_read(text, function):
+    assert public_types.as_revealed(text) == public_types.at_run_time(function)
+    assert public_types.as_revealed(text) != public_types.at_run_time(lambda x, k: 0)
 
 
 def names_for_type_checkers(package: Path) -> set[str]:

@@ -21,7 +21,7 @@ from ..activations import paired
 from ..declarations import Option, declared
 from ..edifice import build
 from ..errors import OptionError, printable
-from ..formats import format_of, save
+from ..formats import Model, format_of, save
 from ..params import Architecture
 from ..training import Fit, History, fit
 from ..training import Progress as Told
@@ -80,11 +80,12 @@ def run(options: argparse.Namespace) -> int:
     with Progress(options.steps, "steps") as progress:
         result = fit(**arguments, progress=teller(progress))
     seconds = time.monotonic() - began
-    save(result.transcoder, options.output, force=options.force)
+    model = Model(result.transcoder.config, result.transcoder.params)
+    save(model, options.output, force=options.force)
 
     report, text = _report(options, result, seconds), _text(options, result, seconds)
     print_report(options, report, text, made=printable(options.output))
-    if result.interrupted:
+    if result.signal is not None:
         complain(f"reftranscoder fit: interrupted after step {result.steps}")
         return status.of_signal(result.signal)
     return status.OK
@@ -136,7 +137,8 @@ def _rehearse_saving(path: str) -> None:
     """Find out before training, not after, whether a transcoder can be written in this format."""
     smallest = build(input_size=1, output_size=1, dict_size=1, top_k=1)
     with tempfile.TemporaryDirectory() as folder:
-        save(smallest, Path(folder, f"rehearsal{format_of(path).suffix}"))
+        model = Model(smallest.config, smallest.params)
+        save(model, Path(folder, f"rehearsal{format_of(path).suffix}"))
 
 
 def teller(progress: Progress) -> Callable[[Told], None]:
@@ -164,6 +166,7 @@ def _report(options: argparse.Namespace, result: Fit, seconds: float) -> dict[st
     if result.metrics:
         metrics = result.metrics
         dead = metrics.dead_features
+        assert dead is not None  # features were measured
         report["validation"] = {
             "rows": metrics.rows,
             "fvu": metrics.fvu,
@@ -181,9 +184,11 @@ def _text(options: argparse.Namespace, result: Fit, seconds: float) -> str:
     ]
     if result.metrics:
         metrics = result.metrics
+        dead = metrics.dead_features
+        assert dead is not None  # features were measured
         lines.append(
             f"on {plural(metrics.rows, 'row')} held out: FVU {metrics.fvu:.4f}, "
-            f"{metrics.l0:.1f} features active in a row, {len(metrics.dead_features)} in none"
+            f"{metrics.l0:.1f} features active in a row, {len(dead)} in none"
         )
     elif len(result.history):
         lines.append(_last_entry(result.history))

@@ -82,9 +82,8 @@ def _sources(stem: str, twins: list[Twin]) -> dict[str, Any]:
     if with_kernel:
         report["kernel"] = _body(_read("kernels", stem))
         bounds = _read("", "twin_bounds")
-        report["bound"] = "\n\n\n".join(
-            _function(bounds, name) for name in dict.fromkeys(_last(t.bound) for t in with_kernel)
-        )
+        names = list(dict.fromkeys(_last(t.bound) for t in with_kernel if t.bound))
+        report["bound"] = "\n\n\n".join(_function(bounds, name) for name in names)
     return report
 
 
@@ -119,7 +118,8 @@ def _lines(source: str, node: ast.stmt) -> str:
 
 def _first_line(node: ast.stmt) -> int:
     decorators = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    first: int = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    return first
 
 
 def _listing(stem: str, twins: list[Twin]) -> str:

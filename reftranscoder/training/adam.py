@@ -77,10 +77,12 @@ def training_step(
     options = state.t + 1, lr, recipe.beta1, recipe.beta2, recipe.eps
     loss = step(state, recipe, options, x, target)
     state.t += 1
-    return float(loss)
+    return loss
 
 
-def _by_kernels(state, recipe, options, x, target) -> np.floating:
+def _by_kernels(
+    state: State, recipe: Recipe, options: tuple[float, ...], x: np.ndarray, target: np.ndarray
+) -> float:
     from ..kernels.fused_step import step_in_place
     from ..kernels.screened_encoder import Encoder
 
@@ -100,10 +102,12 @@ def _by_kernels(state, recipe, options, x, target) -> np.floating:
         unit_norm_decoder=recipe.unit_norm_decoder,
         encoder=state.encoder,
     )
-    return x.dtype.type(loss)  # as `Transcoder.value_and_grad` returns it
+    return float(x.dtype.type(loss))  # as `Transcoder.value_and_grad` returns it
 
 
-def _by_reference(state, recipe, options, x, target) -> np.floating:
+def _by_reference(
+    state: State, recipe: Recipe, options: tuple[float, ...], x: np.ndarray, target: np.ndarray
+) -> float:
     # A new `Transcoder` for each step: no other may be used once its arrays have been written to.
     transcoder = Transcoder(state.config, Params.adopt(**state.arrays))
     loss, grads = transcoder.value_and_grad(
@@ -114,7 +118,7 @@ def _by_reference(state, recipe, options, x, target) -> np.floating:
         p[...], m[...], v[...] = reference.adam_step(p, g, m, v, *options)
     if recipe.unit_norm_decoder:
         to_unit_rows(state.arrays["W_dec"])
-    return loss
+    return float(loss)
 
 
 def to_unit_rows(W: np.ndarray) -> None:

@@ -82,8 +82,8 @@ def fit(options: FitOptions) -> Fit:
     """
     x, target = paired(options.x, options.target, dtype=options.dtype)
     x, target, held_out = _split(x, target, options.validation, options.dtype)
-    sizes = {"input_size": x.shape[1], "output_size": target.shape[1]}
-    config = TranscoderConfig(**sizes, **chosen(Architecture, options))
+    I, O = x.shape[1], target.shape[1]
+    config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
     options = _checked(options, config, len(x))
     run, measure = _prepared(options, config, (x, target), held_out)
     requested = _train(run, options)

@@ -96,6 +96,7 @@ class Run:
         losses = self.saved.losses
         found = self._measure.some(self.transcoder())
         loss = math.fsum(losses) / len(losses)
+        assert found.l0 is not None and found.dead_features is not None  # features were measured
         dead = len(found.dead_features)
         self.saved.entries.append(Entry(t, lr, loss, found.fvu, found.l0, dead, speed))
         losses.clear()
