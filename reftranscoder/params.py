@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import check_finite, to_array
-from .declarations import option
+from .declaring import option
 from .errors import DTypeError, OptionError, ShapeError
 from .options import LARGEST_SIZE, one_of, positive_integer, truth
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import reference
 from ..arrays import spread_non_finite
-from ..declarations import option
+from ..declaring import option
 from ..errors import OptionError
 from ..options import finite_number, truth
 from ..params import Params, TranscoderConfig
