@@ -156,7 +156,8 @@ class KernelsBackend:
         from .kernels.encode import activate
         from .kernels.screened_encoder import encoder_of
 
-        self.kernels, self.activate = kernels, activate
+        self.kernels: Any = kernels
+        self.activate: Any = activate
         self.encoder = encoder_of(params)
         self.config = config
         self.dtype = params.dtype

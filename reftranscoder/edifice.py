@@ -13,7 +13,7 @@ import numpy as np
 
 from .arrays import to_matrix, to_sparse
 from .backends import check_backend
-from .declarations import chosen, option, takes
+from .declaring import chosen, option, takes
 from .errors import ShapeError
 from .options import finite_number, random_generator
 from .params import Architecture, Params, Sizes, TranscoderConfig

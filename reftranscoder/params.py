@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import check_finite, to_array
-from .declarations import option
+from .declaring import option
 from .errors import OptionError, ShapeError
 from .options import LARGEST_SIZE, finite_number, instance, one_of, positive_integer, truth
 from .owned_arrays import common_dtype, float_dtype, locked, owned, view

@@ -45,8 +45,8 @@ class Twin(NamedTuple):
     def run_reference(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Call the reference in float64; return its outputs by name.
 
-        A kernel makes d_hidden only where hidden has an entry, and no d_own.  Elsewhere it is set to
-        zero here.
+        A kernel makes d_hidden only where hidden has an entry: elsewhere it is set to zero here.
+        No kernel makes d_own.
         """
         wide = {name: _to_float64(value) for name, value in arguments.items()}
         outputs = self.named(self.function("reference")(**wide))

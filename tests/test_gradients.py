@@ -106,7 +106,7 @@ class Case(NamedTuple):
         start, end = (self.forward(self.along(block, step)).pre for step in (0, 1))
         rate, ties, top_k = end - start, self.options["ties"], self.options["top_k"]
         B, D = start.shape
-        if self.options["activation"] == "jumprelu":  # above a threshold: positive, by how much more
+        if self.options["activation"] == "jumprelu":  # positive is what is above the threshold
             return kink_free_radius(start - np.maximum(self.options["own"].theta, 0), rate, D)
         # Selection over a batch and in groups is top-k of other rows.
         rows, kept = {"batchtopk": (1, B * top_k), "groupmax": (B * top_k, 1)}.get(

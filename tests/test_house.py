@@ -31,7 +31,7 @@ ROOT = TESTS.parent
 # neighbours: neither room, reference or kernels, can borrow from the other.
 LAYERS = (
     {"errors", "interruption", "conventions"},
-    {"sparse", "bounds", "files", "options", "declarations"},
+    {"sparse", "bounds", "files", "options", "declaring"},
     {"sample", "arrays"},
     {"params"},
     {"kernels.engine", "formats"},

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..activations import paired
-from ..declarations import Option, declared
+from ..declaring import Option, declared
 from ..edifice import build
 from ..errors import OptionError, printable
 from ..formats import Model, format_of, save

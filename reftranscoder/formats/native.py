@@ -88,16 +88,13 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Model
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
             raise FileError(path, problem)
-    arrays = dict(arrays)
-    theta = arrays.pop("theta", None)
-    if (own is None) != (theta is None):
-        raise FileError(
-            path,
-            f"it has {'thresholds' if own is None else 'an activation'} alone, of theta and own",
-        )
+    if ("theta" in arrays) != (own is not None):
+        alone = "theta" if own is None else "own"
+        raise FileError(path, f"a threshold takes theta and own; it holds {alone} alone")
+    given: dict[str, Any] = dict(arrays)
     try:
-        taken = None if own is None else JumpReLU(theta, **own)
-        model = Model(TranscoderConfig(**options), Params.taking(**arrays, own=taken))
+        taken = None if own is None else JumpReLU(given.pop("theta"), **own)
+        model = Model(TranscoderConfig(**options), Params.taking(**given, own=taken))
         check_agreement(*model)
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error

@@ -111,7 +111,8 @@ class Point:
 
     def _evaluate(self, arrays: Arrays) -> tuple[Any, Arrays]:
         """The loss and the gradients by name, from ``fn``, in the wide dtype."""
-        params = Params.adopt(**{name: array for name, array in arrays.items() if name != "x"})
+        given: dict[str, Any] = {name: array for name, array in arrays.items() if name != "x"}
+        params = Params.adopt(**given)
         result = self.fn(params, arrays["x"].copy(), self.target.copy())
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise OptionError("fn", "a function that returns (loss, grads)", result)

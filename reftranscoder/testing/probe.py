@@ -160,7 +160,7 @@ class Probe:
         return JumpReLU(self.theta) if self.activation == "jumprelu" else None
 
     @property
-    def l1_coeff(self):
+    def l1_coeff(self) -> float:
         return 0.5 if self.exact else 1e-3
 
     # Adam.  Where it shall be exact, g^2 + v is a square s^2, and s + eps a power of two.

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import reference
 from ..arrays import spread_non_finite
-from ..declarations import option
+from ..declaring import option
 from ..errors import OptionError
 from ..options import finite_number, truth
 from ..params import Params, TranscoderConfig
@@ -109,7 +109,8 @@ def _by_reference(
     state: State, recipe: Recipe, options: tuple[float, ...], x: np.ndarray, target: np.ndarray
 ) -> float:
     # A new `Transcoder` for each step: no other may be used once its arrays have been written to.
-    transcoder = Transcoder(state.config, Params.adopt(**state.arrays))
+    arrays: dict[str, Any] = state.arrays
+    transcoder = Transcoder(state.config, Params.adopt(**arrays))
     loss, grads = transcoder.value_and_grad(
         x, target, recipe.l1_coeff, backend="reference", check_finite=False
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..activations import Activations, paired
 from ..backends import check_backend
-from ..declarations import chosen, takes
+from ..declaring import chosen, takes
 from ..errors import OptionError, ShapeError
 from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from ..backends import BACKENDS
-from ..declarations import option
+from ..declaring import option
 from ..params import Architecture
 from .adam import Recipe
 from .schedule import Schedule

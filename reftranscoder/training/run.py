@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,8 @@ class Run:
             NonFiniteError: a parameter that is too large in these units.
         """
         state = self.saved.state
-        return Transcoder(state.config, Params(**self._scaling.folded(state.arrays)))
+        arrays: dict[str, Any] = self._scaling.folded(state.arrays)
+        return Transcoder(state.config, Params(**arrays))
 
     def history(self) -> History:
         """The log so far."""

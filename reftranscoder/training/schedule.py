@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..declarations import option
+from ..declaring import option
 from ..errors import OptionError
 from ..options import finite_number, positive_integer
 

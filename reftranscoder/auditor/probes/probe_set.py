@@ -126,7 +126,7 @@ def _own(rng: np.random.Generator, tc: Transcoder) -> Iterator[_Own]:
     aimed[B // 2 :] *= -1
     yield case("aimed", "Rows along features, and against them.", aimed)
     if large:  # else there are cases of these kinds
-        arrays = {name: a.copy() for name, a in tc.params.arrays().items()}
+        arrays: dict[str, Any] = {name: a.copy() for name, a in tc.params.arrays().items()}
         for name in ("W_enc", "b_enc"):
             repeat_rows(arrays[name], tc.config.top_k)
         yield case("ties", "Features repeated, so that they tie.", x[: B // 2], Params(**arrays))

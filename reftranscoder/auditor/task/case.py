@@ -72,7 +72,9 @@ class Case:
         """The same case with its numbers rounded to a format: what a candidate in it is given."""
         if store.unit <= 2.0**-24:
             return self
-        arrays = {n: _rounded(a, store) for n, a in self.params.arrays().items()}
+        arrays: dict[str, Any] = {
+            name: _rounded(array, store) for name, array in self.params.arrays().items()
+        }
         changed: dict[str, Any] = {"params": Params(**arrays)}
         changed |= {n: _rounded(getattr(self, n), store) for n in ("x", "target")}
         return dataclasses.replace(self, **changed)

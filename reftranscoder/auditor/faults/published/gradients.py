@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -147,7 +148,7 @@ def _rows_of_zeros() -> Small:
     case = small_case()
     x = case.x.copy()
     x[:3] = 0
-    arrays = case.params.arrays()
+    arrays: dict[str, Any] = case.params.arrays()
     params = Params(**arrays | {"b_enc": 0 * arrays["b_enc"]})
     return dataclasses.replace(case, x=x, params=params)
 

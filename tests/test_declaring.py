@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import reftranscoder as rt
-from reftranscoder.declarations import Option, chosen, declared, option, takes
+from reftranscoder.declaring import Option, chosen, declared, option, takes
 from reftranscoder.params import Architecture
 from reftranscoder.training.options import FitOptions
 
