@@ -132,8 +132,9 @@ class Case(NamedTuple):
         return found
 
 
-VARIANTS = ["relu", "batchtopk", "groupmax", "abstopk", "jumprelu"]
-SMOOTH = {"skip", "no skip", "L1", "no L1", "K = D", "K < D", *VARIANTS} | {
+PLAIN = ("topk", "topk", "topk", "relu")
+VARIANTS = ("batchtopk", "groupmax", "abstopk", "jumprelu")
+SMOOTH = {"skip", "no skip", "L1", "no L1", "relu", "K = D", "K < D"} | {
     "topk, lowest_index",
     "topk, keep_all",
     "more than K positives",
@@ -154,13 +155,13 @@ def halves(shape, low=-6, high=6):
 
 
 @st.composite
-def cases(draw, kinks: bool):
+def cases(draw, kinks: bool, activations=PLAIN):
     """Cases whose pre-activations are chosen first and whose encoder is made to give them.
 
     Each has a kept and an inactive feature in its first row and, where there can be one, a cut-off
     one.  Without ``kinks``, no row has a tie or a zero.
     """
-    activation = draw(st.sampled_from(["topk"] * 5 + VARIANTS))
+    activation = draw(st.sampled_from(activations))
     top_k = draw(st.integers(1, 3))
     D = draw(st.sampled_from([top_k + 3, top_k + 2, max(top_k, 2)]))
     if activation == "groupmax":
@@ -222,7 +223,7 @@ def cases(draw, kinks: bool):
     if not kinks and activation == "abstopk":
         assume(all(len(set(np.abs(p))) == D for p in pre))
     elif not kinks:
-        assume(case.radius(["b_enc"]) > 0)
+        assume(all(case.radius(block) > 0 for block in case.blocks()))
     return case
 
 
@@ -280,12 +281,14 @@ def prove_unfrozen(case: Case) -> None:
         assert 2 * h <= case.radius(block) and (h == 1 or 4 * h >= case.radius(block))
 
 
-def run(prove: Callable[[Case], None], kinks: bool, examples: int, **options) -> Counter:
+def run(
+    prove: Callable[[Case], None], kinks: bool, examples: int, activations=PLAIN, **options
+) -> Counter:
     """Try ``prove`` on that many cases.  Returns how many of them each regime occurred in."""
     seen: Counter = Counter()
 
     @settings(max_examples=examples, suppress_health_check=list(HealthCheck), **options)
-    @given(cases(kinks=kinks))
+    @given(cases(kinks, activations))
     def proof(case):
         prove(case)
         seen.update(case.regimes())
@@ -303,6 +306,13 @@ def test_differences_within_the_cell_equal_the_gradients():
     seen = run(prove_unfrozen, kinks=False, examples=100)
     assert {regime for regime in SMOOTH if seen[regime] < 5} == set(), seen
     assert not KINKS & seen.keys()
+
+
+@pytest.mark.parametrize("activation", VARIANTS)
+@pytest.mark.parametrize("prove", [prove_frozen, prove_unfrozen])
+def test_the_gradients_of_the_variants(activation, prove):
+    seen = run(prove, kinks=prove is prove_frozen, examples=15, activations=(activation,))
+    assert seen[activation] >= 15
 
 
 def as_float64(case: Case):
@@ -416,6 +426,29 @@ FAULTS = {
 }
 
 
+VARIANT_FAULTS = {
+    "a dropped mask": lambda r, d, pre, hidden, own: (d, r[1]),
+    "a mask by sign": lambda r, d, pre, hidden, own: (np.where(hidden > 0, d, 0), r[1]),
+    "values in place of a mask": lambda r, d, pre, hidden, own: (d * hidden, r[1]),
+}
+
+
+@pytest.mark.parametrize("prove", [prove_frozen, prove_unfrozen])
+@pytest.mark.parametrize(
+    ("activation", "fault"),
+    # Of the others, hidden is not negative.
+    [(a, f) for a in VARIANTS for f in VARIANT_FAULTS if f != "a mask by sign" or a == "abstopk"],
+)
+def test_each_fault_planted_in_a_variant_is_caught(activation, fault, prove, monkeypatch):
+    row = reference.ACTIVATIONS[activation]
+    faulty = row._replace(backward=backwards(row.backward, VARIANT_FAULTS[fault]))
+    monkeypatch.setitem(reference.ACTIVATIONS, activation, faulty)
+    options = {"phases": [Phase.generate], "database": None, "report_multiple_bugs": False}
+    kinks = prove is prove_frozen
+    with pytest.raises(AssertionError):
+        run(prove, kinks, examples=100, activations=(activation,), **options)
+
+
 @pytest.mark.parametrize("prove", [prove_frozen, prove_unfrozen])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_planted_fault_is_caught(fault, prove, monkeypatch):
@@ -472,9 +505,10 @@ def complex_step(case, block):
     """The derivative along the direction: exact but for rounding, since nothing is subtracted."""
     step = 1e-30
     forward = case.forward(case.along(block, step * 1j))
-    hidden = forward.hidden  # stands in for its absolute value, which would lose the step
+    hidden = forward.hidden
+    absolute = np.sign(hidden.real) * hidden  # np.abs would lose the step
     mse = reference.mse_forward(case.target, forward.reconstruction)
-    return (mse + case.l1_coeff * np.mean(hidden)).imag / step
+    return (mse + case.l1_coeff * np.mean(absolute)).imag / step
 
 
 @pytest.mark.parametrize("skip", [False, True])
