@@ -359,16 +359,33 @@ def test_adam_keeps_the_dtype():
 # Other libraries' results; see golden/README.rst.
 
 
-@pytest.mark.parametrize("name", ["topk_transcoder_f32", "relu_skip_transcoder_f32"])
+STAGES_GIVEN = {
+    "topk_transcoder": 10,
+    "relu_skip_transcoder": 13,
+    "batchtopk": 8,
+    "abstopk": 8,
+    "groupmax": 8,
+    "jumprelu": 9,
+    "jumprelu_to_input": 9,
+}
+
+
+@pytest.mark.parametrize("name", STAGES_GIVEN)
 def test_golden(name):
-    with np.load(GOLDEN / f"{name}.npz") as file:
+    with np.load(GOLDEN / f"{name}_f32.npz") as file:
         given = {key: file[key] for key in file.files}
-    activation = "topk" if name.startswith("topk") else "relu"
+    activation = name.partition("_")[0]
     wide = {key: value.astype(np.float64) for key, value in given.items() if value.ndim}
     target, l1_coeff = wide["target"], float(given["l1_coeff"])
     model = [wide[n] for n in ("x", "W_enc", "b_enc", "W_dec", "b_dec")] + [wide.get("W_skip")]
 
-    forward = reference.transcoder_forward(*model, top_k=int(given["top_k"]), activation=activation)
+    own = None
+    if "theta" in wide:
+        through = "theta_and_input" if name.endswith("to_input") else "theta"
+        own = reference.JumpReLU(wide["theta"], 0.5, through)
+    options = {"activation": activation, "own": own}
+
+    forward = reference.transcoder_forward(*model, top_k=int(given["top_k"]), **options)
     backward = reference.transcoder_backward(
         model[0],
         target,
@@ -377,15 +394,16 @@ def test_golden(name):
         wide["W_dec"],
         wide.get("W_skip"),
         l1_coeff=l1_coeff,
-        activation=activation,
+        **options,
     )
     stages = forward._asdict() | backward._asdict()
+    stages["dtheta"] = backward.d_own and backward.d_own.theta
     stages["loss"] = reference.transcoder_loss(
         target, forward.reconstruction, forward.hidden, l1_coeff
     )
-    inputs = {"x", "target", "W_enc", "b_enc", "W_dec", "b_dec", "W_skip"}
+    inputs = {"x", "target", "W_enc", "b_enc", "W_dec", "b_dec", "W_skip", "theta"}
     compared = given.keys() - inputs - {"top_k", "l1_coeff", "about"}
-    assert len(compared) == {"topk": 10, "relu": 13}[activation]
+    assert len(compared) == STAGES_GIVEN[name]
     for stage in compared:
         want = given[stage].astype(np.float64)
         # Their rounding: sums of at most 96 terms in float32, a few of them in a row.  It adds up

@@ -10,7 +10,7 @@ of hidden, (P2).
 
 **Convention.** As top-k's, of the absolute values: 2 and -2 tie.
 
-Source: SAELens, architecture ``"abstopk"`` (``saes/topk_sae.py``, release 6.54.12).
+Source: SAELens, architecture ``"abstopk"`` (``saes/abstopk_sae.py``, release 6.54.12).
 """
 
 from __future__ import annotations
