@@ -25,7 +25,7 @@ from .numbers import Numbers, Sizes, short
 
 _MOST_AT_ONCE = 32  # features of one group: among more, one might be too small to see
 _ENTRIES = 1 << 25  # of pre (B, D), above which the rows are given in several batches
-_MOST_ENTRIES = 1 << 31  # in all batches together, above which the last features are left out
+_MOST_ENTRIES = 1 << 30  # in all batches together, above which the last features are left out
 _MOST_PARTS = 256
 
 

@@ -65,7 +65,7 @@ def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float
         )
         for name, purpose, params, x, target, decisive in _own(rng, tc)
     ]
-    cases += _every_feature(config, l1_coeff)
+    cases += every_feature_cases(config, l1_coeff)
     if config.dict_size * (config.input_size + config.output_size) > _MOST_WEIGHTS:
         return cases
     sizes = Sizes(16, config.input_size, config.dict_size, config.output_size, config.top_k)
@@ -103,7 +103,7 @@ def _params_of(numbers: Numbers, skip: bool) -> Params:
     return Params.taking(**{n: getattr(numbers, n).astype(np.float32, copy=False) for n in names})
 
 
-def _every_feature(config: TranscoderConfig, l1_coeff: float) -> Iterator[Case]:
+def every_feature_cases(config: TranscoderConfig, l1_coeff: float) -> Iterator[Case]:
     """Cases in these sizes in which every feature is active."""
     kind = PROBE_KINDS["every-feature"]
     I, D, O = config.input_size, config.dict_size, config.output_size
