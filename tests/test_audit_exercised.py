@@ -337,14 +337,23 @@ FAULTS = {
 @pytest.mark.parametrize("stage", FAULTS)
 def test_a_fault_in_one_feature_is_found_and_blamed(stage):
     tc = rt.build(**SIZES, dict_size=500, top_k=16)
+    (case,) = every_feature_cases(tc.config, 1e-3)
+    right = stages_of(tc, case.params, case.x, case.target)
     for feature in (0, 499, int(np.random.default_rng().integers(500))):
+        answer = Answer(faulty(right, case.params, **FAULTS[stage](feature)))
+        report = judge_cases([(case, answer)], by_stage("float32"), "float32", ())
+        assert report.blame == stage, (feature, str(report))
 
-        def candidate(params, x, target, how=FAULTS[stage](feature)):
-            results = stages_of(tc, params, x, target)
-            return faulty(results, params, **how) if np.isfinite(x).all() else {}
 
-        report = rt.audit(candidate, tc)
-        assert report.blame == stage and "every-feature" in report.failed, (feature, str(report))
+def test_a_function_that_loses_one_feature_is_found_by_the_probe_for_it():
+    tc = rt.build(**SIZES, dict_size=2000, top_k=16)
+
+    def candidate(params, x, target):
+        results = stages_of(tc, params, x, target)
+        return faulty(results, params, decode=[1999]) if np.isfinite(x).all() else {}
+
+    report = rt.audit(candidate, tc)
+    assert report.blame == "reconstruction" and "every-feature" in report.failed, str(report)
 
 
 def test_a_function_that_is_right_is_seen_as_a_whole():
