@@ -149,7 +149,8 @@ class _Summed:
             rows = slice(0, self.candidate.B)
             return _some(self.candidate.rows("reconstruction", rows) - target, 0)
         params = self.params
-        return _some(target, 0) | _some(params.W_dec, 0) | (params.b_dec != 0)
+        wrong: np.ndarray = _some(target, 0) | _some(params.W_dec, 0) | (params.b_dec != 0)
+        return wrong
 
 
 def _some(a: np.ndarray, axis: int) -> np.ndarray:
