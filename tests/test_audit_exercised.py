@@ -14,6 +14,7 @@ from simulated_transcoder import ORDERS, Machine, random_case, simulate
 import reftranscoder as rt
 from reftranscoder import cli
 from reftranscoder.auditor import AuditFailure
+from reftranscoder.auditor.cross_checks.exercised import joined
 from reftranscoder.auditor.judged_batch import judge_batch
 from reftranscoder.auditor.judging.verdict import first_fault
 from reftranscoder.auditor.many_cases import judge_cases
@@ -431,3 +432,13 @@ def simulated(case, machine, **how):
         ties=case.config.ties,
     )
     return simulate(given, machine, **how)
+
+
+def test_masks_of_several_sizes_are_joined_by_number():
+    short, long = np.array([True, False, True]), np.array([False, False, True, False, True])
+    key, other = ("hidden", FEATURES), ("pre", INPUTS)
+    for one, two in ((short, long), (long, short)):
+        found = joined({key: one, other: one}, {key: two})
+        assert found[key].tolist() == [True, False, True, False, True]
+        assert found[other] is one
+    assert short.tolist() == [True, False, True] and not long[0]
