@@ -397,7 +397,7 @@ def test_indices_that_wrap_and_padding_are_found_among_70000(stage, how, feature
 def test_clean_candidates_are_never_at_fault_on_them():
     rng = np.random.default_rng(11)
     judged = 0
-    for number in range(110):
+    for number in range(205):
         sizes = {n: int(rng.integers(1, 40)) for n in ("input_size", "output_size", "dict_size")}
         if number % 7 == 0:
             sizes["input_size"] = int(rng.integers(200, 1200))
