@@ -1,4 +1,4 @@
-"""`reftranscoder show`: what it prints of a kernel is what runs, and no more than that."""
+"""`reftranscoder show NAME`: what it prints of a kernel is what runs, and no more than that."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -48,7 +49,7 @@ found = {}
 for twin in TWINS:
     if twin.kernel:
         twin.function("kernel")
-        small = testing.Probe(B=3, I=9, D=8, O=4, K=2)
+        small = testing.Probe(B=3, I=9, D=8, O=9, K=2)
         arguments = small.arguments(twin)
         found[twin.name] = lines_of(lambda: twin.run_kernel(arguments))
 
@@ -113,15 +114,109 @@ def test_the_screen_is_shown_with_its_operation(shown, entered):
     assert "screen" not in shown("encode_forward")["pieces"]
 
 
-# Not entered by these few arguments.
-BRANCHES = {
-    "kth_largest", "load_tail",
+@pytest.mark.parametrize("name", WITH_KERNEL)
+def test_no_function_is_shown_that_does_not_run(name, shown, entered):
+    pieces = shown(name)["pieces"]["kernel"]
+    functions = [piece for piece in pieces if "\ndef " in "\n" + piece["source"]]
+    idle = [piece for piece in functions if not lines([piece]) & set(entered[name])]
+    assert functions and not idle
+
+
+def test_another_function_of_the_same_file_is_not_shown(capsys):
+    assert cli.main(["show", "affine_backward"]) == 0
+    out = capsys.readouterr().out
+    assert "def affine_relu_forward" not in out
+    assert "# kernels/engine/sparse_loops.py:" in out and "def _combine(" in out
+    jit = "kernels/engine/jit.py: kernel, serial_kernel"
+    assert f"\n# also calls: {jit}; " in out
+
+
+@pytest.mark.parametrize("name", ["topk", "encode", "transcoder_backward"])
+def test_every_piece_stands_where_its_header_says(name, shown, capsys):
+    parts = shown(name)["pieces"]
+    cli.main(["show", name])
+    out = capsys.readouterr().out
+    for pieces in parts.values():
+        for piece in pieces:
+            source = (PACKAGE / piece["file"]).read_text(encoding="utf-8").splitlines()
+            text = piece["source"].splitlines()
+            assert source[piece["line"] - 1 :][: len(text)] == text
+            assert piece["source"] in out
+        first = pieces[0]
+        assert f"\n# {first['file']}:{first['line']}\n{first['source']}" in out
+
+
+def test_an_operation_has_each_piece_once(shown):
+    for pieces in shown("affine")["pieces"].values():
+        places = [(piece["file"], piece["line"]) for piece in pieces]
+        assert len(places) == len(set(places))
+    kernel = shown("affine")["pieces"]["kernel"]
+    assert [piece["source"].split("(")[0] for piece in kernel[:3]] == [
+        "def affine_forward",
+        "def affine_relu_forward",
+        "def affine_backward",
+    ]
+    assert "def four_dots" not in shown("affine")["kernel"]
+
+
+def test_the_screen_comes_in_the_order_of_its_map(shown):
+    listed = (PACKAGE / "kernels" / "screen" / "__init__.py").read_text(encoding="utf-8")
+    files = list(dict.fromkeys(piece["file"] for piece in shown("encode")["pieces"]["screen"]))
+    screen = [file.rpartition("/")[2] for file in files if file.startswith("kernels/screen/")]
+    assert screen == [word for word in listed.split() if word.endswith(".py")]
+    assert files[0] == "kernels/screened_encoder.py" and files[1].startswith("kernels/screen/")
+
+
+PLANTED = {
+    "planted/asked.py": """
+        "What is asked for."
+        from ..outside import far
+        from .called import table, unused
+
+        #: How many.
+        LIMIT, MOST = 2, 3
+
+        def asked(x, unused):
+            table = inner(x)
+            return [LIMIT for _ in far(unused, table)]
+
+        @decorated
+        def inner(x):
+            return lambda MOST: table[MOST] + x
+
+        def decorated(f):
+            return f
+        """,
+    "planted/called.py": """
+        "What is called."
+        def row(): pass
+        table = {"row": row, "column": lambda unused: unused}
+        def unused(): pass
+        """,
+    "__init__.py": "",
+    "planted/__init__.py": "",
 }
 
 
-@pytest.mark.parametrize("name", WITH_KERNEL)
-def test_no_function_is_shown_that_does_not_run(name, shown, entered):
-    for piece in shown(name)["pieces"]["kernel"]:
-        if "\ndef " in f"\n{piece['source']}" :
-            if not lines([piece]) & set(entered[name]):
-                print("NOT", name, piece["file"], piece["source"].partition("(")[0])
+def test_names_are_those_of_the_module_and_not_of_a_function(tmp_path, monkeypatch):
+    (tmp_path / "planted").mkdir()
+    for file, text in PLANTED.items():
+        (tmp_path / file).write_text(dedent(text).lstrip())
+    monkeypatch.setattr("reftranscoder.cli.call_graph.PACKAGE", tmp_path)
+    graph = call_graph("planted/", "planted/asked.py", ["asked"])
+    assert [(piece.file, piece.line) for piece in graph.pieces] == [
+        ("planted/asked.py", 8),
+        ("planted/asked.py", 5),  # with the comment above it
+        ("planted/asked.py", 12),
+        ("planted/asked.py", 16),
+        ("planted/called.py", 1),
+        ("planted/called.py", 2),
+        ("planted/called.py", 3),
+    ]
+    assert graph.also == {"outside.py": ["far"]}
+
+
+def test_nothing_heavy_is_loaded():
+    code = "import sys; from reftranscoder import cli; cli.main(['show', 'encode']); "
+    code += "sys.exit(bool({'numba', 'scipy', 'reftranscoder.kernels'} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
