@@ -70,11 +70,22 @@ def check_gradient(
     nearest kink, and stays if that is within rounding.  With a ``step``, all go that far: the
     entries of a direction lie between 1/2 and 1, up to sign.
 
+    Returns:
+        A `GradientCheck`, with the slope of every array along every direction.
+
     Raises:
         GradientError: a gradient that is not the derivative, with an entry where that shows.
         KinkError: there is no derivative here, or ``step`` would cross a kink.
         OptionError: an option that cannot be, or a gradient that is missing.
         ShapeError, DTypeError, NonFiniteError: an array, or a result of ``fn``, of no use.
+
+    >>> tc = rt.build(input_size=6, output_size=4, dict_size=16, top_k=3, dtype="float64")
+    >>> def fn(params, x, target):
+    ...     return rt.Transcoder(tc.config, params).value_and_grad(x, target)
+    >>> x, target = np.random.default_rng(0).normal(size=(2, 8, 6))
+    >>> check = rt.check_gradient(fn, tc.config, tc.params, x, target[:, :4])
+    >>> check.max_ratio < 1  # every error is within its tolerance
+    True
     """
     if not callable(fn):
         raise OptionError("fn", "a function of params, x and target", fn)

@@ -115,6 +115,9 @@ def fit(
         progress: True for a bar on a terminal; or a function, called with a `Progress` after every
             step.
 
+    Returns:
+        A `Fit`; its ``transcoder`` takes and returns data in the units of ``x`` and ``target``.
+
     Raises:
         OptionError: an option that makes no sense, or differs from the checkpoint's; an ``lr`` so
             high that the loss is no longer finite.
@@ -122,6 +125,14 @@ def fit(
         NonFiniteError: NaN or infinity in the data, with row and column.
         FileError: a file that cannot be read or, for ``checkpoint``, written; a checkpoint of other
             data.
+
+    >>> x, target, *_ = rt.sample.load()
+    >>> options = {"dict_size": 64, "top_k": 8, "steps": 20, "batch_size": 100}
+    >>> fit = rt.fit(x[:1000], target[:1000], validation=0.2, **options)
+    >>> fit.transcoder
+    Transcoder(576 -> 64 -> 576, top_k=8, ties='lowest_index', float32)
+    >>> fit.metrics.rows, fit.metrics.fvu < 1
+    (200, True)
     """
     x, target = paired(x, target, dtype=dtype)
     x, target, held_out = _split(x, target, validation, dtype)
