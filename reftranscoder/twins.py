@@ -66,7 +66,7 @@ class Twin(NamedTuple):
     def bounds(
         self, arguments: Mapping[str, Any], want: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Return how far the kernel may be from ``want``, what `run_reference` returned, by name."""
+        """Return how far the kernel may be from ``want``, what `run_reference` returns, by name."""
         to = bounds.precision(dtype_of(arguments))
         wide = {name: _to_float64(value) for name, value in arguments.items()}
         return self.function("bound")(to, want, **wide)
