@@ -61,11 +61,12 @@ def audit(
         ShapeError, OptionError, DTypeError, FileError: malformed input, which gets no verdict.
 
     >>> tc = rt.build(input_size=6, output_size=4, dict_size=16, top_k=3)
-    >>> x, target = np.random.default_rng(0).normal(size=(2, 8, 6))
-    >>> theirs = tc.stages(x, target[:, :4])
-    >>> theirs["db_enc"] = theirs["db_enc"] / 2
-    >>> print(rt.audit(theirs, tc, x, target[:, :4]).sentence())
-    Fault at db_enc: db_enc is half of what it should be.
+    >>> x = np.random.default_rng(0).normal(size=(8, 6))
+    >>> theirs = tc.stages(x)
+    >>> theirs["reconstruction"][5, 1] += 1
+    >>> report = rt.audit(theirs, tc, x)
+    >>> report.verdict(), report.blame
+    ('FAILED', 'reconstruction')
     """
     if progress is not None and not callable(progress):
         raise OptionError("progress", "a function of one argument, or None", progress)
