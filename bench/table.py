@@ -1,4 +1,4 @@
-"""Results as text, one line a contestant with times in milliseconds, and as JSON."""
+"""Results as text, one line per contestant with times in milliseconds, and as JSON."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what the table below says, in words that editors and type checkers read
     from . import errors, kernels, metrics, reference, sample, testing, twins
     from .activations import Activations
-    from .auditor import Arithmetic, audit
+    from .auditor import Arithmetic
+    from .auditor.audit import audit
     from .edifice import build, loss, output_size
     from .gradcheck import check_gradient
     from .params import Params, TranscoderConfig

@@ -94,10 +94,7 @@ class Activations:
         return len(self), self._array.shape[1]
 
     def rows(self, indices: Any) -> np.ndarray:
-        """The rows at ``indices`` (n,), whole numbers in any order.
-
-        Returns:
-            (n, I) in `dtype`, a new array.
+        """Return the rows at ``indices`` (n,), whole numbers in any order: (n, I), in `dtype`, new.
 
         Raises:
             RowError: an index outside ``range(-len(self), len(self))``.
@@ -119,10 +116,7 @@ class Activations:
         return result
 
     def place(self, indices: Any) -> np.ndarray:
-        """Where in the file the rows at ``indices`` (n,) are.
-
-        Returns:
-            (n,) whole numbers: rows of the file, counted from 0.
+        """Return the rows of the file (n,) where the rows at ``indices`` (n,) are.
 
         Raises:
             RowError: as `rows`.
@@ -137,12 +131,14 @@ class Activations:
             raise RowError(self.name, "indices must be whole numbers in one axis")
         if indices.min() < -len(self) or indices.max() >= len(self):
             raise RowError(self.name, f"an index is outside its {len(self)} rows")
-        kept = self._first + np.where(indices < 0, indices + len(self), indices).astype(np.intp)
-        if self._period is None:
+        forwards = np.where(indices < 0, indices + len(self), indices).astype(np.intp)
+        kept: np.ndarray = self._first + forwards
+        if self._period is None or self._dropped is None:
             return kept
         # Each sequence keeps one row less than it has; from drop_position on, rows move up by one.
         sequence, position = np.divmod(kept, self._period - 1)
-        return sequence * self._period + position + (position >= self._dropped)
+        places: np.ndarray = sequence * self._period + position + (position >= self._dropped)
+        return places
 
     def blocks(self, size: int = _BLOCK_ROWS, digest: Any = None) -> Iterator[np.ndarray]:
         """All rows in order, ``size`` at a time.
@@ -197,7 +193,7 @@ class Activations:
 
     def _kept_before(self, row: int) -> int:
         """How many rows before ``row`` of the file are kept."""
-        if self._period is None:
+        if self._period is None or self._dropped is None:
             return row
         return row - (row + self._period - 1 - self._dropped) // self._period
 
@@ -230,18 +226,17 @@ def paired(
         ShapeError: they do not have the same number of rows.
         Error: as `Activations`.
     """
-    named = ((x, "x"), (target, "target"))
-    if not any(isinstance(source, Activations) for source, _ in named):
+    if not isinstance(x, Activations) and not isinstance(target, Activations):
         # Whole files first: a range of rows could hide that they do not belong together.
-        _check_pair(*(_opened(source, name) for source, name in named))
-    options = {
+        _check_pair(_opened(x, "x"), _opened(target, "target"))
+    options: dict[str, Any] = {
         "rows": rows,
         "sequence_length": sequence_length,
         "drop_position": drop_position,
         "dtype": dtype,
         "check_finite": check_finite,
     }
-    pair = tuple(_opened(source, name, **options) for source, name in named)
+    pair = _opened(x, "x", **options), _opened(target, "target", **options)
     _check_pair(*pair)
     return pair
 

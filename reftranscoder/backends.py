@@ -6,6 +6,7 @@ ones as `Sparse`.  `reftranscoder.transcoder` is the only one to call it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,20 +74,22 @@ class ReferenceBackend:
         hidden = reference.encode_forward(
             x.astype(self.wide), W_enc, b_enc, **_selection(self.config)
         )
-        return self._rounded({"hidden": hidden})["hidden"]
+        rounded: Sparse = self._rounded({"hidden": hidden})["hidden"]
+        return rounded
 
     @_quiet
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
         W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
         dense = hidden.astype(self.wide).dense()
-        reconstruction = reference.decode_forward(dense, W_dec, b_dec)
+        reconstruction: np.ndarray = reference.decode_forward(dense, W_dec, b_dec)
         if x is not None and "W_skip" in self.arrays:
             skip = reference.skip_forward(x.astype(self.wide), self.arrays["W_skip"])
             reconstruction = reconstruction + skip
         return reconstruction.astype(self.dtype)
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
-        return self.forward(x)["reconstruction"]
+        reconstruction: np.ndarray = self.forward(x)["reconstruction"]
+        return reconstruction
 
     @_quiet
     def forward(self, x: np.ndarray) -> dict[str, Any]:
@@ -120,7 +123,9 @@ class ReferenceBackend:
         return self._rounded({"loss": loss} | gradients._asdict())
 
     def _forward(self, x: np.ndarray) -> reference.Forward:
-        return reference.transcoder_forward(x, **self.arrays, **_selection(self.config))
+        forward: reference.Forward
+        forward = reference.transcoder_forward(x, **self.arrays, **_selection(self.config))
+        return forward
 
     def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
         rounded = {n: s.astype(self.dtype) for n, s in stages.items() if s is not None}
@@ -143,11 +148,12 @@ class KernelsBackend:
         self.arrays = params.arrays()
 
     def encode(self, x: np.ndarray) -> Sparse:
-        return self.encoder.encode(x, **_selection(self.config))
+        hidden: Sparse = self.encoder.encode(x, **_selection(self.config))
+        return hidden
 
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
         W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
-        reconstruction = self.kernels.decode_forward(hidden, W_dec, b_dec)
+        reconstruction: np.ndarray = self.kernels.decode_forward(hidden, W_dec, b_dec)
         if x is not None and "W_skip" in self.arrays:
             reconstruction += self.kernels.skip_forward(x, self.arrays["W_skip"])
         return reconstruction
@@ -201,4 +207,7 @@ class KernelsBackend:
         return {name: stage for name, stage in stages.items() if stage is not None}
 
 
-BACKENDS = {"kernels": KernelsBackend, "reference": ReferenceBackend}
+BACKENDS: dict[str, Callable[[TranscoderConfig, Params], Backend]] = {
+    "kernels": KernelsBackend,
+    "reference": ReferenceBackend,
+}

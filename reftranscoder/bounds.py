@@ -65,6 +65,7 @@ returned is never below what the formula says.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,7 +111,7 @@ def precision(dtype: np.typing.DTypeLike) -> Precision:
     return PRECISIONS[dtype.name]
 
 
-def dot_bound(S, n, arithmetic: Precision):
+def dot_bound(S: Reals, n: Reals, arithmetic: Precision) -> Any:
     """(E5): of a sum of ``n`` terms, products among them, with absolute values adding up to ``S``.
 
     ``S`` and ``n`` are scalars or arrays that broadcast; so is the result.
@@ -120,7 +121,7 @@ def dot_bound(S, n, arithmetic: Precision):
     return add_up(multiply_up(nu, S), underflow)
 
 
-def sum_bound(S, n, arithmetic: Precision):
+def sum_bound(S: Reals, n: Reals, arithmetic: Precision) -> Any:
     """(E4): of a sum of ``n`` numbers, none a product, with absolute values adding up to ``S``."""
     return multiply_up(np.maximum(np.subtract(n, 1), 0), arithmetic.unit, S)
 
@@ -140,7 +141,13 @@ def chain_bound(value: Reals, m: int, arithmetic: Precision) -> Any:
     return multiply_up(growth, np.abs(value))
 
 
-def product_bound(a, a_error, b, b_error, product=None):
+def product_bound(
+    a: Reals,
+    a_error: Reals,
+    b: Reals,
+    b_error: Reals,
+    product: Callable[[Any, Any], Any] | None = None,
+) -> Any:
     """(E8), entry by entry, or with ``product=matmul_up`` summed as a matrix product sums."""
     product = product or multiply_up
     a, b = np.abs(a), np.abs(b)
@@ -161,7 +168,7 @@ def add_up(*terms: Reals) -> Any:
 
 def multiply_up(*factors: Reals) -> Any:
     """The product of factors >= 0, rounded upwards.  Zero times anything, infinity too, is zero."""
-    total = np.float64(1)
+    total: Any = np.float64(1)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for factor in factors:
             total = np.multiply(total, factor, dtype=np.float64)
@@ -170,7 +177,7 @@ def multiply_up(*factors: Reals) -> Any:
         return _times(total, 1 + len(factors) * 2.0**-52)
 
 
-def _times(total, factor: float):
+def _times(total: Any, factor: float) -> Any:
     """``total``, an array of one's own or a number, times ``factor``: in place, which is faster."""
     return np.multiply(total, factor, out=total if isinstance(total, np.ndarray) else None)
 
@@ -178,10 +185,12 @@ def _times(total, factor: float):
 _SURELY_NORMAL = 2.0**-1000
 
 
-def _multiply_up_slowly(factors):
+def _multiply_up_slowly(factors: tuple[Reals, ...]) -> Any:
     """The same where a product is zero, or so small that it may have lost digits."""
-    total, raised = np.float64(1), np.float64(1)
-    zero, low = np.False_, np.False_
+    total: Any = np.float64(1)
+    raised: Any = np.float64(1)
+    zero: Any = np.False_
+    low: Any = np.False_
     for factor in factors:
         zero = zero | np.equal(factor, 0)
         total = np.multiply(total, factor, dtype=np.float64)
@@ -192,7 +201,7 @@ def _multiply_up_slowly(factors):
     return np.where(zero, 0.0, found)
 
 
-def matmul_up(A, B):
+def matmul_up(A: np.ndarray, B: np.ndarray) -> Any:
     """``abs(A) @ abs(B)``, rounded upwards: S of (E3) for each entry of a matrix product.
 
     The float64 product is itself made of dot products of n terms.  By (E5) with n u < 1 it is at
@@ -208,7 +217,7 @@ def matmul_up(A, B):
 class Worst(NamedTuple):
     """The entry of a result that uses most of its bound, and how much."""
 
-    index: tuple[int, ...]
+    index: tuple[int, ...]  # type: ignore[assignment]  # rather than the method of a tuple
     want: float
     got: float
     error: float
@@ -221,7 +230,7 @@ class Worst(NamedTuple):
         return self.ratio <= 1
 
 
-def worst(got, want, bound=0.0) -> Worst:
+def worst(got: Any, want: Any, bound: Any = 0.0) -> Worst:
     """Compare ``got`` with ``want``, of one shape, where they may be ``bound`` apart.
 
     NaN agrees with NaN and infinity with the same infinity, whatever the bound; each disagrees with

@@ -6,36 +6,48 @@ layers are Axon's dense: Glorot-uniform weights and zero biases.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from .arrays import to_matrix, to_sparse
 from .backends import check_backend
+from .declaring import chosen, option, takes
 from .errors import ShapeError
 from .options import finite_number, random_generator
-from .params import Params, TranscoderConfig
+from .params import Architecture, Params, Sizes, TranscoderConfig
 from .transcoder import Transcoder
 
 
-def build(
-    *,
-    input_size: int,
-    output_size: int,
-    dict_size: int = 4096,
-    top_k: int = 32,
-    activation: str = "topk",
-    skip: bool = False,
-    ties: str = "lowest_index",
-    dtype: Any = "float32",
-    seed: Any = 0,
-) -> Transcoder:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Seed:
+    seed: Any = option(0, "of the weights", "an int, a ``SeedSequence`` or a ``Generator``")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _BuildOptions(_Seed, Architecture, Sizes):
+    """What `build` takes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OutputSizes:
+    output_size: int
+    input_size: int | None = option(None, "it does not matter here")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OutputSizeOptions(_Seed, Architecture, _OutputSizes):
+    """What `output_size` takes."""
+
+
+@takes(_BuildOptions)
+def build(options: _BuildOptions) -> Transcoder:
     """Make a transcoder with random weights.
 
     Weights are uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, equation 16), drawn
     in float64 in the order W_enc, W_dec, W_skip and rounded to ``dtype``; biases are zero.  The
-    same ``seed`` (an int, a ``SeedSequence`` or a ``Generator``) and NumPy version give the same
-    bits.
+    same ``seed`` and NumPy version give the same bits.
 
     Returns:
         A `Transcoder` of ``dtype``.
@@ -47,18 +59,9 @@ def build(
     >>> rt.build(input_size=4, output_size=3, dict_size=8, top_k=2)
     Transcoder(4 -> 8 -> 3, top_k=2, ties='lowest_index', float32)
     """
-    config = TranscoderConfig(
-        input_size=input_size,
-        output_size=output_size,
-        dict_size=dict_size,
-        top_k=top_k,
-        activation=activation,
-        skip=skip,
-        ties=ties,
-        dtype=dtype,
-    )
+    config = TranscoderConfig(**chosen(TranscoderConfig, options))
     I, D, O = config.input_size, config.dict_size, config.output_size
-    rng = random_generator(seed)
+    rng = random_generator(options.seed)
 
     def glorot(rows: int, columns: int) -> np.ndarray:
         limit = np.sqrt(6 / (rows + columns))
@@ -74,18 +77,8 @@ def build(
     return Transcoder(config, params)
 
 
-def output_size(
-    *,
-    output_size: int,
-    input_size: int | None = None,
-    dict_size: int = 4096,
-    top_k: int = 32,
-    activation: str = "topk",
-    skip: bool = False,
-    ties: str = "lowest_index",
-    dtype: Any = "float32",
-    seed: Any = 0,
-) -> int:
+@takes(_OutputSizeOptions)
+def output_size(options: _OutputSizeOptions) -> int:
     """The output size that `build` with the same options would give.
 
     Returns:
@@ -98,17 +91,10 @@ def output_size(
     >>> rt.output_size(output_size=3)
     3
     """
-    config = TranscoderConfig(
-        input_size=1 if input_size is None else input_size,  # it does not matter here
-        output_size=output_size,
-        dict_size=dict_size,
-        top_k=top_k,
-        activation=activation,
-        skip=skip,
-        ties=ties,
-        dtype=dtype,
-    )
-    return config.output_size
+    given = chosen(TranscoderConfig, options)
+    if options.input_size is None:
+        given["input_size"] = 1
+    return TranscoderConfig(**given).output_size
 
 
 def loss(
@@ -153,10 +139,11 @@ def loss(
 
         wide = np.result_type(dtype, np.float64)
         dense = hidden.astype(wide).dense()
-        arrays = (target.astype(wide), reconstruction.astype(wide), dense)
+        arrays: tuple[Any, Any, Any] = (target.astype(wide), reconstruction.astype(wide), dense)
     else:
         from .kernels import transcoder_loss
 
         wide = np.result_type(dtype, np.float32)
         arrays = (target.astype(wide), reconstruction.astype(wide), hidden.astype(wide))
-    return dtype.type(transcoder_loss(*arrays, l1_coeff))
+    found: np.floating = dtype.type(transcoder_loss(*arrays, l1_coeff))
+    return found

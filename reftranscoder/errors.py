@@ -13,6 +13,7 @@ reftranscoder.errors.OptionError: top_k must be from 1 to dict_size = 8; got 9. 
 from __future__ import annotations
 
 import reprlib
+from typing import Any
 
 LONGEST = 300  # characters of a message: what was wrong and what to do fit on a few lines
 _LONGEST_VALUE = 80  # of these, for the value that was received
@@ -87,7 +88,7 @@ class Error(Exception):
         """Begin the message with ``place``, which who raised it could not know."""
         self.args = (one_line(f"{place}: {self}", self.longest),)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # The parameters of a subclass are facts, not the message in ``args``, so that unpickling
         # must not call its ``__init__``.
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -208,7 +209,7 @@ class VersionWarning(UserWarning):
     """A run that goes on with other versions than it began with: its last bits may differ."""
 
 
-def _rebuild(kind, args, attributes):
+def _rebuild(kind: type[Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(attributes)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import check_finite, to_array
+from .declaring import option
 from .errors import DTypeError, OptionError, ShapeError
 from .options import LARGEST_SIZE, one_of, positive_integer, truth
 
@@ -24,7 +25,27 @@ DTYPES = tuple(dict.fromkeys(np.dtype(t).name for t in (np.float32, np.float64, 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TranscoderConfig:
+class Sizes:
+    """The sizes of a transcoder that its data decide."""
+
+    input_size: int
+    output_size: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The options of a transcoder that its data leave open: `TranscoderConfig` says more."""
+
+    dict_size: int = option(4096, "features")
+    top_k: int = option(32, "features kept in a row")
+    activation: str = option("topk", "topk or relu", choices=ACTIVATIONS)
+    skip: bool = option(False, "with a skip connection")
+    ties: str = option("lowest_index", "which of equal activations are kept", choices=TIES)
+    dtype: Any = option("float32", "of the parameters")  # whatever names one; kept as its name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranscoderConfig(Architecture, Sizes):
     """The sizes and options of a transcoder.
 
     ``activation`` is ``"topk"`` (keep the ``top_k`` largest positive activations of a row) or
@@ -40,15 +61,6 @@ class TranscoderConfig:
     >>> config.top_k, config.dtype
     (8, 'float32')
     """
-
-    input_size: int
-    output_size: int
-    dict_size: int = 4096
-    top_k: int = 32
-    activation: str = "topk"
-    skip: bool = False
-    ties: str = "lowest_index"
-    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("input_size", "output_size", "dict_size", "top_k"):
@@ -68,6 +80,7 @@ class TranscoderConfig:
 
 def float_dtype(dtype: Any) -> np.dtype:
     """Return ``dtype`` as one of `DTYPES`, or raise `OptionError`."""
+    found: np.dtype | None
     try:
         found = np.dtype(dtype)
     except Exception:  # TypeError, or what somebody else's object raises when it is asked
@@ -178,10 +191,10 @@ class Params:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays().items())
         return f"Params({shapes}, {self.dtype})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _made_here, (self.arrays(),)
 
-    def __deepcopy__(self, memo) -> Params:
+    def __deepcopy__(self, memo: object) -> Params:
         return self  # a value
 
 
@@ -209,7 +222,7 @@ def _names() -> tuple[str, ...]:
 
 def _made_here(arrays: dict[str, np.ndarray]) -> Params:
     """`Params` of arrays made a moment ago, checked and nobody else's: no copy is needed."""
-    return Params.adopt(*(_locked(arrays[name]) if name in arrays else None for name in _names()))
+    return Params.adopt(**{name: _locked(array) for name, array in arrays.items()})
 
 
 #: The arrays that `Params` made, by id.  A read-only view of one may be shared.
@@ -243,10 +256,11 @@ def _is_ours(array: np.ndarray) -> bool:
 
 
 def _is_read_only_map(array: np.ndarray) -> bool:
-    while isinstance(array, np.ndarray):
-        if isinstance(array, np.memmap):
-            return array.mode == "r"
-        array = array.base
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        if isinstance(owner, np.memmap):
+            return owner.mode == "r"
+        owner = owner.base
     return False
 
 
@@ -255,7 +269,7 @@ def _common_dtype(arrays: dict[str, np.ndarray], given: dict[str, Any]) -> np.dt
     floats = [
         a.dtype for name, a in arrays.items() if getattr(given[name], "dtype", None) is not None
     ]
-    dtype = np.result_type(np.float32, *(floats or [np.float64]))
+    dtype = np.result_type(np.float32, *(floats or [np.dtype(np.float64)]))
     if dtype.name not in DTYPES:
         raise DTypeError("the parameters", dtype, f"Convert them to one of {', '.join(DTYPES)}.")
     return dtype
@@ -283,7 +297,9 @@ def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
             _refuse(name, letters, want, shape, shape == want[::-1])
 
 
-def _refuse(name, letters, want, got, transposed) -> None:
+def _refuse(
+    name: str, letters: str, want: tuple[int, ...], got: tuple[int, ...], transposed: bool
+) -> None:
     raise ShapeError(
         name, want, got, f"It looks transposed: pass {name}.T." if transposed else "", letters
     )

@@ -271,10 +271,10 @@ class Transcoder:
         sizes = f"{c.input_size} -> {c.dict_size} -> {c.output_size}"
         return f"Transcoder({sizes}, {kept}{skip}, {c.dtype})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Transcoder, (self.config, self.params)
 
-    def __deepcopy__(self, memo) -> Transcoder:
+    def __deepcopy__(self, memo: object) -> Transcoder:
         return self  # a value
 
     def _backend(self, name: str) -> Backend:
@@ -290,21 +290,21 @@ class Transcoder:
         return run.backward(x, target, finite_number("l1_coeff", l1_coeff))
 
     def _input(self, x: Any, check: bool) -> np.ndarray:
-        x = to_matrix(x, "x", "(B, I)", self.config.input_size, self.params.dtype)
+        rows = to_matrix(x, "x", "(B, I)", self.config.input_size, self.params.dtype)
         if not truth("check_finite", check):
-            return spread_non_finite(x)
-        refuse_non_finite(x, "x", _ROWS_HINT)
-        return x
+            return spread_non_finite(rows)
+        refuse_non_finite(rows, "x", _ROWS_HINT)
+        return rows
 
     def _target(self, target: Any, x: np.ndarray, check: bool) -> np.ndarray:
         size = self.config.output_size
-        target = to_matrix(target, "target", "(B, O)", size, self.params.dtype)
-        _same_rows("target", target, len(x))
+        rows = to_matrix(target, "target", "(B, O)", size, self.params.dtype)
+        _same_rows("target", rows, len(x))
         if len(x) == 0:
             raise ShapeError("x", "with at least one row", x.shape, "A mean needs one.")
         if check:
-            refuse_non_finite(target, "target", _ROWS_HINT)
-        return target
+            refuse_non_finite(rows, "target", _ROWS_HINT)
+        return rows
 
 
 def load(path: str | os.PathLike[str]) -> Transcoder:

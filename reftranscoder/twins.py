@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import bounds
+from .bounds import Worst, precision, worst
 from .options import one_of
 from .sparse import Sparse
 
@@ -41,10 +41,12 @@ class Twin(NamedTuple):
     bound: str | None  # a function of `reftranscoder.twin_bounds`, or None without a kernel
     why: str  # why the two are no further apart
 
-    def function(self, room: str) -> Callable:
+    def function(self, room: str) -> Callable[..., Any]:
         """Return the function itself; ``room`` is "reference", "kernel" or "bound"."""
         module, _, name = getattr(self, room).rpartition(".")
-        return getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        found: Callable[..., Any]
+        found = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        return found
 
     def run_reference(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the outputs of the reference by name, called in float64.
@@ -67,18 +69,18 @@ class Twin(NamedTuple):
         self, arguments: Mapping[str, Any], want: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Return how far the kernel may be from ``want``, what `run_reference` returns, by name."""
-        to = bounds.precision(dtype_of(arguments))
+        to = precision(dtype_of(arguments))
         wide = {name: _to_float64(value) for name, value in arguments.items()}
-        return self.function("bound")(to, want, **wide)
+        bounds: dict[str, np.ndarray] = self.function("bound")(to, want, **wide)
+        return bounds
 
-    def compare(self, arguments: Mapping[str, Any]) -> dict[str, bounds.Worst]:
+    def compare(self, arguments: Mapping[str, Any]) -> dict[str, Worst]:
         """Return for each output of the kernel, by name, the entry that uses most of its bound."""
         want = self.run_reference(arguments)
         bound = self.bounds(arguments, want)
         got = self.run_kernel(arguments)
         return {
-            name: bounds.worst(to_dense(value), want[name], bound[name])
-            for name, value in got.items()
+            name: worst(to_dense(value), want[name], bound[name]) for name, value in got.items()
         }
 
     def named(self, result: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -23,8 +24,9 @@ from reftranscoder.auditor.explaining.conventions import NAMES
 from reftranscoder.auditor.probes.probe_set import probes
 from reftranscoder.auditor.task.arithmetic import ARITHMETICS, MIXED
 from reftranscoder.auditor.task.definition import Definition
-from reftranscoder.cli import arguments, audit, encode, fit, predict, progress, report, status
+from reftranscoder.cli import arguments, audit, fit, progress, report, status
 from reftranscoder.conventions import L1, MSE
+from reftranscoder.interruption import SIGNALS
 from reftranscoder.twins import TWINS
 
 ROWS, I, D, O, K = 60, 6, 16, 5, 3
@@ -105,6 +107,19 @@ def process(*argv, **options):
     # Buffered, as it is unless asked otherwise: a flush then finds out what cannot be written.
     environment = {"env": os.environ | {"PYTHONUNBUFFERED": ""}}
     return subprocess.Popen(command, **pipes | environment | options)
+
+
+@contextlib.contextmanager
+def default_signals():
+    """What is started here finds its signals as a shell leaves them, also under ``nohup``."""
+    ignored = [n for n in SIGNALS if signal.getsignal(n) is signal.SIG_IGN]
+    try:
+        for number in ignored:
+            signal.signal(number, signal.SIG_DFL)
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 # What holds for all commands.
@@ -240,8 +255,7 @@ def test_predict_writes_what_the_library_computes(run, files, tmp_path, tc, x):
     ("rows", "part"), [("7:31", slice(7, 31)), ("-9:", slice(-9, None)), (":1", slice(1))]
 )
 def test_blocks_and_ranges_of_rows(run, files, tmp_path, tc, x, monkeypatch, rows, part):
-    for module in (encode, predict):
-        monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+    monkeypatch.setattr("reftranscoder.cli.rows.BLOCK_ROWS", 7)
     hidden, predicted = tmp_path / "hidden.npz", tmp_path / "predicted.npy"
     data = files / "model.npz", files / "x.npy", f"--rows={rows}"
     code, out, _ = run("encode", *data, "-o", hidden, "--json")
@@ -351,7 +365,7 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
     assert run(*argv, *flags, "--skip", "--unit-norm-decoder")[0] == 0
     expected = options | {"skip": True, "unit_norm_decoder": True, "validation": None}
     assert {name: given[name] for name in expected} == expected
-    unreachable = set(fit.DEFAULTS) - set(expected) - {"x", "target", "progress"}
+    unreachable = set(fit.PARAMETERS) - set(expected) - {"x", "target", "progress"}
     assert unreachable == {"beta1", "beta2", "eps"}
 
 
@@ -1059,12 +1073,15 @@ def test_what_a_cluster_sends_ends_as_ctrl_c_does(files, tmp_path, name, want):
     out, checkpoint = tmp_path / "model.npz", tmp_path / "run.ckpt"
     argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL, "--backend", "reference"
     more = "--steps", 10**6, "--checkpoint", checkpoint, "--checkpoint-every", 1
-    with process(*argv, *more) as running:
+    with default_signals(), process(*argv, *more) as running:
         give_up = time.monotonic() + 60
         while not checkpoint.exists() and time.monotonic() < give_up and running.poll() is None:
             time.sleep(0.05)
         running.send_signal(getattr(signal, name))
-        _, err = running.communicate(timeout=60)
+        try:
+            _, err = running.communicate(timeout=60)
+        finally:
+            running.kill()
     assert running.returncode == want
     assert err.startswith("reftranscoder fit: interrupted after step ")
     assert rt.load(out).config.dict_size == D

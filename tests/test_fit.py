@@ -273,7 +273,7 @@ def test_a_step_is_value_and_grad_followed_by_adam(data, rng, backend, change):
     tc = rt.build(**({"input_size": 6, "output_size": 4, "dict_size": 24, "top_k": 3} | change))
     config = tc.config
     x, target = (a.astype(config.dtype) for a in data)
-    recipe = Recipe(0.5, 0.9, 0.99, 1e-8, False, backend)
+    recipe = Recipe(l1_coeff=0.5, beta1=0.9, beta2=0.99, eps=1e-8)
     state = State.start(config, {n: a.copy() for n, a in tc.params.arrays().items()})
     p = dict(tc.params.arrays())
     m, v = ({name: np.zeros_like(a) for name, a in p.items()} for _ in range(2))
@@ -284,7 +284,7 @@ def test_a_step_is_value_and_grad_followed_by_adam(data, rng, backend, change):
             p[name], m[name], v[name] = adam_step(
                 p[name], g, m[name], v[name], t, lr, 0.9, 0.99, 1e-8
             )
-        assert training_step(state, recipe, lr, x, target) == float(loss)
+        assert training_step(state, recipe, lr, x, target, backend) == float(loss)
     assert state.t == 3
     assert_same_arrays(state.arrays, p)
     assert_same_arrays(state.m, m)
@@ -301,7 +301,8 @@ def test_a_step_on_an_infinite_input_is_seen_in_the_loss(data, backend):
     x, target = (a.astype(np.float32) for a in data)
     x[7, 1] = -np.inf
     state = State.start(tc.config, {n: a.copy() for n, a in tc.params.arrays().items()})
-    assert np.isnan(training_step(state, Recipe(0, 0.9, 0.99, 1e-8, False, backend), 1, x, target))
+    recipe = Recipe(l1_coeff=0, beta1=0.9, beta2=0.99, eps=1e-8)
+    assert np.isnan(training_step(state, recipe, 1, x, target, backend))
 
 
 def test_epochs_are_orders_of_all_rows_without_a_gap(data):

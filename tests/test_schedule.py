@@ -11,7 +11,7 @@ from reftranscoder.training.schedule import Schedule
 
 
 def rates(steps, warmup, decay, lr=1.0):
-    schedule = Schedule(lr, steps, warmup, decay)
+    schedule = Schedule(lr=lr, steps=steps, warmup=warmup, decay=decay)
     return [schedule(t) for t in range(1, steps + 1)]
 
 

@@ -30,7 +30,7 @@ class Ours:
         self.tc = work.tc
         arrays = {name: array.copy() for name, array in work.tc.params.arrays().items()}
         self.state = State.start(work.tc.config, arrays)
-        self.recipe = Recipe(self.l1_coeff, 0.9, 0.999, 1e-8, False, "kernels")
+        self.recipe = Recipe(l1_coeff=self.l1_coeff)
 
     def own(self, array: np.ndarray) -> np.ndarray:
         return array
@@ -44,7 +44,7 @@ class Ours:
     row = encode
 
     def step(self, x, target):
-        return training_step(self.state, self.recipe, 1e-3, x, target)
+        return training_step(self.state, self.recipe, 1e-3, x, target, "kernels")
 
     def start(self):
         subprocess.run([sys.executable, "-c", _FIRST_RESULT], check=True)

@@ -14,7 +14,8 @@ neither imports the other.  A test proves it.
 
 Above the rooms, and in this order: ``judged_batch.py`` checks a candidate and has it judged;
 ``one_case.py`` has the list of `STEPS` from there to a report; ``many_cases.py`` does the same for
-many cases, which learn from each other; ``audit.py`` is what users call.
+many cases, which learn from each other; ``audit.py`` is what users call.  Above all of these stands
+``faults/``, published faults of the field: what the rooms below make of each is in its table.
 """
 
 from .audit import audit

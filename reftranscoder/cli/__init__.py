@@ -19,7 +19,7 @@ from ..errors import Error, one_line
 from ..interruption import Handled, Terminated, number_of
 from . import status, streams
 
-COMMANDS = ("demo", "fit", "encode", "predict", "cases", "audit", "info", "show")
+COMMANDS = ("demo", "fit", "encode", "predict", "cases", "audit", "faults", "info", "show", "guide")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,10 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f".{name}", __name__)
+        text = module.__doc__ or ""  # python -OO
         command = commands.add_parser(
             name,
-            help=module.__doc__.partition("\n")[0],
-            description=module.__doc__,
+            help=text.partition("\n")[0],
+            description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..activations import Activations
+from ..backends import BACKENDS
 from ..errors import FileError, ShapeError
 from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
@@ -35,7 +36,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", metavar="A:B", help="rows A to B - 1 of X; -N: for the last N")
     parser.add_argument(
         "--backend",
-        choices=("kernels", "reference"),
+        choices=tuple(BACKENDS),
         default="kernels",
         help="what computes: the kernels (default), or the NumPy reference in float64",
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from ..conventions import CONVENTIONS
 from ..errors import OptionError
@@ -19,6 +20,12 @@ from .arguments import add_json
 from .progress import Progress
 from .report import plural, print_json
 from .streams import tell
+
+if TYPE_CHECKING:  # --help comes at once
+    from ..auditor.probes.case_folder import Answers
+    from ..auditor.reporting.merged_report import Reports
+    from ..auditor.reporting.report import Report
+    from ..auditor.task.arithmetic import Arithmetic
 
 ARITHMETICS = "float32, float64, tf32, bfloat16-inputs, bfloat16, float16, bfloat16-autocast"
 _LETTERS = """\
@@ -72,17 +79,23 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(report.to_dict(), options.html)
     else:
-        tell(_text(report) if answers.several else str(report), options.html)
+        tell(_text(report), options.html)
     failed = not report.passed or (options.strict and not _settled(report))
     return status.FAILED if failed else status.OK
 
 
-def _text(report) -> str:
+def _text(report: Report) -> str:
+    from ..auditor.reporting.merged_report import Reports
+
+    if not isinstance(report, Reports):
+        return str(report)
     advice = ["", *report.advice] if report.advice else []
     return "\n".join([report.table(), *advice, "", _count(report), report.sentence()])
 
 
-def _judged(answers, arithmetic, declared: str, accepted: tuple[str, ...]):
+def _judged(
+    answers: Answers, arithmetic: dict[str, Arithmetic], declared: str, accepted: tuple[str, ...]
+) -> Report:
     from ..auditor.many_cases import judge_cases
     from ..auditor.one_case import judge_case
 
@@ -96,13 +109,13 @@ def _judged(answers, arithmetic, declared: str, accepted: tuple[str, ...]):
         return judge_case(case, answer, arithmetic, declared, accepted, progress.advance)
 
 
-def _settled(report) -> bool:
+def _settled(report: Report) -> bool:
     """Whether nothing is left open: no stage undecided, no case without results."""
     missing = [why for why in getattr(report, "skipped", {}).values() if why == "no results"]
     return report.conclusive and not missing
 
 
-def _count(report) -> str:
+def _count(report: Reports) -> str:
     total = len(report.cases) + len(report.skipped)
     failed, undecided = len(report.failed), len(report.undecided)
     return (
@@ -111,8 +124,9 @@ def _count(report) -> str:
     )
 
 
-def _write_page(path: str, report, name: str) -> None:
+def _write_page(path: str, report: Report, name: str) -> None:
     from ..auditor.reporting.html import page
+    from ..auditor.reporting.merged_report import Reports
 
     with atomic_write(path) as file:
-        file.write(page(report if hasattr(report, "cases") else {name: report}).encode())
+        file.write(page(report if isinstance(report, Reports) else {name: report}).encode())

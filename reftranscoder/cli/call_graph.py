@@ -45,7 +45,7 @@ class CallGraph(NamedTuple):
 class Module(NamedTuple):
     """One file, by the names at its top."""
 
-    docstring: ast.stmt
+    tree: ast.Module
     defined: dict[str, ast.stmt]
     imported: dict[str, tuple[str, str]]  # from this package: the file, and the name there
 
@@ -55,7 +55,8 @@ def call_graph(
 ) -> CallGraph:
     """What ``names`` in ``file`` lead to in ``room``, but what was ``shown`` before."""
     asked = [piece(file, read(file).defined[name]) for name in names]
-    found, also = set(), {}
+    found: set[Piece] = set()
+    also: dict[str, set[str]] = {}
     files = [file]
     waiting = deque((file, name) for name in names)
     while waiting:
@@ -74,7 +75,7 @@ def call_graph(
                 if other in module.imported or other in module.defined
             ]
     files = _in_reading_order(files)
-    found |= {piece(other, read(other).docstring) for other in files if other != file}
+    found |= {piece(other, read(other).tree.body[0]) for other in files if other != file}
     rest = found.difference(asked, shown)
     by_place = sorted(rest, key=lambda reached: (files.index(reached.file), reached.line))
     return CallGraph(asked + by_place, {there: sorted(also[there]) for there in sorted(also)})
@@ -84,19 +85,20 @@ def call_graph(
 def read(file: str) -> Module:
     """The `Module` that is ``file``."""
     tree = ast.parse(_text(file))
-    defined, imported = {}, {}
+    module = Module(tree, {}, {})
     folder = file.split("/")[:-1]
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            defined[node.name] = node
+            module.defined[node.name] = node
         elif isinstance(node, ast.Assign | ast.AnnAssign):
-            for target in getattr(node, "targets", None) or [node.target]:
-                defined |= dict.fromkeys(_bound(target), node)
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                module.defined.update(dict.fromkeys(_bound(target), node))
         elif isinstance(node, ast.ImportFrom) and node.level:
             base = folder[: len(folder) + 1 - node.level] + (node.module or "").split(".")
             for alias in node.names:
-                imported[alias.asname or alias.name] = "/".join(base) + ".py", alias.name
-    return Module(tree.body[0], defined, imported)
+                there = "/".join(base) + ".py"
+                module.imported[alias.asname or alias.name] = there, alias.name
+    return module
 
 
 def piece(file: str, node: ast.stmt) -> Piece:

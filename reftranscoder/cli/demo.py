@@ -20,6 +20,7 @@ from .. import sample
 from ..bounds import Worst
 from ..errors import FileError
 from ..files.atomic import check_replaceable
+from ..metrics import Metrics
 from ..reference import Forward
 from ..training import Fit, fit
 from ..transcoder import Transcoder
@@ -30,7 +31,7 @@ from .exact_case import prove
 from .fit import teller
 from .progress import Progress
 from .reading import Feature, choose, context, strongest_words
-from .report import print_json
+from .report import print_report
 from .streams import complain, tell
 
 MODEL, PICTURE = "model.npz", "picture.png"
@@ -87,13 +88,15 @@ def run(options: argparse.Namespace) -> int:
     training, held_out = _split(data)
     say(story.plan(data.tokens, HELD_OUT, DICT_SIZE, TOP_K))
     trained = _train(training, held_out, options)
-    if trained.fit.interrupted:
+    if trained.fit.signal is not None:
         complain("reftranscoder demo: interrupted")
         return status.of_signal(trained.fit.signal)
+    metrics = trained.fit.metrics
+    assert metrics is not None  # passages were held out
     tc = trained.fit.transcoder
     hidden = tc.encode(data.x)
     dead = DICT_SIZE - len(np.unique(hidden.indices))
-    say(story.outcome(trained.fit, BATCH_SIZE, dead, trained.seconds))
+    say(story.outcome(trained.fit, metrics, BATCH_SIZE, dead, trained.seconds))
 
     say(story.KERNELS)
     stages, same = _compare(tc, *held_out)
@@ -110,29 +113,20 @@ def run(options: argparse.Namespace) -> int:
         "every stage is within its bound": all(worst.holds for worst in stages.values()),
     }
     if options.steps >= STEPS:
-        checks[f"held-out FVU is at most {WORST_FVU}"] = trained.fit.metrics.fvu <= WORST_FVU
+        checks[f"held-out FVU is at most {WORST_FVU}"] = metrics.fvu <= WORST_FVU
     seconds = time.monotonic() - began
     ending = story.ending(folder / MODEL, folder / PICTURE if drawn else None, checks, seconds)
-    if not options.json:
-        tell(ending, made=folder / MODEL)
-    if options.json:
-        print_json(
-            {
-                "gradients": [slope._asdict() | {"equal": slope.equal} for slope in slopes],
-                "training": _training_report(trained, dead),
-                "kernels": {
-                    "rows": len(held_out[0]),
-                    "rows_with_the_same_selection": same,
-                    "stages": {name: worst._asdict() for name, worst in stages.items()},
-                },
-                "features": [_feature_report(data.tokens, feature) for feature in features],
-                "model": folder / MODEL,
-                "picture": folder / PICTURE if drawn else None,
-                "checks": checks,
-                "seconds": round(seconds, 1),
-            },
-            made=folder / MODEL,
-        )
+    report = {
+        "gradients": [slope._asdict() | {"equal": slope.equal} for slope in slopes],
+        "training": _training_report(trained, metrics, dead),
+        "kernels": _kernels_report(len(held_out[0]), same, stages),
+        "features": [_feature_report(data.tokens, feature) for feature in features],
+        "model": folder / MODEL,
+        "picture": folder / PICTURE if drawn else None,
+        "checks": checks,
+        "seconds": round(seconds, 1),
+    }
+    print_report(options, report, ending, made=folder / MODEL)
     return status.OK if all(checks.values()) else status.FAILED
 
 
@@ -192,7 +186,7 @@ def _compare(tc: Transcoder, x: np.ndarray, target: np.ndarray) -> tuple[dict[st
     forward = Forward(made["pre"], made["pre_acts"], hidden.toarray(), made["reconstruction"])
     pair = {"x": x, "target": target}
     weights = {name: params[name] for name in ("W_enc", "W_dec")}
-    arguments = {
+    arguments: dict[str, dict[str, Any]] = {
         "affine_relu_forward": {"x": x, "W": params["W_enc"], "b": params["b_enc"]},
         "transcoder_forward": {"x": x, **params, "top_k": TOP_K},
         "transcoder_loss": {
@@ -232,14 +226,21 @@ def _draw(
     return True
 
 
-def _training_report(trained: Trained, dead: int) -> dict[str, Any]:
-    metrics = trained.fit.metrics
+def _training_report(trained: Trained, metrics: Metrics, dead: int) -> dict[str, Any]:
     return {
         "steps": trained.fit.steps,
         "seconds": round(trained.seconds, 1),
         "held_out": {"rows": metrics.rows, "fvu": metrics.fvu, "l0": metrics.l0},
         "dict_size": DICT_SIZE,
         "dead": dead,
+    }
+
+
+def _kernels_report(rows: int, same: int, stages: dict[str, Worst]) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "rows_with_the_same_selection": same,
+        "stages": {name: worst._asdict() for name, worst in stages.items()},
     }
 
 

@@ -12,7 +12,7 @@ and over fractions nothing is rounded.  The step h is so small that 2h is within
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,8 @@ ARRAYS = {
     "b_dec": (O,),
     "W_skip": (O, I),
 }
+
+Arrays = dict[str, np.ndarray]
 
 
 class Slope(NamedTuple):
@@ -57,7 +59,8 @@ def prove(seed: int) -> list[Slope]:
     rng = np.random.default_rng(seed)
     point = {name: _fractions(rng, shape) for name, shape in ARRAYS.items()}
     target = _fractions(rng, (B, O))
-    blocks = [(name,) for name in ARRAYS] + [tuple(name for name in ARRAYS if name != "x")]
+    blocks: list[tuple[str, ...]] = [(name,) for name in ARRAYS]
+    blocks.append(tuple(name for name in ARRAYS if name != "x"))
     slopes = []
     for block in blocks:
         direction = {name: _fractions(rng, ARRAYS[name]) for name in block}
@@ -69,10 +72,11 @@ def prove(seed: int) -> list[Slope]:
 def _fractions(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     numerators = rng.integers(-12, 13, shape)
     denominators = rng.integers(1, 8, shape)
-    return np.vectorize(Fraction, otypes=[object])(numerators, denominators)
+    fractions: np.ndarray = np.vectorize(Fraction, otypes=[object])(numerators, denominators)
+    return fractions
 
 
-def _slope(point, target, direction) -> tuple[Fraction, Fraction]:
+def _slope(point: Arrays, target: np.ndarray, direction: Arrays) -> tuple[Fraction, Fraction]:
     forward = _forward(point)
     gradients = reference.transcoder_backward(
         point["x"],
@@ -87,7 +91,7 @@ def _slope(point, target, direction) -> tuple[Fraction, Fraction]:
     derived = sum(np.sum(getattr(gradients, f"d{name}") * d) for name, d in direction.items())
 
     rate = _forward(_moved(point, direction, 1)).pre - forward.pre
-    radius = kink_free_radius(forward.pre, rate, K)
+    radius: Any = kink_free_radius(forward.pre, rate, K)  # a Fraction, if not infinite
     if radius == 0:
         raise KinkError("two features tie at the last place; there is no derivative", None, 0)
     h = Fraction(1) if radius == float("inf") else radius / 3
@@ -95,16 +99,18 @@ def _slope(point, target, direction) -> tuple[Fraction, Fraction]:
     return derived, (8 * (loss[1] - loss[-1]) - (loss[2] - loss[-2])) / (12 * h)  # (D1)
 
 
-def _moved(point, direction, step):
+def _moved(point: Arrays, direction: Arrays, step: Fraction | int) -> Arrays:
     return {
         name: a + step * direction[name] if name in direction else a for name, a in point.items()
     }
 
 
-def _forward(arrays):
-    return reference.transcoder_forward(**arrays, top_k=K, activation="topk", ties="lowest_index")
+def _forward(arrays: Arrays) -> reference.Forward:
+    options = {"top_k": K, "activation": "topk", "ties": "lowest_index"}
+    forward: reference.Forward = reference.transcoder_forward(**arrays, **options)
+    return forward
 
 
-def _loss(arrays, target):
+def _loss(arrays: Arrays, target: np.ndarray) -> Any:
     forward = _forward(arrays)
     return reference.transcoder_loss(target, forward.reconstruction, forward.hidden, L1_COEFF)

@@ -18,19 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from ..activations import paired
+from ..declaring import Option, declared
 from ..edifice import build
 from ..errors import OptionError, printable
-from ..formats import format_of, save
-from ..params import ACTIVATIONS, TIES
+from ..formats import Model, format_of, save
+from ..params import Architecture
 from ..training import Fit, History, fit
 from ..training import Progress as Told
+from ..training.options import FitOptions
 from . import status
 from .arguments import add_json, add_output, check_output
 from .progress import Progress
 from .report import plural, print_report
 from .streams import complain
 
-DEFAULTS = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
+PARAMETERS = inspect.signature(fit).parameters
+OPTIONS = declared(FitOptions)
+#: Two are said otherwise here, and who changes the others writes a program.
+WITHOUT_FLAG = ("validation", "progress", "beta1", "beta2", "eps")
+COMPILED = ("float32", "float64")  # the dtypes that the kernels take
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,29 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drop-position", metavar="P", type=int, help="leave out row P of each sequence, as 0"
     )
 
-    model = parser.add_argument_group("transcoder")
-    _add(model, "dict_size", int, "features")
-    _add(model, "top_k", int, "features kept in a row")
-    _add(model, "activation", str, "topk or relu", choices=ACTIVATIONS)
-    _add(model, "ties", str, "which of equal activations are kept", choices=TIES)
-    model.add_argument("--skip", action="store_true", help="with a skip connection")
-    _add(model, "dtype", str, "of the parameters", choices=("float32", "float64"))
-
-    training = parser.add_argument_group("training")
-    _add(training, "steps", int, "of Adam")
-    _add(training, "batch_size", int, "rows in a step")
-    _add(training, "lr", float, "the highest learning rate")
-    _add(training, "warmup", float, "fraction of the steps in which it rises")
-    _add(training, "decay", float, "fraction of the steps in which it falls")
-    _add(training, "l1_coeff", float, "of mean(abs(hidden)) in the loss")
-    training.add_argument(
-        "--unit-norm-decoder", action="store_true", help="keep the rows of W_dec at norm 1"
-    )
-    _add(training, "seed", int, "of everything random")
-    _add(training, "backend", str, "what computes", choices=("kernels", "reference"))
-    _add(training, "log_every", int, "steps between two measurements")
-    training.add_argument("--checkpoint", metavar="FILE", help="go on from FILE, and write it")
-    _add(training, "checkpoint_every", int, "steps between two checkpoints")
+    groups = {"transcoder": declared(Architecture)}
+    groups["training"] = {n: o for n, o in OPTIONS.items() if n not in groups["transcoder"]}
+    for title, options in groups.items():
+        group = parser.add_argument_group(title)
+        for name in PARAMETERS:
+            if name in options and name not in WITHOUT_FLAG:
+                _add(group, name, options[name])
     add_json(parser)
 
 
@@ -83,30 +73,39 @@ def run(options: argparse.Namespace) -> int:
     """Train, and write the transcoder, also where Ctrl-C cut the training short."""
     check_output(options)
     _rehearse_saving(options.output)
-    arguments = {name: value for name, value in vars(options).items() if name in DEFAULTS}
+    arguments = {name: value for name, value in vars(options).items() if name in PARAMETERS}
     arguments |= _data(options)
 
     began = time.monotonic()
     with Progress(options.steps, "steps") as progress:
         result = fit(**arguments, progress=teller(progress))
     seconds = time.monotonic() - began
-    save(result.transcoder, options.output, force=options.force)
+    model = Model(result.transcoder.config, result.transcoder.params)
+    save(model, options.output, force=options.force)
 
     report, text = _report(options, result, seconds), _text(options, result, seconds)
     print_report(options, report, text, made=printable(options.output))
-    if result.interrupted:
+    if result.signal is not None:
         complain(f"reftranscoder fit: interrupted after step {result.steps}")
         return status.of_signal(result.signal)
     return status.OK
 
 
-def _add(group: Any, name: str, kind: type, what: str, **more: Any) -> None:
-    flag = "--" + name.replace("_", "-")
-    default = DEFAULTS[name]
-    metavar = {} if "choices" in more else {"metavar": {int: "N", float: "F"}[kind]}
-    group.add_argument(
-        flag, type=kind, default=default, help=f"{what} (default: {default})", **metavar, **more
-    )
+def _add(group: Any, name: str, option: Option) -> None:
+    """The flag of an option, of the type of its default."""
+    flag, default = "--" + name.replace("_", "-"), option.default
+    if isinstance(default, bool):
+        group.add_argument(flag, action="store_true", help=option.meaning)
+    elif default is None:
+        group.add_argument(flag, metavar="FILE", help=option.meaning)
+    else:
+        kind = type(default)
+        choices = COMPILED if name == "dtype" else option.choices or None
+        metavar = None if choices else {int: "N", float: "F"}[kind]
+        what = f"{option.meaning} (default: {default})"
+        group.add_argument(
+            flag, type=kind, default=default, choices=choices, metavar=metavar, help=what
+        )
 
 
 def _data(options: argparse.Namespace) -> dict[str, Any]:
@@ -138,7 +137,8 @@ def _rehearse_saving(path: str) -> None:
     """Find out before training, not after, whether a transcoder can be written in this format."""
     smallest = build(input_size=1, output_size=1, dict_size=1, top_k=1)
     with tempfile.TemporaryDirectory() as folder:
-        save(smallest, Path(folder, f"rehearsal{format_of(path).suffix}"))
+        model = Model(smallest.config, smallest.params)
+        save(model, Path(folder, f"rehearsal{format_of(path).suffix}"))
 
 
 def teller(progress: Progress) -> Callable[[Told], None]:
@@ -166,6 +166,7 @@ def _report(options: argparse.Namespace, result: Fit, seconds: float) -> dict[st
     if result.metrics:
         metrics = result.metrics
         dead = metrics.dead_features
+        assert dead is not None  # features were measured
         report["validation"] = {
             "rows": metrics.rows,
             "fvu": metrics.fvu,
@@ -183,9 +184,11 @@ def _text(options: argparse.Namespace, result: Fit, seconds: float) -> str:
     ]
     if result.metrics:
         metrics = result.metrics
+        dead = metrics.dead_features
+        assert dead is not None  # features were measured
         lines.append(
             f"on {plural(metrics.rows, 'row')} held out: FVU {metrics.fvu:.4f}, "
-            f"{metrics.l0:.1f} features active in a row, {len(metrics.dead_features)} in none"
+            f"{metrics.l0:.1f} features active in a row, {len(dead)} in none"
         )
     elif len(result.history):
         lines.append(_last_entry(result.history))

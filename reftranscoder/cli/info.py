@@ -15,7 +15,7 @@ import numpy as np
 
 from ..activations import Activations, paired
 from ..errors import printable
-from ..metrics import Evaluation
+from ..metrics import Evaluation, Metrics
 from ..params import Params
 from ..transcoder import Transcoder, load
 from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, open_input
@@ -77,15 +77,16 @@ def _on(options: argparse.Namespace, tc: Transcoder) -> dict[str, Any]:
         _, y = paired(options.x, options.y, rows=options.rows, dtype=tc.config.dtype)
         check_width(y, "O", tc.config.output_size)
     metrics = _evaluate(tc, x, y, options.backend)
-    dead = metrics.dead_features
+    dead, rates = metrics.dead_features, metrics.firing_rates
+    assert dead is not None and rates is not None  # features were measured
     report = {"rows": metrics.rows, "l0": metrics.l0, "dead": len(dead), "dead_features": dead}
-    report["firing_rates"] = np.quantile(metrics.firing_rates, (0, 0.5, 1))
+    report["firing_rates"] = np.quantile(rates, (0, 0.5, 1))
     if y is not None:
         report |= {"fvu": metrics.fvu, "mse": metrics.mse}
     return report
 
 
-def _evaluate(tc: Transcoder, x: Activations, y: Activations | None, backend: str):
+def _evaluate(tc: Transcoder, x: Activations, y: Activations | None, backend: str) -> Metrics:
     evaluation = Evaluation()
     with Progress(len(x), "rows") as progress:
         for start in range(0, len(x), BLOCK_ROWS):
@@ -102,12 +103,12 @@ def _evaluate(tc: Transcoder, x: Activations, y: Activations | None, backend: st
 
 def _text(tc: Transcoder, report: dict[str, Any]) -> str:
     features = report["features"]
-    arrays = [("", "shape", "norm", "smallest", "largest")]
+    arrays: list[tuple[str, ...]] = [("", "shape", "norm", "smallest", "largest")]
     for name, array in report["arrays"].items():
         shape = " x ".join(str(size) for size in array["shape"])
         numbers = (f"{array[key]:.4g}" for key in ("norm", "smallest", "largest"))
         arrays.append((name, shape, *numbers))
-    norms = [("norm of a row", "least", "median", "most")]
+    norms: list[tuple[str, ...]] = [("norm of a row", "least", "median", "most")]
     for name in ("W_enc", "W_dec"):
         norms.append((name, *(f"{value:.4g}" for value in features[f"{name}_row_norms"])))
     blocks = [

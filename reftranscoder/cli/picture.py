@@ -72,7 +72,7 @@ def draw(
             figure.savefig(file, format="png", dpi=130)
 
 
-def _title(figure, tc: Transcoder, tokens: np.ndarray) -> None:
+def _title(figure: Any, tc: Transcoder, tokens: np.ndarray) -> None:
     config = tc.config
     figure.text(
         0.02, 0.953, "What one layer writes, in features one can read", fontsize=17, weight="bold"
@@ -89,7 +89,7 @@ def _title(figure, tc: Transcoder, tokens: np.ndarray) -> None:
     figure.text(0.02, 0.415, "Where some of them fire most", fontsize=11, weight="bold")
 
 
-def _learning(axes, history: History, losses: list[float]) -> None:
+def _learning(axes: Any, history: History, losses: list[float]) -> None:
     axes.set_title("Learning")
     steps = np.arange(1, len(losses) + 1)
     axes.plot(steps, losses, color=FAINT, lw=1)
@@ -120,7 +120,7 @@ def _learning(axes, history: History, losses: list[float]) -> None:
     axes.set_ylabel("part left unexplained")
 
 
-def _dictionary(axes, tc: Transcoder, hidden: Any, features: list[Feature]) -> None:
+def _dictionary(axes: Any, tc: Transcoder, hidden: Any, features: list[Feature]) -> None:
     from matplotlib.patheffects import withStroke
 
     axes.set_title("The dictionary")
@@ -154,7 +154,7 @@ def _dictionary(axes, tc: Transcoder, hidden: Any, features: list[Feature]) -> N
     )
 
 
-def _judgement(axes, stages: dict[str, Worst]) -> None:
+def _judgement(axes: Any, stages: dict[str, Worst]) -> None:
     axes.set_title("The kernels, judged")
     names = list(stages)
     least = 1e-6
@@ -176,7 +176,7 @@ def _judgement(axes, stages: dict[str, Worst]) -> None:
     axes.set_xlabel("largest error, over the most that rounding can do")
 
 
-def _feature(axes, tokens: np.ndarray, feature: Feature, colour: str) -> None:
+def _feature(axes: Any, tokens: np.ndarray, feature: Feature, colour: str) -> None:
     """Lines of text with the firing token in the middle, each token shaded by how strongly the
     feature fires on it."""
     width = 2 * REACH + 12
@@ -193,7 +193,7 @@ def _feature(axes, tokens: np.ndarray, feature: Feature, colour: str) -> None:
 
 
 def _line(
-    axes, y: float, tokens: np.ndarray, feature: Feature, firing: Firing, colour: str
+    axes: Any, y: float, tokens: np.ndarray, feature: Feature, firing: Firing, colour: str
 ) -> None:
     from matplotlib.patches import Rectangle
 

@@ -33,7 +33,7 @@ class Firing(NamedTuple):
 class Feature(NamedTuple):
     """A feature and what it does on all tokens."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # rather than the method of a tuple
     values: np.ndarray  # (passages, length), its activation on every token
     firings: list[Firing]  # the strongest of each passage, in descending order
     share: float  # of the ten strongest in all its firing
@@ -98,7 +98,7 @@ def one_line(text: str) -> str:
 
 def _is_eligible(words: np.ndarray, passages: np.ndarray, values: np.ndarray) -> bool:
     """By the words of the strongest firings, and passage and value of all, strongest first."""
-    return (
+    return bool(
         len(words) == STRONGEST
         and np.count_nonzero(words == "") <= MOST_NOT_WORDS
         and words[0] != ""

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
         text = "\n\n".join(_listing(stem, twins) for stem, twins in operations.items())
     else:
         stem, twins = _find(options.name, operations)
-        derivation = ast.literal_eval(read(f"reference/{stem}.py").docstring.value).strip()
+        derivation = ast.get_docstring(read(f"reference/{stem}.py").tree) or ""
         parts = _parts(stem, twins, whole=options.name == stem)
         report = _report(stem, twins, derivation, parts)
         text = _text(stem, twins, derivation, parts)
@@ -85,14 +85,14 @@ def _parts(stem: str, twins: list[Twin], whole: bool) -> dict[str, CallGraph]:
             faster, name = _FASTER[stem]
             screen = call_graph("kernels/", faster, [name], shown=kernel.pieces)
             parts["screen"] = _under_its_docstring(faster, screen)
-        bounds = dict.fromkeys(twin.bound.rpartition(".")[2] for twin in with_kernel)
+        bounds = dict.fromkeys(t.bound.rpartition(".")[2] for t in with_kernel if t.bound)
         bound = call_graph("twin_bounds.py", "twin_bounds.py", bounds)
         parts["bound"] = _under_its_docstring("twin_bounds.py", bound)
     return parts
 
 
 def _under_its_docstring(file: str, graph: CallGraph) -> CallGraph:
-    return graph._replace(pieces=[piece(file, read(file).docstring), *graph.pieces])
+    return graph._replace(pieces=[piece(file, read(file).tree.body[0]), *graph.pieces])
 
 
 def _report(

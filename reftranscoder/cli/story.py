@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..bounds import Worst
+from ..metrics import Metrics
 from ..training import Fit
 from .exact_case import Slope
 from .reading import Feature, context, strongest_words
@@ -44,9 +45,8 @@ def plan(tokens: np.ndarray, held_out: int, dict_size: int, top_k: int) -> str:
     )
 
 
-def outcome(result: Fit, batch_size: int, dead: int, seconds: float) -> str:
+def outcome(result: Fit, metrics: Metrics, batch_size: int, dead: int, seconds: float) -> str:
     """How training went, and how many features never fire."""
-    metrics = result.metrics
     return (
         f"     {plural(result.steps, 'step')} of {batch_size:,} rows in {seconds:.0f} s\n"
         f"     held out: FVU {metrics.fvu:.3f} (0 is perfect, 1 no better than the mean), "

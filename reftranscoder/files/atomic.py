@@ -19,7 +19,7 @@ from ..errors import FileError, words
 from .leftovers import LOCKS, claim, remove_leftovers, temporary_name
 
 
-def check_replaceable(path: str | os.PathLike, *, force: bool = True) -> None:
+def check_replaceable(path: str | os.PathLike[str], *, force: bool = True) -> None:
     """Refuse what cannot become a file, before the work that fills it is done.
 
     Raises:
@@ -47,7 +47,7 @@ def check_replaceable(path: str | os.PathLike, *, force: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike, *, force: bool = True) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], *, force: bool = True) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes ``path`` when the block ends without an exception.
 
     A symbolic link is followed.  A new file has the permissions that the umask gives, a replaced
@@ -84,7 +84,7 @@ def atomic_write(path: str | os.PathLike, *, force: bool = True) -> Iterator[Bin
     _sync_folder(target.parent)
 
 
-def _take_name(temporary: Path, target: Path, path: str | os.PathLike, force: bool) -> None:
+def _take_name(temporary: Path, target: Path, path: str | os.PathLike[str], force: bool) -> None:
     # Once more: another process may have written it while this one was at work.
     check_replaceable(path, force=force)
     if target.exists():

@@ -17,7 +17,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # Windows has none
 
 LOCKS = fcntl is not None
 _KEPT_OF_NAME = 40  # characters: a temporary name must not be longer than file systems allow

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Header(NamedTuple):
         return self.dtype.itemsize * math.prod(self.shape)
 
 
-def read_header(file: BinaryIO) -> Header:
+def read_header(file: IO[bytes]) -> Header:
     """Read the header with which ``file`` begins, and leave ``file`` at the first entry.
 
     What the header promises is the caller's to judge, by the bytes that follow and by what it has

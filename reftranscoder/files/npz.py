@@ -122,7 +122,7 @@ def _entries(archive: zipfile.ZipFile, member: zipfile.ZipInfo, header: Header) 
     """The array; its checksum is compared on the way."""
     shape = header.shape[::-1] if header.fortran else header.shape
     array = np.empty(shape, header.dtype)
-    entries = memoryview(array.reshape(-1).view(np.uint8)) if array.nbytes else memoryview(b"")
+    entries = array.reshape(-1).view(np.uint8).data if array.nbytes else memoryview(b"")
     with archive.open(member) as file:
         read_header(file)
         start = 0

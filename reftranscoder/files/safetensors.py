@@ -10,9 +10,10 @@ import importlib
 import math
 import os
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,7 +95,8 @@ def tensors_as_bytes(
     """
     library = package(path, "safetensors.numpy")
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return library.save(contiguous, metadata=None if metadata is None else dict(metadata))
+    content: bytes = library.save(contiguous, None if metadata is None else dict(metadata))
+    return content
 
 
 def package(path: Path, name: str) -> ModuleType:
@@ -112,7 +114,7 @@ def package(path: Path, name: str) -> ModuleType:
         raise FileError(path, problem, hint) from None
 
 
-def _header(file: BinaryIO) -> tuple[dict[str, _Place], dict[str, str], int]:
+def _header(file: BufferedReader) -> tuple[dict[str, _Place], dict[str, str], int]:
     """The tensors and texts by name, and where the first tensor starts."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -152,7 +154,7 @@ def _check_by(library: ModuleType, path: Path, places: Mapping[str, _Place]) -> 
         raise ValueError(words(error)) from None
 
 
-def _tensor(path: Path, file: BinaryIO, start: int, place: _Place) -> np.ndarray:
+def _tensor(path: Path, file: BufferedReader, start: int, place: _Place) -> np.ndarray:
     if place.dtype == "BF16":
         dtype = np.dtype(package(path, "ml_dtypes").bfloat16)
     else:
@@ -162,6 +164,6 @@ def _tensor(path: Path, file: BinaryIO, start: int, place: _Place) -> np.ndarray
         raise ValueError(f"a tensor of {nbytes} bytes by its shape has another number")
     array = np.empty(place.shape, dtype)
     file.seek(start + place.start)
-    if nbytes and file.readinto(array.reshape(-1).view(np.uint8)) != nbytes:
+    if nbytes and file.readinto(array.reshape(-1).view(np.uint8).data) != nbytes:
         raise ValueError("it ends early")
     return array

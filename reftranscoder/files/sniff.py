@@ -61,7 +61,7 @@ _REMEDIES = {
 }
 
 
-def kind_of(path: str | os.PathLike) -> str:
+def kind_of(path: str | os.PathLike[str]) -> str:
     """Return one of ``npy npz safetensors torch pickle zip hdf5 ...``, or ``"unknown"``.
 
     Raises:
@@ -94,7 +94,7 @@ def kind_of(path: str | os.PathLike) -> str:
     return "unknown"
 
 
-def require(path: str | os.PathLike, kind: str, remedies: Mapping[str, str]) -> None:
+def require(path: str | os.PathLike[str], kind: str, remedies: Mapping[str, str]) -> None:
     """Refuse a file that is not of ``kind``, saying what it is and, by ``remedies``, what to do.
 
     Raises:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from .. import options
@@ -43,8 +44,7 @@ _PICKLES = {
 
 
 def save(model: Model, path: str | os.PathLike[str], *, force: bool = True) -> None:
-    """Write ``model``, or another object with its two fields, to ``path``, in the format that its
-    suffix names, all or nothing.
+    """Write ``model`` to ``path``, in the format that its suffix names, all or nothing.
 
     Raises:
         FileError: an unknown suffix; a file that cannot be written, which leaves an existing one as
@@ -65,7 +65,8 @@ def load(path: str | os.PathLike[str]) -> Model:
     if kind in _PICKLES:
         name, remedy = _PICKLES[kind]
         raise FileError(path, f"this is a {name} pickle, which can run any code when read", remedy)
-    return _module(format_of(path)).load(path)
+    model: Model = _module(format_of(path)).load(path)
+    return model
 
 
 def format_of(path: str | os.PathLike[str]) -> Format:
@@ -82,5 +83,5 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     raise FileError(path, f"no format is known by the suffix {suffix!r}", f"Known: {known}.")
 
 
-def _module(row: Format):
+def _module(row: Format) -> ModuleType:
     return importlib.import_module(f".{row.module}", __name__)

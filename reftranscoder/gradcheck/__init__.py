@@ -13,7 +13,8 @@ has bounds, the tolerance is derived, not chosen.  ``kinks`` knows the cell, ``r
 bounds, ``point`` makes a step, and ``check`` is the check.
 """
 
-from .check import GradientCheck, Slope, check_gradient
+from .check import GradientCheck, check_gradient
 from .kinks import kink_free_radius
+from .point import Slope
 
 __all__ = ["GradientCheck", "Slope", "check_gradient", "kink_free_radius"]

@@ -89,15 +89,7 @@ def check_gradient(
     """
     if not callable(fn):
         raise OptionError("fn", "a function of params, x and target", fn)
-    instance("config", config, TranscoderConfig)
-    instance("params", params, Params)
-    x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
-    target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)
-    if len(x) == 0 or len(target) != len(x):
-        want = (max(len(x), 1), config.output_size)
-        raise ShapeError("target", want, target.shape, "Rows must pair up, and a mean needs one.")
-    for name, array in (("x", x), ("target", target)):
-        check_finite(array, name, "Remove such rows.")
+    x, target = _checked_data(config, params, x, target)
     if step is not None and not (step := finite_number("step", step)):
         raise OptionError("step", "above 0, or None", step)
     if arithmetic is not None:
@@ -107,7 +99,7 @@ def check_gradient(
     l1_coeff = finite_number("l1_coeff", l1_coeff)
     point = Point(fn, config, params, x, target, l1_coeff, coarsest)
 
-    blocks = [(name,) for name in point.grads]
+    blocks: list[tuple[str, ...]] = [(name,) for name in point.grads]
     blocks.insert(len(params.arrays()), tuple(params.arrays()))
     rng = random_generator(seed)
     slopes = []
@@ -120,42 +112,69 @@ def check_gradient(
     return GradientCheck(tuple(slopes))
 
 
-def _random_direction(rng, shape):
+def _checked_rows(
+    config: TranscoderConfig, params: Params, x: Any, target: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """``x`` and ``target`` as matrices of finite numbers that fit."""
+    x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
+    target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)
+    if len(x) == 0 or len(target) != len(x):
+        want = (max(len(x), 1), config.output_size)
+        raise ShapeError("target", want, target.shape, "Rows must pair up, and a mean needs one.")
+    for name, array in (("x", x), ("target", target)):
+        check_finite(array, name, "Remove such rows.")
+    return x, target
+
+
+def _checked_data(
+    config: TranscoderConfig, params: Params, x: Any, target: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """``x`` and ``target`` as arrays of finite numbers that fit ``config`` and each other."""
+    instance("config", config, TranscoderConfig)
+    instance("params", params, Params)
+    x, target = _checked_rows(config, params, x, target)
+    return x, target
+
+
+def _random_direction(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Entries in +-[1/2, 1]: none hides, and no two faults cancel as with +1 and -1 they might."""
-    return rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1, shape)
+    return rng.choice(np.array([-1.0, 1.0]), shape) * rng.uniform(0.5, 1, shape)
 
 
-def _fault(point, slope, direction) -> GradientError:
+def _fault(point: Point, slope: Slope, direction: dict[str, np.ndarray]) -> GradientError:
     """What is wrong, along which direction and, where that can be told, at which entry."""
     text = (
         f"the gradient by {slope.block} is not the derivative of the loss: "
         f"along a random direction {_figures(slope)}."
     )
-    index, entry = _entry_at_fault(point, direction) if len(direction) == 1 else (None, None)
-    if index is not None:
+    index = None
+    if found := _entry_at_fault(point, direction) if len(direction) == 1 else None:
+        index, entry = found
         text += f" At d{slope.block}[{', '.join(map(str, index))}] {_figures(entry)}."
     return GradientError(text, slope.block, slope.analytic, slope.numeric, slope.tolerance, index)
 
 
-def _figures(slope):
+def _figures(slope: Slope) -> str:
     return (
         f"it is {slope.analytic:.6e} and differences give {slope.numeric:.6e}, "
         f"off by {slope.error:.1e} where rounding allows {slope.tolerance:.1e}"
     )
 
 
-def _entry_at_fault(point, direction):
-    """An entry where the fault shows, found by halves, and its `Slope`; None and None where it is
-    spread too thinly to show in one.
+def _entry_at_fault(
+    point: Point, direction: dict[str, np.ndarray]
+) -> tuple[tuple[int, ...], Slope] | None:
+    """An entry where the fault shows, found by halves, and its `Slope`; None where it is spread too
+    thinly to show in one.
     """
     ((name, v),) = direction.items()
 
-    def slope(entries):
+    def slope(entries: np.ndarray) -> Slope:
         part = np.zeros_like(v)
         part.flat[entries] = v.flat[entries]
         return point.slope({name: part})
 
-    def ratio(entries):
+    def ratio(entries: np.ndarray) -> float:
         try:
             return slope(entries).ratio
         except KinkError:  # nothing there can move
@@ -166,5 +185,5 @@ def _entry_at_fault(point, direction):
         entries = max(np.array_split(entries, 2), key=ratio)
     v = np.ones_like(v)  # so that what is reported is the entry itself, not its negative
     if ratio(entries) <= 1:
-        return None, None
+        return None
     return tuple(int(i) for i in np.unravel_index(entries[0], v.shape)), slope(entries)

@@ -12,6 +12,7 @@ That needs p to be straight along the line: x may move, or the encoder, but not 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -60,15 +61,17 @@ def slack(pre: np.ndarray, top_k: int, ties: str) -> np.ndarray:
     highest_other = np.max(np.where(kept, 0, pre), axis=1)  # or 0, where one is kept
     is_full = np.count_nonzero(kept, axis=1) >= top_k
     boundary = np.where(is_full, (lowest_kept + highest_other) / 2, 0)
-    return np.abs(pre - boundary[:, None])
+    room: np.ndarray = np.abs(pre - boundary[:, None])
+    return room
 
 
 def selected(pre: np.ndarray, top_k: int, ties: str) -> np.ndarray:
     """Which features are kept (B, D)."""
-    return reference.topk_forward(reference.relu_forward(pre), top_k, ties) != 0
+    kept: np.ndarray = reference.topk_forward(reference.relu_forward(pre), top_k, ties) != 0
+    return kept
 
 
-def _first_zero(values, rates, rounding):
+def _first_zero(values: np.ndarray, rates: np.ndarray, rounding: np.ndarray) -> Any:
     """The smallest step, forwards or backwards, at which one of ``values`` could be zero."""
     moving = rates != 0
     distance = np.abs(values[moving]) - rounding[moving]

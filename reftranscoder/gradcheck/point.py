@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from ..arrays import check_finite, to_array
-from ..bounds import dot_bound, precision
+from ..bounds import Precision, dot_bound, precision
 from ..errors import KinkError, OptionError, ShapeError
-from ..params import Params
+from ..params import Params, TranscoderConfig
 from .kinks import kink_free_radius, slack
 from .rounding import Stages, pre_bound
+
+Arrays = dict[str, np.ndarray]
 
 #: What the pre-activations depend on: the arrays that meet kinks as they move.
 ENCODER = {"W_enc", "b_enc", "x"}
@@ -49,7 +52,16 @@ class Slope:
 class Point:
     """Where a gradient is checked: the arrays, and what ``fn`` and the reference make of them."""
 
-    def __init__(self, fn, config, params, x, target, l1_coeff, arithmetic):
+    def __init__(
+        self,
+        fn: Callable[[Params, np.ndarray, np.ndarray], tuple[Any, Any]],
+        config: TranscoderConfig,
+        params: Params,
+        x: np.ndarray,
+        target: np.ndarray,
+        l1_coeff: float,
+        arithmetic: Precision,
+    ) -> None:
         self.fn, self.config, self.arithmetic = fn, config, arithmetic
         self.l1_coeff, self.target = l1_coeff, target
         self.dtype = params.dtype
@@ -61,7 +73,7 @@ class Point:
         self.grad_errors = self.stages.gradient_errors()
         self.scale = self._scale(loss)
 
-    def slope(self, direction: dict[str, np.ndarray], step: float | None = None) -> Slope:
+    def slope(self, direction: Arrays, step: float | None = None) -> Slope:
         """Compare along ``direction``: by ``step`` times it, or as far as the cell allows."""
         weights, over = {1: 1, -1: -1}, 2  # (G1)
         if len(direction) > 1:
@@ -97,7 +109,7 @@ class Point:
             moved=np.count_nonzero(move) / len(move),
         )
 
-    def _evaluate(self, arrays):
+    def _evaluate(self, arrays: Arrays) -> tuple[Any, Arrays]:
         """The loss and the gradients by name, from ``fn``, in the wide dtype."""
         params = Params.adopt(**{name: array for name, array in arrays.items() if name != "x"})
         result = self.fn(params, arrays["x"].copy(), self.target.copy())
@@ -118,22 +130,23 @@ class Point:
                 raise OptionError("grads", want, type(returned).__name__)
         return loss.astype(self.wide).reshape(())[()], grads
 
-    def _stages(self, arrays):
+    def _stages(self, arrays: Arrays) -> Stages:
         """The reference's stages, in the wide dtype."""
         wide = {name: array.astype(self.wide) for name, array in arrays.items()}
         target = self.target.astype(self.wide)
         return Stages(wide, target, self.config, self.l1_coeff, self.arithmetic)
 
-    def _scale(self, loss):
+    def _scale(self, loss: Any) -> float:
         """At least what ``fn`` multiplies our loss by; exactly 1 where it may well be ours."""
         ours, error = self.stages.loss, self.stages.loss_error
         if abs(loss - ours) <= error or loss == 0 or ours == 0:
             return 1.0
         return abs(float(loss / ours)) * (1 + float(error / ours))
 
-    def _loss(self, moves):
+    def _loss(self, moves: Arrays) -> tuple[Any, Any]:
         """The loss ``moves`` away from the point, and how far rounding may have taken it."""
-        arrays, rest = dict(self.arrays), {}
+        arrays = dict(self.arrays)
+        rest: Arrays = {}
         for name, move in moves.items():
             arrays[name], rest[name] = _two_sum(self.arrays[name], move)
         loss, grads = self._evaluate(arrays)
@@ -148,7 +161,7 @@ class Point:
         back = sum(np.sum(grads[name] * rest[name]) for name in moves)
         return loss + back, error
 
-    def _gradient_error(self, moves):
+    def _gradient_error(self, moves: Arrays) -> Any:
         """How far rounding may take the sum of the gradient times ``moves``.
 
         The signs of the moves, row by row, are independent of each other and of the gradient: by
@@ -159,7 +172,7 @@ class Point:
         c = np.concatenate([np.sum(e.reshape(len(e), -1), axis=1) for e in errors.values()])
         return min(np.sum(c), 8 * np.linalg.norm(c))
 
-    def _refuse_kinks(self, block, direction, step, times):
+    def _refuse_kinks(self, block: str, direction: Arrays, step: float | None, times: int) -> None:
         """Raise `KinkError` at a kink, or for a ``step`` that, made ``times`` times, meets one."""
         moving = ENCODER & direction.keys()
         if not moving:
@@ -172,8 +185,8 @@ class Point:
         # Without a step, what is within fn's rounding of a kink stays where it is: only the
         # reference's own rounding can then hide that the point is on one.
         rounding = pre_bound(farthest["x"], farthest["W_enc"], farthest["b_enc"], arithmetic)
-        rate = sum(self._rate(name, direction[name]) for name in moving)
-        rate = np.broadcast_to(rate, rounding.shape)
+        rates = sum(self._rate(name, direction[name]) for name in moving)
+        rate = np.broadcast_to(rates, rounding.shape)
         pre, config = self.stages.forward.pre, self.config
         radius = float(kink_free_radius(pre, rate, config.top_k, config.ties, rounding)) / times
         if radius == 0:
@@ -192,7 +205,7 @@ class Point:
                 radius,
             )
 
-    def _longest(self, direction, times):
+    def _longest(self, direction: Arrays, times: int) -> Arrays:
         """``direction``, scaled to stay in the cell, ``times`` over, and to change the
         reconstruction by no more than it is wrong: from there on rounding grows with the step.
         """
@@ -216,7 +229,7 @@ class Point:
             moves[name] = min(limit, wanted / (times * change) if change else 1) * move
         return moves
 
-    def _rate(self, name, move):
+    def _rate(self, name: str, move: np.ndarray) -> Any:
         """How fast pre (B, D) changes as ``name``, one of `ENCODER`, moves."""
         if name == "W_enc":
             return self.stages.arrays["x"] @ move.T
@@ -224,7 +237,7 @@ class Point:
             return move @ self.stages.arrays["W_enc"].T
         return move[None]
 
-    def _speed(self, name, move):
+    def _speed(self, name: str, move: np.ndarray) -> Any:
         """The absolute `_rate`, and the rounding that grows with the move."""
         if name == "b_enc":
             return np.abs(move)[None]
@@ -232,7 +245,7 @@ class Point:
         x, W_enc = (move, W_enc) if name == "x" else (x, move)
         return np.abs(x @ W_enc.T) + 4 * pre_bound(x, W_enc, 0, self.arithmetic)
 
-    def _change(self, name, move):
+    def _change(self, name: str, move: np.ndarray) -> Any:
         """How fast the reconstruction (B, O) changes as ``name`` moves."""
         arrays, hidden = self.stages.arrays, self.stages.forward.hidden
         if name == "W_dec":
@@ -247,7 +260,7 @@ class Point:
         return change
 
 
-def _gradient(returned, name):
+def _gradient(returned: Any, name: str) -> Any:
     """The gradient by ``name``, under either spelling, in a mapping or as an attribute; or None."""
     for key in (f"d{name}", name):
         is_mapping = isinstance(returned, Mapping)
@@ -257,26 +270,26 @@ def _gradient(returned, name):
     return None
 
 
-def _checked(grad, name, shape):
-    grad = to_array(grad, name)
-    if grad.shape != shape:
-        transposed = grad.ndim == 2 and grad.shape == shape[::-1]
+def _checked(grad: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    array = to_array(grad, name)
+    if array.shape != shape:
+        transposed = array.ndim == 2 and array.shape == shape[::-1]
         hint = f"It looks transposed: return {name}.T." if transposed else ""
-        raise ShapeError(name, shape, grad.shape, hint)
-    check_finite(grad, name, "The derivative of a finite loss is finite.")
-    return grad
+        raise ShapeError(name, shape, array.shape, hint)
+    check_finite(array, name, "The derivative of a finite loss is finite.")
+    return array
 
 
-def _two_sum(a, b):
+def _two_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``a + b`` in its dtype, and exactly what that leaves out (Knuth's two-sum)."""
     total = a + b
     b_part = total - a
     return total, (a - (total - b_part)) + (b - b_part)
 
 
-def _times(factor, arrays):
+def _times(factor: float, arrays: Arrays) -> Arrays:
     return {name: factor * array for name, array in arrays.items()}
 
 
-def _flat(arrays, names):
+def _flat(arrays: Arrays, names: Iterable[str]) -> np.ndarray:
     return np.concatenate([arrays[name].ravel() for name in names])

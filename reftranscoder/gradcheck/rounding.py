@@ -7,11 +7,14 @@ that are stored once.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import reference
 from ..bounds import (
     Precision,
+    Reals,
     add_up,
     chain_bound,
     dot_bound,
@@ -51,7 +54,7 @@ class Stages:
         self.residual_error = self._residual_error()
         self.loss_error = self._loss_error()
 
-    def _residual_error(self):
+    def _residual_error(self) -> Any:
         """Of ``residual`` (B, O): hidden W_dec + b_dec + x W_skip, stored, less the target."""
         hidden, W_dec = self.forward.hidden, self.arrays["W_dec"]
         S = add_up(matmul_up(_add(hidden, self.hidden_error), W_dec), np.abs(self.arrays["b_dec"]))
@@ -63,7 +66,7 @@ class Stages:
         error = store_bound(self.forward.reconstruction, error, self.arithmetic)
         return store_bound(self.residual, error, self.arithmetic)
 
-    def _loss_error(self):
+    def _loss_error(self) -> Any:
         """Of ``loss``: a mean of squares, a mean of absolute values, a product and a sum."""
         e, e_error = self.residual, self.residual_error
         square_error = store_bound(e**2, product_bound(e, e_error, e, e_error), self.arithmetic)
@@ -75,11 +78,11 @@ class Stages:
         l1_error = add_up(l1_error, chain_bound(add_up(l1, l1_error), 2, self.arithmetic))
         return store_bound(self.loss, add_up(mse_error, l1_error), self.arithmetic)
 
-    def _mean_error(self, values, errors, size):
+    def _mean_error(self, values: np.ndarray, errors: np.ndarray, size: int) -> Any:
         """Of the sum of ``values`` >= 0, zeros among them, times the rounded 1 / ``size``."""
         a, total = self.arithmetic, np.sum(values)
         S = np.sum(add_up(values, errors))
-        error = add_up(np.sum(errors), sum_bound(S, np.count_nonzero(values), a)) / size
+        error = add_up(np.sum(errors), sum_bound(S, int(np.count_nonzero(values)), a)) / size
         return add_up(error, chain_bound(add_up(total / size, error), 2, a), a.spacing)
 
     def gradient_errors(self) -> dict[str, np.ndarray]:
@@ -93,7 +96,9 @@ class Stages:
         # 2 / (B O) is rounded, multiplied in one way or another, and stored: four roundings.
         G_error = add_up(G_error, chain_bound(_add(G, G_error), 4, a), 2 * a.spacing)
 
-        def product(A, A_error, B, B_error, terms):
+        def product(
+            A: np.ndarray, A_error: np.ndarray, B: np.ndarray, B_error: np.ndarray, terms: Reals
+        ) -> Any:
             S = matmul_up(_add(A, A_error), _add(B, B_error))
             error = add_up(product_bound(A, A_error, B, B_error, matmul_up), dot_bound(S, terms, a))
             return add_up(error, 0.5 * a.spacing)
@@ -123,12 +128,12 @@ class Stages:
         return errors
 
 
-def pre_bound(x, W_enc, b_enc, arithmetic: Precision) -> np.ndarray:
+def pre_bound(x: np.ndarray, W_enc: np.ndarray, b_enc: Reals, arithmetic: Precision) -> Any:
     """How far off the pre-activations (B, D) may be.  It grows with the absolute values."""
     S = add_up(matmul_up(x, W_enc.T), np.abs(b_enc))
     return dot_bound(S, x.shape[1] + 1, arithmetic)
 
 
-def _add(value, error):
+def _add(value: Reals, error: Reals) -> Any:
     """The largest absolute value within ``error`` of ``value``."""
     return add_up(np.abs(value), error)

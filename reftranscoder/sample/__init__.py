@@ -52,7 +52,8 @@ def load() -> Sample:
 
 def dequantize(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """Return rows (B, width) in float32, from their int8 codes and the scale (B,) of each row."""
-    return codes.astype(np.float32) * scales[:, None]
+    rows: np.ndarray = codes.astype(np.float32) * scales[:, None]
+    return rows
 
 
 def piece_bytes(piece: str) -> bytes:

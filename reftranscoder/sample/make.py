@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +41,9 @@ def relative_error(rows: np.ndarray, codes: np.ndarray, scales: np.ndarray) -> f
     return float(np.linalg.norm(dequantize(codes, scales) - rows) / np.linalg.norm(rows))
 
 
-def make(x, target, token_ids, vocabulary) -> dict[str, np.ndarray]:
+def make(
+    x: np.ndarray, target: np.ndarray, token_ids: np.ndarray, vocabulary: Mapping[str, str]
+) -> dict[str, np.ndarray]:
     """The arrays of the sample by name.
 
     ``x`` and ``target`` are (rows, width), ``token_ids`` (sequences, length), and ``vocabulary`` is
@@ -75,7 +79,7 @@ def main() -> None:
     length = token_ids.shape[1]
     rows = (np.array(kept)[:, None] * length + np.arange(length)).ravel()
 
-    arrays = make(x[rows], target[rows], token_ids[kept], tokens["vocabulary"])
+    arrays: dict[str, Any] = make(x[rows], target[rows], token_ids[kept], tokens["vocabulary"])
     np.savez_compressed(paths.output, **arrays)
     for name, whole in (("x", x[rows]), ("target", target[rows])):
         error = relative_error(whole, arrays[f"{name}_codes"], arrays[f"{name}_scales"])

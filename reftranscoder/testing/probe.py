@@ -66,125 +66,129 @@ class Probe:
         return {name: getattr(self, name) for name in names}
 
     @cached_property
-    def x(self):
+    def x(self) -> np.ndarray:
         x = self._numbers("x", self.B, self.I)
         return abs(x) if self._negative else x
 
     @cached_property
-    def W_enc(self):
+    def W_enc(self) -> np.ndarray:
         return self._twice(self._numbers("W_enc", self.D, self.I))
 
     @cached_property
-    def b_enc(self):
+    def b_enc(self) -> np.ndarray:
         b_enc = self._twice(self._numbers("b_enc", self.D))
         return b_enc - 1 if self._negative else b_enc
 
     @property
-    def W(self):
+    def W(self) -> np.ndarray:
         return self.W_enc
 
     @property
-    def b(self):
+    def b(self) -> np.ndarray:
         return self.b_enc
 
     @cached_property
-    def W_dec(self):
+    def W_dec(self) -> np.ndarray:
         return self._numbers("W_dec", self.D, self.O)
 
     @cached_property
-    def b_dec(self):
+    def b_dec(self) -> np.ndarray:
         return self._numbers("b_dec", self.O)
 
     @cached_property
-    def W_skip(self):
+    def W_skip(self) -> np.ndarray | None:
         return self._numbers("W_skip", self.O, self.I) if self.skip else None
 
     @cached_property
-    def pre_acts(self):
+    def pre_acts(self) -> np.ndarray:
         return self._numbers("pre_acts", self.B, self.D)
 
     @cached_property
-    def hidden(self):
+    def hidden(self) -> np.ndarray:
         """From none to K entries in a row; any number without top-k."""
         rng = self._rng("entries")
         most = self.top_k if self.activation == "topk" else self.D
         count = rng.integers(0, most + 1, (self.B, 1))
         rank = np.argsort(rng.random((self.B, self.D)), axis=1)
-        return np.abs(self._numbers("hidden", self.B, self.D)) * (rank < count)
+        hidden: np.ndarray = np.abs(self._numbers("hidden", self.B, self.D)) * (rank < count)
+        return hidden
 
     @cached_property
-    def d_pre(self):
-        return self._numbers("d_pre", self.B, self.D) * (self.hidden != 0)
+    def d_pre(self) -> np.ndarray:
+        d_pre: np.ndarray = self._numbers("d_pre", self.B, self.D) * (self.hidden != 0)
+        return d_pre
 
     @cached_property
-    def d_reconstruction(self):
+    def d_reconstruction(self) -> np.ndarray:
         return self._numbers("d_reconstruction", self.B, self.O)
 
     @cached_property
-    def target(self):
+    def target(self) -> np.ndarray:
         return self._numbers("target", self.B, self.O)
 
     @cached_property
-    def reconstruction(self):
+    def reconstruction(self) -> np.ndarray:
         return self._numbers("reconstruction", self.B, self.O)
 
     @cached_property
-    def forward(self):
+    def forward(self) -> Forward:
         """Stages that fit ``hidden``: with top-k, what is cut off may be positive."""
         others = np.abs(self._numbers("forward", self.B, self.D)) * (self.activation == "topk")
         pre = np.where(self.hidden != 0, self.hidden, others)
         return Forward(pre, pre, self.hidden, self.reconstruction)
 
     @property
-    def l1_coeff(self):
+    def l1_coeff(self) -> float:
         return 0.5 if self.exact else 1e-3
 
     # Adam.  Where it shall be exact, g^2 + v is a square s^2, and s + eps a power of two.
 
     @cached_property
-    def p(self):
+    def p(self) -> np.ndarray:
         return self._numbers("p", self.D, self.O)
 
     @cached_property
-    def m(self):
+    def m(self) -> np.ndarray:
         return self._numbers("m", self.D, self.O)
 
     @cached_property
-    def g(self):
+    def g(self) -> np.ndarray:
         if not self.exact:
             return self._numbers("g", self.D, self.O)
-        return np.fmin(self._root, np.fmax(-self._root, 3 * self._numbers("g", self.D, self.O)))
+        root = self._root
+        g: np.ndarray = np.fmin(root, np.fmax(-root, 3 * self._numbers("g", self.D, self.O)))
+        return g
 
     @cached_property
-    def v(self):
+    def v(self) -> np.ndarray:
         return self._root**2 - self.g**2 if self.exact else self._numbers("v", self.D, self.O) ** 2
 
     @cached_property
-    def _root(self):
+    def _root(self) -> np.ndarray:
         return self._rng("root").choice([0, 1, 3, 7], (self.D, self.O)).astype(self.dtype)
 
     @property
-    def t(self):
+    def t(self) -> int:
         return 1 if self.exact else 3
 
     @property
-    def lr(self):
+    def lr(self) -> float:
         return 0.125 if self.exact else 1e-3
 
     @property
-    def beta1(self):
+    def beta1(self) -> float:
         return 0.5 if self.exact else 0.9
 
     @property
-    def beta2(self):
+    def beta2(self) -> float:
         return 0.5 if self.exact else 0.999
 
     @property
-    def eps(self):
+    def eps(self) -> float:
         return 1.0 if self.exact else 1e-8
 
     @property
-    def _negative(self):
+    def _negative(self) -> bool:
         return self.values == "negative"
 
     def _twice(self, features: np.ndarray) -> np.ndarray:

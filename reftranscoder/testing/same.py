@@ -83,9 +83,9 @@ def _dense(value: Any, name: str) -> np.ndarray:
 
 
 def _order(value: Any) -> str:
-    flags = getattr(value, "flags", None)
     if not isinstance(value, np.ndarray):
         return type(value).__name__
+    flags = value.flags
     return "C" if flags.c_contiguous else "F" if flags.f_contiguous else f"strides {value.strides}"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import reference
 from ..arrays import spread_non_finite
+from ..declaring import option
 from ..errors import OptionError
 from ..options import finite_number, truth
 from ..params import Params, TranscoderConfig
@@ -19,7 +20,7 @@ from ..transcoder import Transcoder
 from .schedule import positive_number
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What every step is made with.
 
@@ -27,12 +28,13 @@ class Recipe:
         OptionError: a negative ``l1_coeff``, a beta outside 0 to below 1, or an ``eps`` of 0.
     """
 
-    l1_coeff: float
-    beta1: float
-    beta2: float
-    eps: float
-    unit_norm_decoder: bool
-    backend: str
+    l1_coeff: float = option(1e-3, "of mean(abs(hidden)) in the loss", "in training units")
+    unit_norm_decoder: bool = option(
+        False, "keep the rows of W_dec at norm 1", "each is divided by its norm after every step"
+    )
+    beta1: float = option(0.9, "of Adam (``reference/adam.py``)")
+    beta2: float = option(0.999, "of Adam")
+    eps: float = option(1e-8, "of Adam")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "l1_coeff", finite_number("l1_coeff", self.l1_coeff))
@@ -68,17 +70,19 @@ class State:
 
 
 def training_step(
-    state: State, recipe: Recipe, lr: float, x: np.ndarray, target: np.ndarray
+    state: State, recipe: Recipe, lr: float, x: np.ndarray, target: np.ndarray, backend: str
 ) -> float:
     """Make the next step on ``x`` (B, I) and ``target`` (B, O); return the loss before it."""
-    step = _by_kernels if recipe.backend == "kernels" else _by_reference
+    step = _by_kernels if backend == "kernels" else _by_reference
     options = state.t + 1, lr, recipe.beta1, recipe.beta2, recipe.eps
     loss = step(state, recipe, options, x, target)
     state.t += 1
-    return float(loss)
+    return loss
 
 
-def _by_kernels(state, recipe, options, x, target) -> np.floating:
+def _by_kernels(
+    state: State, recipe: Recipe, options: tuple[float, ...], x: np.ndarray, target: np.ndarray
+) -> float:
     from ..kernels.fused_step import step_in_place
     from ..kernels.screened_encoder import Encoder
 
@@ -98,10 +102,12 @@ def _by_kernels(state, recipe, options, x, target) -> np.floating:
         unit_norm_decoder=recipe.unit_norm_decoder,
         encoder=state.encoder,
     )
-    return x.dtype.type(loss)  # as `Transcoder.value_and_grad` returns it
+    return float(x.dtype.type(loss))  # as `Transcoder.value_and_grad` returns it
 
 
-def _by_reference(state, recipe, options, x, target) -> np.floating:
+def _by_reference(
+    state: State, recipe: Recipe, options: tuple[float, ...], x: np.ndarray, target: np.ndarray
+) -> float:
     # A new `Transcoder` for each step: no other may be used once its arrays have been written to.
     transcoder = Transcoder(state.config, Params.adopt(**state.arrays))
     loss, grads = transcoder.value_and_grad(
@@ -112,7 +118,7 @@ def _by_reference(state, recipe, options, x, target) -> np.floating:
         p[...], m[...], v[...] = reference.adam_step(p, g, m, v, *options)
     if recipe.unit_norm_decoder:
         to_unit_rows(state.arrays["W_dec"])
-    return loss
+    return float(loss)
 
 
 def to_unit_rows(W: np.ndarray) -> None:

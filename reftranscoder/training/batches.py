@@ -7,6 +7,8 @@ needs no state of a random number generator.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..activations import Activations
@@ -33,7 +35,7 @@ class Batches:
         seed: np.random.SeedSequence,
         dtype: np.typing.DTypeLike,
     ) -> None:
-        kind = np.dtype(dtype).type
+        kind: Any = np.dtype(dtype).type
         self._sources = (
             (x, kind(scaling.input_scale)),
             (target, kind(scaling.target_scale)),

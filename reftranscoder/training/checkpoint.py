@@ -114,11 +114,12 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
         problem = "is damaged: it is not what was written, by the digest in it"
         raise FileError(path, problem, _REMEDY)
     _compare_versions(path, meta["versions"])
-    groups = (
+    values, m, v = (
         {name: np.ascontiguousarray(arrays[f"{group}.{name}"]) for name in start.arrays}
         for group in _GROUPS
     )
-    return Checkpoint(identity, State(start.config, *groups, t=meta["t"]), entries, meta["losses"])
+    state = State(start.config, values, m, v, meta["t"])
+    return Checkpoint(identity, state, entries, meta["losses"])
 
 
 def _to_json(value: Any) -> str:
@@ -131,7 +132,7 @@ def _digest(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     state = hashlib.sha256(json.dumps(json.loads(_to_json(meta)), sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         state.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        state.update(bytes_of(array))
+        state.update(bytes_of(array).data)
     return state.hexdigest()
 
 
@@ -145,15 +146,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         meta = schema.parse(str(text))
     except ValueError as error:
         raise FileError(path, f"is damaged: its {_META}: {words(error)}", _REMEDY) from None
-    version = meta.get("version")
+    version: Any = meta.get("version")
     if meta.get("format") == _FORMAT and schema.is_whole(version) and version != _VERSION:
         old = ", which does not know its data" if version < _VERSION else ""
         problem = (
             f"is of checkpoint version {version}{old}, and this reftranscoder reads {_VERSION}"
         )
         raise FileError(path, problem, _REMEDY)
-    if problem := schema.fault(meta, _FIELDS):
-        raise FileError(path, f"is not a checkpoint of reftranscoder: {problem}", _REMEDY)
+    if fault := schema.fault(meta, _FIELDS):
+        raise FileError(path, f"is not a checkpoint of reftranscoder: {fault}", _REMEDY)
     return meta, arrays
 
 

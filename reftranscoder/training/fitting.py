@@ -12,13 +12,14 @@ from typing import Any
 
 from ..activations import Activations, paired
 from ..backends import check_backend
+from ..declaring import chosen, takes
 from ..errors import OptionError, ShapeError
 from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
 from ..interruption import Interruption, number_of
 from ..metrics import Metrics
 from ..options import path, positive_integer, seed_sequence
-from ..params import TranscoderConfig
+from ..params import Architecture, TranscoderConfig
 from ..transcoder import Transcoder
 from .adam import Recipe, State
 from .batches import Batches, start_generator
@@ -26,12 +27,14 @@ from .checkpoint import Checkpoint, load, save
 from .evaluation import Measure
 from .history import History
 from .identity import identity_of, start_digests
+from .options import FitOptions
 from .progress import listener
 from .run import Run
 from .scaling import Moments, Scaling
 from .schedule import Schedule
 from .start import starting_arrays
 
+Pair = tuple[Activations, Activations]
 _LARGEST_BATCH = 1 << 20  # rows, where there are fewer to train on
 
 
@@ -52,68 +55,22 @@ class Fit:
         return f"Fit({self.transcoder!r}, {self.steps} steps{interrupted}{fvu})"
 
 
-def fit(
-    x: Any,
-    target: Any,
-    *,
-    dict_size: int = 4096,
-    top_k: int = 32,
-    activation: str = "topk",
-    ties: str = "lowest_index",
-    skip: bool = False,
-    dtype: Any = "float32",
-    steps: int = 600,
-    batch_size: int = 1024,
-    lr: float = 1e-3,
-    warmup: float = 0.05,
-    decay: float = 1.0,
-    l1_coeff: float = 1e-3,
-    unit_norm_decoder: bool = False,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    validation: Any = None,
-    seed: Any = 0,
-    backend: str = "kernels",
-    log_every: int = 50,
-    checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: int = 100,
-    progress: Any = False,
-) -> Fit:
+@takes(FitOptions, swapped=("skip", "ties"))  # as it was, and as the command line lists them
+def fit(options: FitOptions) -> Fit:
     """Train a transcoder that predicts ``target`` (N, O) from ``x`` (N, I).
 
     Both are arrays, paths of ``.npy`` files (memory-mapped; float16 is read as it is) or
-    `Activations`.  Training sees them divided by their root mean squares; the scales are folded
-    into the parameters that are returned (``training/scaling.py``), which take data as they are.
+    `Activations`, whose rows belong together.  Training sees them divided by their root mean
+    squares; the scales are folded into the parameters that are returned (``training/scaling.py``),
+    which take data as they are.
 
     Each step takes the next ``batch_size`` rows of random orders of all rows, and makes one step of
-    Adam on ``mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden))``.
+    Adam on ``mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden))``.  The options of
+    the transcoder are those of `TranscoderConfig`.
 
     Ctrl-C, SIGTERM and SIGHUP end training after the step under way, and so does a
     ``KeyboardInterrupt`` raised by ``progress``: the result is then what was reached, with
     ``interrupted`` set and ``signal`` the number of the signal.
-
-    Args:
-        x, target: the data; rows belong together.
-        dict_size, top_k, activation, ties, skip, dtype: as in `TranscoderConfig`.
-        steps, batch_size: of Adam; rows in each, up to all there are, or 1,048,576.
-        lr, warmup, decay: the highest learning rate, and in what fraction of the steps it rises
-            to it and falls from it, linearly (``training/schedule.py``).
-        l1_coeff: of the loss, in training units.
-        unit_norm_decoder: divide each row of ``W_dec`` by its norm after every step.
-        beta1, beta2, eps: of Adam (``reference/adam.py``).
-        validation: a pair ``(x, target)``; or a fraction: the last rows, which training then
-            does not see (never random rows: neighbours would leak).  What ``history`` measures is
-            measured on at most the first 4096 of these rows, or else of the training rows, and
-            ``metrics`` on all of them.  FVU compares with the mean of the training target.
-        seed: an int, a ``SeedSequence`` or a ``Generator``.
-        backend: ``"kernels"``; or ``"reference"``, in which gradients are computed in float64.
-        log_every: steps between two entries of ``history``.
-        checkpoint: a file from which training goes on, if it exists, and which is written
-            every ``checkpoint_every`` steps, when interrupted, and at the end.
-        checkpoint_every: see ``checkpoint``.
-        progress: True for a bar on a terminal; or a function, called with a `Progress` after every
-            step.
 
     Returns:
         A `Fit`; its ``transcoder`` takes and returns data in the units of ``x`` and ``target``.
@@ -134,83 +91,92 @@ def fit(
     >>> fit.metrics.rows, fit.metrics.fvu < 1
     (200, True)
     """
-    x, target = paired(x, target, dtype=dtype)
-    x, target, held_out = _split(x, target, validation, dtype)
-    config = TranscoderConfig(
-        input_size=x.shape[1],
-        output_size=target.shape[1],
-        dict_size=dict_size,
-        top_k=top_k,
-        activation=activation,
-        skip=skip,
-        ties=ties,
-        dtype=dtype,
-    )
-    schedule = Schedule(lr, steps, warmup, decay)
-    recipe = Recipe(l1_coeff, beta1, beta2, eps, unit_norm_decoder, backend)
-    check_backend(backend, config.dtype)
-    seed = seed_sequence(seed)
-    batch_size = positive_integer("batch_size", batch_size, max(len(x), _LARGEST_BATCH))
-    log_every = positive_integer("log_every", log_every)
-    checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)
-    if checkpoint is not None:
-        if not isinstance(checkpoint, str | os.PathLike):
-            raise OptionError("checkpoint", "a path, or None", checkpoint)
-        checkpoint = path("checkpoint", checkpoint)
-        check_replaceable(checkpoint)
-        remove_leftovers(checkpoint)
+    x, target = paired(options.x, options.target, dtype=options.dtype)
+    x, target, held_out = _split(x, target, options.validation, options.dtype)
+    I, O = x.shape[1], target.shape[1]
+    config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
+    options = _checked(options, config, len(x))
+    run, measure = _prepared(options, config, (x, target), held_out)
+    requested = _train(run, options)
+    transcoder = run.transcoder()
+    metrics = measure.all(transcoder) if held_out and run.done else None
+    signal = None if run.done else requested
+    return Fit(transcoder, run.history(), metrics, run.steps, not run.done, signal)
 
+
+def _checked(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOptions:
+    """``options`` with what they were given as made what they must be, for so many rows."""
+    schedule = Schedule(**chosen(Schedule, options))
+    recipe = Recipe(**chosen(Recipe, options))
+    check_backend(options.backend, config.dtype)
+    checked = {
+        **vars(schedule),
+        **vars(recipe),
+        "seed": seed_sequence(options.seed),
+        "batch_size": positive_integer("batch_size", options.batch_size, max(rows, _LARGEST_BATCH)),
+        "log_every": positive_integer("log_every", options.log_every),
+        "checkpoint_every": positive_integer("checkpoint_every", options.checkpoint_every),
+    }
+    if options.checkpoint is not None:
+        if not isinstance(options.checkpoint, str | os.PathLike):
+            raise OptionError("checkpoint", "a path, or None", options.checkpoint)
+        checked["checkpoint"] = path("checkpoint", options.checkpoint)
+        check_replaceable(checked["checkpoint"])
+        remove_leftovers(checked["checkpoint"])
+    return dataclasses.replace(options, **checked)
+
+
+def _prepared(
+    options: FitOptions, config: TranscoderConfig, training: Pair, held_out: Pair | None
+) -> tuple[Run, Measure]:
+    """The run before its next step, the first or the one after its checkpoint."""
     # Without a checkpoint nobody asks what the data were.
-    digests = start_digests((x, target), held_out) if checkpoint is not None else {}
-    moments = Moments.of(x, target, digests)
+    digests = start_digests(training, held_out) if options.checkpoint is not None else {}
+    moments = Moments.of(*training, digests)
     scaling = Scaling.of(moments, config.dtype)
-    measure = Measure((x, target), held_out, moments.target, backend)
-    batches = Batches(x, target, scaling, batch_size, seed, config.dtype)
+    measure = Measure(training, held_out, moments.target, options.backend)
+    schedule = Schedule(**chosen(Schedule, options))
+    recipe = Recipe(**chosen(Recipe, options))
     identity = identity_of(
         config,
         schedule,
         recipe,
         digests,
-        batch_size=batch_size,
-        log_every=log_every,
-        seed=[seed.entropy, list(seed.spawn_key)],
+        backend=options.backend,
+        log_every=options.log_every,
+        seed=[options.seed.entropy, list(options.seed.spawn_key)],
         validation=measure.rows_in_words,
     )
-    rng = start_generator(seed)
-    start = State.start(config, starting_arrays(config, x, target, moments, scaling, rng))
-    if checkpoint is not None and os.path.exists(checkpoint):
-        saved = load(checkpoint, identity, start)
-    else:
-        saved = Checkpoint(identity, start, [], [])
-    run = Run(saved, schedule, recipe, batches, scaling, measure, log_every)
+    rng = start_generator(options.seed)
+    start = State.start(config, starting_arrays(config, *training, moments, scaling, rng))
+    saved = Checkpoint(identity, start, [], [])
+    if options.checkpoint is not None and os.path.exists(options.checkpoint):
+        saved = load(options.checkpoint, identity, start)
+    batches = Batches(*training, scaling, options.batch_size, options.seed, config.dtype)
+    every, backend = options.log_every, options.backend
+    return Run(saved, schedule, recipe, batches, scaling, measure, every, backend), measure
 
-    with listener(progress, run.steps, schedule.steps) as tell, Interruption() as interruption:
-        while not run.done and interruption.requested is None:
+
+def _train(run: Run, options: FitOptions) -> int | None:
+    """Make the steps that are left, or those up to a signal; return its number."""
+    with listener(options.progress, run.steps, options.steps) as tell, Interruption() as stop:
+        while not run.done and stop.requested is None:
             told = run.step()
-            if checkpoint is not None and (run.steps % checkpoint_every == 0 or run.done):
-                save(checkpoint, saved)
+            due = run.steps % options.checkpoint_every == 0 or run.done
+            if options.checkpoint is not None and due:
+                save(options.checkpoint, run.saved)
             try:
                 tell(told)
-            except KeyboardInterrupt as stop:
-                interruption.requested = number_of(stop)
-        if checkpoint is not None and not run.done:
-            save(checkpoint, saved)
-
-    transcoder = run.transcoder()
-    metrics = measure.all(transcoder) if held_out and run.done else None
-    return Fit(
-        transcoder,
-        run.history(),
-        metrics,
-        run.steps,
-        not run.done,
-        None if run.done else interruption.requested,
-    )
+            except KeyboardInterrupt as raised:
+                stop.requested = number_of(raised)
+        if options.checkpoint is not None and not run.done:
+            save(options.checkpoint, run.saved)
+    return stop.requested
 
 
 def _split(
     x: Activations, target: Activations, validation: Any, dtype: Any
-) -> tuple[Activations, Activations, tuple[Activations, Activations] | None]:
+) -> tuple[Activations, Activations, Pair | None]:
     """The training rows, and the validation rows if there are any."""
     if validation is None:
         return x, target, None

@@ -4,7 +4,7 @@ from.
 ===============  ===============================================================================
 ``data``         for ``x``, ``target`` and the two of the validation rows: SHA-256 of the rows
                  that `fit` reads, in order, as they are stored, behind their dtype and shape
-options          every field of `TranscoderConfig`, `Schedule` and `Recipe`; ``batch_size``,
+options          every field of `TranscoderConfig`, `Schedule` and `Recipe`; ``backend``,
                  ``log_every``; the seed, as entropy and spawn key
 ``validation``   which rows are measured while training
 ===============  ===============================================================================

@@ -32,6 +32,7 @@ class Run:
         scaling: Scaling,
         measure: Measure,
         log_every: int,
+        backend: str,
     ) -> None:
         self.saved = saved
         self._schedule = schedule
@@ -40,6 +41,7 @@ class Run:
         self._scaling = scaling
         self._measure = measure
         self._log_every = log_every
+        self._backend = backend
         self._rows = 0
         self._seconds = 0.0  # for these rows, without what measuring takes
 
@@ -64,7 +66,7 @@ class Run:
         started = time.perf_counter()
         x, target = self._batches(t)
         with np.errstate(all="ignore"):  # what diverges is reported below
-            loss = training_step(self.saved.state, self._recipe, lr, x, target)
+            loss = training_step(self.saved.state, self._recipe, lr, x, target, self._backend)
         self._rows += len(x)
         self._seconds += time.perf_counter() - started
         speed = self._rows / max(self._seconds, 1e-9)
@@ -94,6 +96,7 @@ class Run:
         losses = self.saved.losses
         found = self._measure.some(self.transcoder())
         loss = math.fsum(losses) / len(losses)
+        assert found.l0 is not None and found.dead_features is not None  # features were measured
         dead = len(found.dead_features)
         self.saved.entries.append(Entry(t, lr, loss, found.fvu, found.l0, dead, speed))
         losses.clear()

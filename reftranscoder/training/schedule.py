@@ -15,25 +15,30 @@ from __future__ import annotations
 
 import dataclasses
 
+from ..declaring import option
 from ..errors import OptionError
 from ..options import finite_number, positive_integer
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate ``lr`` over ``steps`` steps; ``schedule(t)`` is that of step t = 1, 2, ...
+    """How many steps, how large and how fast: ``schedule(t)`` is the rate of step t = 1, 2, ...
 
     ``warmup`` and ``decay`` are fractions of ``steps``, from 0 to 1, rounded to whole steps.  Where
-    the two overlap the lower rate holds.
+    the two overlap the lower rate holds.  What ``batch_size`` may be is for `fit` to say, which
+    knows how many rows there are.
 
     Raises:
         OptionError: a fraction outside 0 to 1, no step, an ``lr`` that is not positive and finite.
     """
 
-    lr: float
-    steps: int
-    warmup: float
-    decay: float
+    steps: int = option(600, "of Adam")
+    batch_size: int = option(1024, "rows in a step", "up to all there are, or 1,048,576")
+    lr: float = option(1e-3, "the highest learning rate")
+    warmup: float = option(
+        0.05, "fraction of the steps in which it rises", "linearly (``training/schedule.py``)"
+    )
+    decay: float = option(1.0, "fraction of the steps in which it falls", "linearly, at the end")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", positive_integer("steps", self.steps))

@@ -165,4 +165,5 @@ def quantum(a: np.ndarray | float) -> np.float64:
         return np.float64(np.inf)
     whole = np.abs(np.ldexp(fraction, 53)).astype(np.int64)
     # The lowest bit that is set.
-    return np.min(np.ldexp((whole & -whole).astype(np.float64), exponent - 53))
+    lowest: np.float64 = np.min(np.ldexp((whole & -whole).astype(np.float64), exponent - 53))
+    return lowest

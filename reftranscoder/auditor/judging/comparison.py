@@ -7,7 +7,7 @@ interval.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,11 @@ class Comparison:
         # What cannot be read cannot be trusted either.
         self.trusted = frozenset() if self.skipped.any() else trusted - set(self.broken)
         # A sum over rows is no number where one row is none; and nothing is said downstream of NaN.
-        self.undefined = {name for name in STAGES if self._is_undefined(name)}
+        parents = parents_of(problem.definition)
+        undefined = problem.undefined
+        self.undefined = undefined | _readers(undefined, parents)
         self.broken = {n: i for n, i in self.broken.items() if n not in self.undefined}
-        self.unjudged = self.undefined | {name for name in STAGES if self._reads_broken(name)}
+        self.unjudged = self.undefined | _readers(self.broken, parents)
         if self.skipped.any():
             self.unjudged |= set(SUMS)
             self.broken = {n: i for n, i in self.broken.items() if n not in SUMS}
@@ -179,14 +181,6 @@ class Comparison:
     def usable(self, name: str) -> bool:
         return name in self.candidate and name not in self.broken
 
-    def _is_undefined(self, name: str) -> bool:
-        parents = parents_of(self.problem.definition)[name]
-        return name in self.problem.undefined or any(self._is_undefined(p) for p in parents)
-
-    def _reads_broken(self, name: str) -> bool:
-        parents = parents_of(self.problem.definition)[name]
-        return any(p in self.broken or self._reads_broken(p) for p in parents)
-
     def totals(self, wanted: Mapping[str, Interval]) -> None:
         """Judge what sums over rows."""
         for name, want in wanted.items():
@@ -220,6 +214,15 @@ class Comparison:
         if self.skipped.all():
             return StageResult(name, "not judged", explanation="no row of the input is finite")
         return self.tallies[name].result()
+
+
+def _readers(names: Container[str], parents: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """The stages that read one of ``names``, or one that does."""
+    found: set[str] = set()
+    for stage in STAGES:  # parents come first
+        if any(parent in names or parent in found for parent in parents[stage]):
+            found.add(stage)
+    return found
 
 
 def _non_finite_rows(problem: Problem) -> np.ndarray:

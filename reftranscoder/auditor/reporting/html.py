@@ -51,14 +51,23 @@ def page(reports: Mapping[str, Report] | Reports) -> str:
         for number, (name, report) in enumerate(cases.items(), 1)
     ]
     title = f"Audit: {_conclusion(cases, together)}"
+    return document(title, "\n".join([*body, _legend()]))
+
+
+def document(title: str, body: str, css: str = "") -> str:
+    """A whole page with a ``body`` of HTML, in the look of a report and with more of ``css``."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + f"\n{_legend()}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n<main>\n"
+        f"{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def pill(kind: str, text: str) -> str:
+    """A word with a border, in the colour of a verdict."""
+    return f'<span class="outcome {kind}">{escape(text)}</span>'
 
 
 def _conclusion(cases: Mapping[str, Report], together: Reports | None) -> str:
@@ -125,7 +134,7 @@ def _outcome(name: str, report: Report, together: Reports | None) -> str:
     kind, text = _OUTCOMES[verdict]
     if verdict == "FAILED" and report.convention:
         kind, text = "convention", "convention"
-    return f'<span class="outcome {kind}">{text}</span>'
+    return pill(kind, text)
 
 
 def _table(report: Report) -> str:

@@ -1,0 +1,56 @@
+"""What `fit` takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+from ..backends import BACKENDS
+from ..declaring import option
+from ..params import Architecture
+from .adam import Recipe
+from .schedule import Schedule
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Data:
+    x: Any
+    target: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FitOptions(Recipe, Schedule, Architecture, _Data):
+    """The data and every option, as they were given: `fit` makes of them what it checks."""
+
+    validation: Any = option(
+        None,
+        "a pair ``(x, target)``, or a fraction",
+        "of the rows: the last, which training then does not see (never random rows: neighbours "
+        "would leak).  What ``history`` measures is measured on at most the first 4096 of these "
+        "rows, or else of the training rows, and ``metrics`` on all of them.  FVU compares with "
+        "the mean of the training target",
+    )
+    seed: Any = option(0, "of everything random", "an int, a ``SeedSequence`` or a ``Generator``")
+    backend: str = option(
+        "kernels",
+        "what computes",
+        '``"kernels"``; or ``"reference"``, in which gradients are computed in float64',
+        choices=BACKENDS,
+    )
+    log_every: int = option(50, "steps between two measurements", "the entries of ``history``")
+    checkpoint: str | os.PathLike[str] | None = option(
+        None,
+        "go on from FILE, and write it",
+        "training goes on from this file, if it exists, and writes it every ``checkpoint_every`` "
+        "steps, when interrupted, and at the end",
+    )
+    checkpoint_every: int = option(100, "steps between two checkpoints")
+    progress: Any = option(
+        False,
+        "True for a bar on a terminal",
+        "or a function, called with a `Progress` after every step",
+    )
+
+    def __post_init__(self) -> None:
+        """Nothing is checked yet: bad data are reported before bad options."""
