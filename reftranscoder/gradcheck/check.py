@@ -89,7 +89,7 @@ def check_gradient(
     """
     if not callable(fn):
         raise OptionError("fn", "a function of params, x and target", fn)
-    x, target = _checked_data(config, params, x, target)
+    x, target = _checked_rows(config, params, x, target)
     if step is not None and not (step := finite_number("step", step)):
         raise OptionError("step", "above 0, or None", step)
     if arithmetic is not None:
@@ -102,20 +102,16 @@ def check_gradient(
     blocks: list[tuple[str, ...]] = [(name,) for name in point.grads]
     blocks.insert(len(params.arrays()), tuple(params.arrays()))
     rng = random_generator(seed)
-    slopes = []
-    for block in blocks * positive_integer("directions", directions, _MOST_DIRECTIONS):
-        direction = {name: _random_direction(rng, point.arrays[name].shape) for name in block}
-        slope = point.slope(direction, step)
-        if not slope.error <= slope.tolerance:
-            raise _fault(point, slope, direction)
-        slopes.append(slope)
-    return GradientCheck(tuple(slopes))
+    walks = blocks * positive_integer("directions", directions, _MOST_DIRECTIONS)
+    return GradientCheck(tuple(_slope(point, block, step, rng) for block in walks))
 
 
 def _checked_rows(
     config: TranscoderConfig, params: Params, x: Any, target: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """``x`` and ``target`` as matrices of finite numbers that fit."""
+    instance("config", config, TranscoderConfig)
+    instance("params", params, Params)
     x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
     target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)
     if len(x) == 0 or len(target) != len(x):
@@ -126,14 +122,15 @@ def _checked_rows(
     return x, target
 
 
-def _checked_data(
-    config: TranscoderConfig, params: Params, x: Any, target: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """``x`` and ``target`` as arrays of finite numbers that fit ``config`` and each other."""
-    instance("config", config, TranscoderConfig)
-    instance("params", params, Params)
-    x, target = _checked_rows(config, params, x, target)
-    return x, target
+def _slope(
+    point: Point, block: tuple[str, ...], step: float | None, rng: np.random.Generator
+) -> Slope:
+    """The slope along a random direction of the arrays in ``block``.  Raises `GradientError`."""
+    direction = {name: _random_direction(rng, point.arrays[name].shape) for name in block}
+    slope = point.slope(direction, step)
+    if not slope.error <= slope.tolerance:
+        raise _fault(point, slope, direction)
+    return slope
 
 
 def _random_direction(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
