@@ -12,7 +12,7 @@ from .engine.kernel_arrays import as_kernel_array
 
 
 def adam_step(p, g, m, v, t, lr, beta1, beta2, eps):
-    """Overwrite ``p``, ``m`` and ``v``, C-contiguous arrays of any one shape, and return them.
+    """Return ``p``, ``m`` and ``v``, C-contiguous arrays of any one shape, after overwriting them.
 
     Every operation is made in their dtype, in the order in which the reference writes it, without
     fusing any: bit for bit what NumPy computes from arrays of that dtype.
