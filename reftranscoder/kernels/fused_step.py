@@ -24,7 +24,7 @@ from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
 from .engine.sparse_loops import by_feature, four_dots
 from .engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
-from .engine.work_division import shares
+from .engine.work_division import equal_parts
 from .l1 import l1_backward
 from .mse import mse_backward
 from .screen.quantised import quantise_feature
@@ -85,7 +85,7 @@ def step_in_place(
     transpose = by_feature(hidden)
     order, *destination = encoder.rewrite()
     _step_features(
-        _shares(np.diff(transpose.starts)[order], destination[-1]),
+        _parts(np.diff(transpose.starts)[order], destination[-1]),
         as_kernel_array(order, np.int32),
         *transpose,
         as_kernel_array(hidden.values, dtype),
@@ -100,9 +100,9 @@ def step_in_place(
     return loss
 
 
-def _shares(entries, together):
-    """`shares` of features with so many ``entries``, which end where so many ``together`` do."""
-    firsts = shares(np.concatenate([[0], np.cumsum(entries)]), _ROW_WORK)
+def _parts(entries, together):
+    """`equal_parts` of features with so many ``entries``, which end where ``together`` do."""
+    firsts = equal_parts(np.concatenate([[0], np.cumsum(entries)]), _ROW_WORK)
     firsts[1:-1] -= firsts[1:-1] % together
     return firsts
 
@@ -135,10 +135,10 @@ def _step_features(
     features,
     per_panel,
 ):
-    for share in prange(len(firsts) - 1):
+    for part in prange(len(firsts) - 1):
         dW_enc = np.empty(W_enc.shape[1], W_enc.dtype)
         dW_dec = np.empty(W_dec.shape[1], W_dec.dtype)
-        for n in range(firsts[share], firsts[share + 1]):
+        for n in range(firsts[part], firsts[part + 1]):
             j = order[n]
             dW_enc[:] = 0
             dW_dec[:] = 0

@@ -167,7 +167,7 @@ class Encoder:
             with few_threads(B):
                 rescore(
                     x, self._W, self._b, weights.order, kept, caution, keep_all, thresholds,
-                    _shares(B), counts, *candidates, found, ids, p,
+                    _equal_rows(B), counts, *candidates, found, ids, p,
                 )  # fmt: skip
             return found, _gathered(found, ids, p, D)
 
@@ -214,10 +214,10 @@ def _division(tiles, panels):
     )
 
 
-def _shares(B):
-    """Equal shares of ``B`` rows, one a thread."""
-    shares = min(threads(), B)
-    return np.arange(shares + 1) * B // max(shares, 1)
+def _equal_rows(B):
+    """Equal parts of ``B`` rows, one a thread."""
+    parts = min(threads(), B)
+    return np.arange(parts + 1) * B // max(parts, 1)
 
 
 def _gathered(found, ids, p, D):

@@ -10,8 +10,8 @@ import numpy as np
 from ..engine.kernel_arrays import as_kernel_array
 from ..engine.work_division import few_threads
 from .cpu_target import TILE
+from .layout import BIAS, features_a_panel, rows_a_panel, steps_at_once
 from .quantised import quantise_features, quantise_inputs
-from .tile import BIAS, features_a_panel, rows_a_panel, steps_at_once
 from .workspace import aligned
 
 #: From fewer rows than this no mean is taken: that of one row is the row itself.
