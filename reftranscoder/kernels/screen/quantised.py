@@ -2,11 +2,10 @@
 
 For a step that rewrites weights, `quantise_feature` is a routine of its own::
 
-    quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n)
+    quantise_feature(W, j, b, quantised, n)
 
-with ``W`` (D, I) and ``b`` (D,) in the dtype of the parameters, ``columns`` (2, I) float64 (column
-scales c, powers of two, and means m), ``panels`` uint8 or int8, 4 ``steps`` bytes a feature, and
-``features`` (5, D) float32.  It writes what is stored of feature ``j`` to place ``n`` of both.
+with ``W`` (D, I) and ``b`` (D,) in the dtype of the parameters, and `Quantised` for the results.
+It writes what is stored of feature ``j`` to place ``n`` of these.
 
 **What is stored.**  X = x / c, M = m / c and V = w c, columnwise.  Of an input X - M (or X, where
 that is the shorter) and of weights V, the nearest multiples s q and t r of a scale, s or t, with
@@ -53,6 +52,7 @@ out has ew = inf, so that U is infinite and never discarded.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -70,13 +70,20 @@ U = 2.0**-24
 UP = 1 + 8 * U
 
 
-@routine
-def quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n):
-    """Write weights ``j`` of ``W`` to place ``n`` of ``panels`` and ``features``.
+class Quantised(NamedTuple):
+    """Weights in 8 bits: how they are made, and where they stand."""
 
-    ``W`` (D, I), ``b`` (D,), ``columns`` (2, I) float64, ``panels`` uint8 or int8 with
-    ``per_panel`` features a panel and 4 ``steps`` bytes a feature, ``features`` (5, >= D) float32.
-    """
+    columns: np.ndarray  # (2, I) float64: column scales c, powers of two, and means m
+    steps: int  # times 4 bytes a feature
+    panels: np.ndarray  # uint8 or int8
+    features: np.ndarray  # (5, >= D) float32
+    per_panel: int  # features
+
+
+@routine
+def quantise_feature(W, j, b, quantised, n):
+    """Write weights ``j`` of ``W`` (D, I) and ``b`` (D,) to place ``n`` of the `Quantised`."""
+    columns, steps, panels, features, per_panel = quantised
     I = W.shape[1]
     peaks, squares, dots = zeros(), zeros(), zeros()
     for i in range(0, I, LANES):
@@ -124,12 +131,12 @@ def quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n):
 
 
 @kernel
-def quantise_features(W, b, columns, steps, panels, features, per_panel, order):
+def quantise_features(W, b, quantised, order):
     """`quantise_feature` of every row of ``W`` (D, I), ``order[n]`` at place n."""
-    D = len(W)
+    D, per_panel = len(W), quantised.per_panel
     for panel in prange((D + per_panel - 1) // per_panel):
         for n in range(panel * per_panel, min((panel + 1) * per_panel, D)):
-            quantise_feature(W, order[n], b, columns, steps, panels, features, per_panel, n)
+            quantise_feature(W, order[n], b, quantised, n)
 
 
 @routine
