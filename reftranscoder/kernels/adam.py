@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
 from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
+
+
+class Moments(NamedTuple):
+    """A parameter and what Adam remembers of its gradients, three arrays of one shape and dtype."""
+
+    p: np.ndarray
+    m: np.ndarray  # the mean of the gradients
+    v: np.ndarray  # the mean of their squares
 
 
 def adam_step(p, g, m, v, t, lr, beta1, beta2, eps):
