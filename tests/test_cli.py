@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
@@ -26,7 +25,6 @@ from reftranscoder.auditor.task.arithmetic import ARITHMETICS, MIXED
 from reftranscoder.auditor.task.definition import Definition
 from reftranscoder.cli import arguments, audit, fit, progress, report, status
 from reftranscoder.conventions import L1, MSE
-from reftranscoder.interruption import SIGNALS
 from reftranscoder.twins import TWINS
 
 ROWS, I, D, O, K = 60, 6, 16, 5, 3
@@ -109,23 +107,9 @@ def process(*argv, **options):
     return subprocess.Popen(command, **pipes | environment | options)
 
 
-<<<<<<< HEAD
-@contextlib.contextmanager
-def default_signals():
-    """What is started here finds its signals as a shell leaves them, also under ``nohup``."""
-    ignored = [n for n in SIGNALS if signal.getsignal(n) is signal.SIG_IGN]
-    try:
-        for number in ignored:
-            signal.signal(number, signal.SIG_DFL)
-        yield
-    finally:
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
-=======
 def heeding(number):
     """What `process` needs so that a signal ends it, even if that is ignored here (``nohup``)."""
     return {"preexec_fn": lambda: signal.signal(number, signal.SIG_DFL)}
->>>>>>> kernels
 
 
 # What holds for all commands.
@@ -1091,11 +1075,7 @@ def test_what_a_cluster_sends_ends_as_ctrl_c_does(files, tmp_path, name, want):
     out, checkpoint = tmp_path / "model.npz", tmp_path / "run.ckpt"
     argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL, "--backend", "reference"
     more = "--steps", 10**6, "--checkpoint", checkpoint, "--checkpoint-every", 1
-<<<<<<< HEAD
-    with default_signals(), process(*argv, *more) as running:
-=======
     with process(*argv, *more, **heeding(getattr(signal, name))) as running:
->>>>>>> kernels
         give_up = time.monotonic() + 60
         while not checkpoint.exists() and time.monotonic() < give_up and running.poll() is None:
             time.sleep(0.05)
