@@ -2,6 +2,8 @@
 
 ``import reftranscoder as rt`` costs next to nothing: everything below is imported when first used,
 and Numba only when a kernel first runs.
+
+Examples in docstrings take ``import numpy as np`` and ``import reftranscoder as rt`` for granted.
 """
 
 from __future__ import annotations

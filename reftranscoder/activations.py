@@ -46,6 +46,13 @@ class Activations:
         DTypeError: complex numbers, strings, objects; in a file, also whole numbers.
         ShapeError: not two axes, or an empty one.
         OptionError: rows outside the file, or an option that makes no sense.
+
+    >>> a = rt.Activations(np.arange(12.0).reshape(6, 2), rows="1:5")
+    >>> a
+    Activations('activations', 4 x 2, float32)
+    >>> a.rows([0, -1])
+    array([[2., 3.],
+           [8., 9.]], dtype=float32)
     """
 
     def __init__(
@@ -87,7 +94,7 @@ class Activations:
         return len(self), self._array.shape[1]
 
     def rows(self, indices: Any) -> np.ndarray:
-        """The rows (n, I) at ``indices`` (n,), whole numbers in any order, as a new array.
+        """Return the rows at ``indices`` (n,), whole numbers in any order: (n, I), in `dtype`, new.
 
         Raises:
             RowError: an index outside ``range(-len(self), len(self))``.
@@ -109,7 +116,7 @@ class Activations:
         return result
 
     def place(self, indices: Any) -> np.ndarray:
-        """The rows of the file (n,) where the rows at ``indices`` (n,) are.
+        """Return the rows of the file (n,) where the rows at ``indices`` (n,) are.
 
         Raises:
             RowError: as `rows`.
@@ -134,10 +141,13 @@ class Activations:
         return places
 
     def blocks(self, size: int = _BLOCK_ROWS, digest: Any = None) -> Iterator[np.ndarray]:
-        """All rows in order, ``size`` at a time: arrays (at most ``size``, I).
+        """All rows in order, ``size`` at a time.
 
         ``digest``, an object of `hashlib`, is fed the rows on the way: their bytes as they are
         stored, so that it does not depend on ``size`` or on the dtype that is returned.
+
+        Returns:
+            An iterator of arrays (``size``, I) in `dtype`, of which the last may have fewer rows.
         """
         size = positive_integer("size", size)
         for start in range(0, len(self), size):
@@ -148,11 +158,11 @@ class Activations:
             yield self._converted(stored, places)
 
     def described(self) -> str:
-        """The stored dtype and the shape: what `blocks` leaves out of a digest."""
+        """Return stored dtype and shape as a text: what `blocks` leaves out of a digest."""
         return f"{self._array.dtype.str} {self.shape}"
 
     def read(self) -> np.ndarray:
-        """All rows at once, in memory."""
+        """Return all rows at once, in memory: (rows, I) in `dtype`."""
         result = np.empty(self.shape, self.dtype)
         start = 0
         for block in self.blocks():
@@ -170,7 +180,7 @@ class Activations:
             pass
 
     def part(self, start: int, stop: int) -> Activations:
-        """The rows ``start`` to ``stop - 1`` of these, as `Activations` over the same memory."""
+        """Return rows ``start`` to ``stop - 1`` of these, as `Activations` over the same memory."""
         start = integer_in("start", start, 0, len(self))
         stop = integer_in("stop", stop, start + 1, len(self) + 1)
         part = object.__new__(Activations)
@@ -208,6 +218,9 @@ def paired(
 
     Each is a path or an array and takes these options (see `Activations`); what is `Activations`
     already keeps its own.
+
+    Returns:
+        Both as `Activations`, of as many rows.
 
     Raises:
         ShapeError: they do not have the same number of rows.

@@ -49,9 +49,15 @@ def build(options: _BuildOptions) -> Transcoder:
     in float64 in the order W_enc, W_dec, W_skip and rounded to ``dtype``; biases are zero.  The
     same ``seed`` and NumPy version give the same bits.
 
+    Returns:
+        A `Transcoder` of ``dtype``.
+
     Raises:
         TypeError: without ``input_size`` or ``output_size``.
         OptionError: as `TranscoderConfig`.
+
+    >>> rt.build(input_size=4, output_size=3, dict_size=8, top_k=2)
+    Transcoder(4 -> 8 -> 3, top_k=2, ties='lowest_index', float32)
     """
     config = TranscoderConfig(**chosen(TranscoderConfig, options))
     I, D, O = config.input_size, config.dict_size, config.output_size
@@ -75,9 +81,15 @@ def build(options: _BuildOptions) -> Transcoder:
 def output_size(options: _OutputSizeOptions) -> int:
     """The output size that `build` with the same options would give.
 
+    Returns:
+        O, an int.
+
     Raises:
         TypeError: without ``output_size``.
         OptionError: as `TranscoderConfig`.
+
+    >>> rt.output_size(output_size=3)
+    3
     """
     given = chosen(TranscoderConfig, options)
     if options.input_size is None:
@@ -99,9 +111,16 @@ def loss(
     The means run over all B * O and all B * D entries.  The result has the dtype of the
     arguments, the widest if they differ; the sums are float64.
 
+    Returns:
+        A NumPy scalar, in the squared units of ``target``.
+
     Raises:
         ShapeError: shapes that differ (NumPy would broadcast them), or no row.
         OptionError: an ``l1_coeff`` that is negative or not finite, an unknown backend.
+
+    >>> loss = rt.loss([[1, 2]], [[1, 4]], [[0, 3, 0]], l1_coeff=0.5)  # (0 + 4) / 2 + 0.5 * 3 / 3
+    >>> float(loss)
+    2.5
     """
     target = to_matrix(target, "target", "(B, O)")
     reconstruction = to_matrix(reconstruction, "reconstruction", "(B, O)")

@@ -3,6 +3,11 @@ in one line, and carries the same facts as attributes for a program to read.
 
 All derive from `Error`; those about values also derive from `ValueError`, so that code that knows
 nothing of this library still catches them by the name it would expect.
+
+>>> rt.build(input_size=4, output_size=3, dict_size=8, top_k=9)
+Traceback (most recent call last):
+    ...
+reftranscoder.errors.OptionError: top_k must be from 1 to dict_size = 8; got 9. Lower it.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ _LONGEST_VALUE = 80  # of these, for the value that was received
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:
-    """``text`` on one line of at most ``longest`` characters, which any terminal can be shown.
+    """Return ``text`` on one line of at most ``longest`` characters, fit for any terminal.
 
     Blanks and line breaks become one blank; what does not print (control characters, halves of
     characters in the name of a file) becomes its escape; what is too long loses its middle, as the
@@ -31,7 +36,7 @@ def one_line(text: str, longest: int = LONGEST) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with escapes for all that does not print, line breaks too: for names of files."""
+    """Return ``text`` with escapes for what does not print, line breaks too: for names of files."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -52,7 +57,7 @@ class _Shown(reprlib.Repr):
 
 
 def shown(value: object) -> str:
-    """``value`` as a message can quote it: its repr, shortened to one line."""
+    """Return ``value`` as a message can quote it: its repr, shortened to one line."""
     try:
         text = _Shown().repr(value)
     except Exception:  # whatever somebody else's __repr__ raises
@@ -61,7 +66,7 @@ def shown(value: object) -> str:
 
 
 def words(value: object) -> str:
-    """``value`` as it prints, shortened as `shown` does it."""
+    """Return ``value`` as it prints, shortened as `shown` does it."""
     try:
         return one_line(str(value), _LONGEST_VALUE)
     except Exception:

@@ -18,6 +18,13 @@ one above 0.001, and Edifice wants a running mean of the firing rate above 0.001
 
 Sums are taken in float64 in one pass over blocks of rows, after moving the origin near the data and
 with each block's squares about its own mean, so that a large mean does not swallow the variance.
+
+>>> rt.metrics.fvu([[0, 0], [2, 4]], [[0, 0], [2, 3]])  # 1 / (1 + 4 + 1 + 4)
+0.1
+>>> rt.metrics.l0([[0, 2, 1], [0, 0, 1]])
+1.5
+>>> rt.metrics.dead_features([[0, 2, 1], [0, 0, 1]])
+array([0])
 """
 
 from __future__ import annotations
@@ -101,7 +108,7 @@ class Evaluation:
                 self._add_squares(y, y_hat)
 
     def result(self) -> Metrics:
-        """The metrics of all rows added so far.
+        """Return the `Metrics` of all rows added so far.
 
         Raises:
             ShapeError: no row was added.
@@ -152,6 +159,9 @@ def fvu(target: Any, reconstruction: Any, mean: Any = None) -> float:
 
     ``mean`` (O,) as in `Evaluation`; the definition stands at the head of this file.
 
+    Returns:
+        A number without a unit: 0 where all is met, 1 where no more is than by the mean.
+
     Raises:
         ShapeError: the shapes differ, or there is no row.
     """
@@ -161,7 +171,7 @@ def fvu(target: Any, reconstruction: Any, mean: Any = None) -> float:
 
 
 def l0(hidden: Any) -> float:
-    """The mean number of active features of a row of ``hidden`` (B, D), sparse or dense.
+    """Return the mean number of active features of a row of ``hidden`` (B, D), sparse or dense.
 
     Raises:
         ShapeError: there is no row.
@@ -171,7 +181,10 @@ def l0(hidden: Any) -> float:
 
 
 def firing_rates(hidden: Any) -> np.ndarray:
-    """In what fraction of the rows of ``hidden`` (B, D), sparse or dense, each feature fires (D,).
+    """In what fraction of the rows of ``hidden`` (B, D), sparse or dense, each feature fires.
+
+    Returns:
+        (D,) float64, from 0 to 1.
 
     Raises:
         ShapeError: there is no row.
@@ -181,7 +194,7 @@ def firing_rates(hidden: Any) -> np.ndarray:
 
 
 def dead_features(hidden: Any) -> np.ndarray:
-    """The indices, ascending, of the features that no row of ``hidden`` (B, D) activates.
+    """Return the indices, ascending, of the features that no row of ``hidden`` (B, D) activates.
 
     Raises:
         ShapeError: there is no row.

@@ -68,6 +68,10 @@ class TranscoderConfig(Architecture, Sizes):
     Raises:
         OptionError: a size that is not a positive integer, ``top_k`` above ``dict_size`` or, for
             groupmax, no divisor of it, or a name that is not among those above.
+
+    >>> config = rt.TranscoderConfig(input_size=4, output_size=3, dict_size=8, activation="relu")
+    >>> config.top_k, config.dtype
+    (8, 'float32')
     """
 
     def __post_init__(self) -> None:
@@ -123,7 +127,7 @@ class JumpReLU:
         one_of("through", self.through, THROUGH)
 
     def gradient(self, dtheta: np.ndarray) -> JumpReLU:
-        """The same with a derivative by ``theta`` in its place, which is taken as it is."""
+        """Return the same with a derivative by ``theta`` in its place, which is taken as it is."""
         made = object.__new__(JumpReLU)
         fields = {"theta": view(dtheta), "bandwidth": self.bandwidth, "through": self.through}
         for name, value in fields.items():
@@ -131,7 +135,7 @@ class JumpReLU:
         return made
 
     def astype(self, dtype: np.dtype) -> JumpReLU:
-        """The same with each threshold rounded once to ``dtype``.  Raises `NonFiniteError`."""
+        """Return the same, each threshold rounded once to ``dtype``.  Raises `NonFiniteError`."""
         if self.theta.dtype == dtype:
             return self
         with np.errstate(over="ignore", under="ignore"):
@@ -152,6 +156,12 @@ class Params:
         ShapeError: arrays that do not fit each other; a transposed one is named as such.
         DTypeError: complex numbers, strings, objects.
         NonFiniteError: NaN or infinity.
+
+    >>> params = rt.Params(W_enc=np.eye(3, 2), b_enc=np.zeros(3), W_dec=np.eye(3, 2), b_dec=[0, 1])
+    >>> params
+    Params(W_enc (3, 2), b_enc (3,), W_dec (3, 2), b_dec (2,), float64)
+    >>> params.W_enc.flags.writeable
+    False
     """
 
     W_enc: np.ndarray  # (D, I)
@@ -180,7 +190,7 @@ class Params:
 
     @classmethod
     def taking(cls, own: JumpReLU | None = None, **arrays: np.ndarray) -> Params:
-        """The same for arrays that nobody else holds: they are checked, and not copied.
+        """Return the same of arrays that nobody else holds: they are checked, and not copied.
 
         For what was read from a file, so that it is in memory once.
         """
@@ -203,6 +213,9 @@ class Params:
         For results made for the purpose, such as gradients.  What is derived from parameters, a
         packed copy for example, relies on their never changing: who writes to the arrays later
         has to make another `Params` before anything reads them.
+
+        Returns:
+            `Params` over the same memory.
         """
         self = object.__new__(cls)
         for name, array in zip(NAMES, (W_enc, b_enc, W_dec, b_dec, W_skip), strict=True):
@@ -212,7 +225,7 @@ class Params:
         return self
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name, without an absent ``W_skip``."""
+        """Return the arrays by name, without an absent ``W_skip``."""
         fields = {name: getattr(self, name) for name in NAMES}
         return {name: array for name, array in fields.items() if array is not None}
 
@@ -221,7 +234,7 @@ class Params:
         return self.W_enc.dtype
 
     def astype(self, dtype: Any) -> Params:
-        """The same numbers, each rounded once to ``dtype``; itself where that changes nothing.
+        """Return the same numbers, each rounded once to ``dtype``; itself if that changes nothing.
 
         Raises:
             OptionError: not a dtype that parameters can have.

@@ -23,6 +23,12 @@ class Sparse(NamedTuple):
     ``indices[indptr[b]:indptr[b + 1]]``.  An activation matrix has sorted columns and no stored
     zeros, so that two equal results are equal arrays.  (Gradients with respect to it are stored at
     the same entries, where they may be zero.)
+
+    >>> hidden = rt.Sparse.from_dense(np.array([[0, 5.0, 0], [0, 0, 0], [7, 0, 8]]))
+    >>> hidden.indptr.tolist(), hidden.indices.tolist(), hidden.values.tolist()
+    ([0, 1, 1, 3], [1, 0, 2], [5.0, 7.0, 8.0])
+    >>> hidden.dense()[2]
+    array([7., 0., 8.])
     """
 
     indptr: np.ndarray  # (B + 1,) int32
@@ -32,7 +38,7 @@ class Sparse(NamedTuple):
 
     @classmethod
     def from_dense(cls, dense: np.ndarray) -> Sparse:
-        """The nonzero entries of ``dense`` (B, D).  NaN is not zero.
+        """Return the nonzero entries of ``dense`` (B, D).  NaN is not zero.
 
         Raises:
             ShapeError: ``dense`` is no array of two axes.
@@ -45,21 +51,21 @@ class Sparse(NamedTuple):
         return cls(row_starts(counts), columns.astype(np.int32), dense[rows, columns], dense.shape)
 
     def dense(self) -> np.ndarray:
-        """The same matrix (B, D) with its zeros, in the dtype of ``values``."""
+        """Return the same matrix (B, D) with its zeros, in the dtype of ``values``."""
         dense = np.zeros(self.shape, dtype=self.values.dtype)
         dense[self.rows(), self.indices] = self.values
         return dense
 
     def rows(self) -> np.ndarray:
-        """The row of each entry (nnz,)."""
+        """Return the row of each entry (nnz,)."""
         return np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
 
     def with_values(self, values: np.ndarray) -> Sparse:
-        """Other values (nnz,) at the same entries: a gradient, say."""
+        """Return other values (nnz,) at the same entries: a gradient, say."""
         return self._replace(values=values)
 
     def astype(self, dtype: np.typing.DTypeLike) -> Sparse:
-        """Each value rounded once to ``dtype``; entries that round to zero are no longer stored."""
+        """Return each value rounded once to ``dtype``; what rounds to zero is no longer stored."""
         dtype = np.dtype(dtype)
         if self.values.dtype == dtype:
             return self

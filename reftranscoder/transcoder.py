@@ -61,6 +61,10 @@ class Transcoder:
         DTypeError: complex numbers, strings, objects.
         NonFiniteError: NaN or infinity, with its row and column.
         OptionError: an unknown backend, or one that cannot compute in this dtype.
+
+    >>> tc = rt.build(input_size=4, output_size=3, dict_size=8, top_k=2)
+    >>> tc(np.ones((5, 4))).shape
+    (5, 3)
     """
 
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
@@ -86,6 +90,14 @@ class Transcoder:
 
         ``W_enc`` (D, I), ``b_enc`` (D,), ``W_dec`` (D, O), ``b_dec`` (O,), ``W_skip`` (O, I);
         ``own`` is a `JumpReLU` where that is the activation.
+
+        Returns:
+            A `Transcoder` in their widest dtype, at least float32.
+
+        >>> doubles = {"W_enc": np.eye(3), "b_enc": np.zeros(3), "W_dec": 2 * np.eye(3)}
+        >>> tc = rt.Transcoder.from_arrays(**doubles, b_dec=np.ones(3), top_k=1)
+        >>> tc([[1, 5, -2]])
+        array([[ 1., 11.,  1.]])
         """
         params = Params(W_enc, b_enc, W_dec, b_dec, W_skip, own)
         D, I = params.W_enc.shape
@@ -112,11 +124,24 @@ class Transcoder:
     def __call__(
         self, x: Any, *, backend: str = "kernels", check_finite: bool = True
     ) -> np.ndarray:
-        """The reconstruction (B, O) of ``x`` (B, I)."""
+        """The reconstruction of ``x`` (B, I).
+
+        Returns:
+            (B, O) in the dtype of the parameters and the units of the target.
+        """
         return self._backend(backend).reconstruct(self._input(x, check_finite))
 
     def encode(self, x: Any, *, backend: str = "kernels", check_finite: bool = True) -> csr_array:
-        """The active features of ``x`` (B, I): ``hidden`` (B, D), sorted, without stored zeros."""
+        """The active features of ``x`` (B, I), and how strongly each is active.
+
+        Returns:
+            ``hidden`` (B, D), in the dtype of the parameters: sorted, without stored zeros.
+
+        >>> tc = rt.build(input_size=4, output_size=3, dict_size=8, top_k=2)
+        >>> hidden = tc.encode(np.random.default_rng(0).normal(size=(5, 4)))
+        >>> hidden.shape, hidden.nnz <= 5 * 2
+        ((5, 8), True)
+        """
         return to_csr(self._backend(backend).encode(self._input(x, check_finite)))
 
     def decode(
@@ -125,6 +150,9 @@ class Transcoder:
         """The reconstruction (B, O) of ``hidden`` (B, D), sparse or dense.
 
         With a skip connection, ``x`` (B, I) is needed too; without one it is not used.
+
+        Returns:
+            (B, O), as from a call.
         """
         run = self._backend(backend)
         hidden = to_sparse(hidden, "hidden", self.config.dict_size, self.params.dtype)
@@ -142,6 +170,9 @@ class Transcoder:
         """The reconstruction, ``hidden``, and the dense ``pre_acts`` (B, D) it was selected from.
 
         The dense array costs B * D * 8 bytes on the way; `encode` never makes it.
+
+        Returns:
+            A `Container` with these three, in the dtype of the parameters.
         """
         run = self._backend(backend)
         stages = run.forward(self._input(x, check_finite))
@@ -163,6 +194,14 @@ class Transcoder:
         ``db_dec``, ``dW_skip`` (with a skip connection), ``dW_enc``, ``db_enc``, ``dx``.  The
         reference gives ``d_hidden`` and ``d_pre`` dense; the kernels give them as ``csr_array``
         at the entries of ``hidden``, the only ones from which anything follows.
+
+        Returns:
+            Name -> array in the dtype of the parameters; ``d_name`` has the shape of ``name``.
+
+        >>> tc = rt.build(input_size=4, output_size=3, dict_size=8, top_k=2)
+        >>> stages = tc.stages(np.ones((5, 4)), np.ones((5, 3)))
+        >>> {name: stages[name].shape for name in ("hidden", "loss", "dW_dec", "dx")}
+        {'hidden': (5, 8), 'loss': (), 'dW_dec': (8, 3), 'dx': (5, 4)}
         """
         run = self._backend(backend)
         x = self._input(x, check_finite)
@@ -180,7 +219,11 @@ class Transcoder:
         backend: str = "kernels",
         check_finite: bool = True,
     ) -> dict[str, Any]:
-        """The gradients among `stages`, by name.  The selected features are held fixed."""
+        """The gradients among `stages`.  The selected features are held fixed.
+
+        Returns:
+            Name -> array, in the order and the forms of `stages`.
+        """
         stages = self._backward(x, target, l1_coeff, backend, check_finite)
         del stages["loss"]
         return _for_users(stages)
@@ -194,7 +237,16 @@ class Transcoder:
         backend: str = "kernels",
         check_finite: bool = True,
     ) -> tuple[np.floating, Params]:
-        """The loss, and its gradient by every parameter: ``grads.W_enc`` is dW_enc."""
+        """The loss, and its gradient by every parameter.
+
+        Returns:
+            The loss, a scalar, and ``grads``, a `Params` whose ``W_enc`` is dW_enc.
+
+        >>> tc = rt.build(input_size=4, output_size=3, dict_size=8, top_k=2)
+        >>> loss, grads = tc.value_and_grad(np.ones((5, 4)), np.zeros((5, 3)))
+        >>> grads
+        Params(W_enc (8, 4), b_enc (8,), W_dec (8, 3), b_dec (3,), float32)
+        """
         stages = self._backward(x, target, l1_coeff, backend, check_finite)
         grads = {name: stages[f"d{name}"] for name in self.params.arrays()}
         own = self.params.own
@@ -203,7 +255,7 @@ class Transcoder:
         )
 
     def astype(self, dtype: Any) -> Transcoder:
-        """The same transcoder with parameters rounded to ``dtype``, and results in it."""
+        """Return the same transcoder with parameters rounded to ``dtype``, and results in it."""
         params = self.params.astype(dtype)
         if params is self.params:
             return self
@@ -268,8 +320,15 @@ def load(path: str | os.PathLike[str]) -> Transcoder:
     """The transcoder in the file ``path``, ``.npz`` or ``.safetensors``, as `Transcoder.save` wrote
     it.  Nothing in the file is ever executed.
 
+    Returns:
+        A `Transcoder`, with the bits that were saved.
+
     Raises:
         FileError: the file is missing, damaged, of another format, or holds no transcoder.
+
+    >>> rt.build(input_size=4, output_size=3, dict_size=8, top_k=2).save("model.npz")
+    >>> rt.load("model.npz")
+    Transcoder(4 -> 8 -> 3, top_k=2, ties='lowest_index', float32)
     """
     return Transcoder(*formats.load(path))
 

@@ -5,6 +5,12 @@ what the library promises: how far apart the two may be, and why no further.
 
 Names are strings, so that reading the table loads neither room; Numba comes with the first kernel
 that is looked up.
+
+>>> twin = rt.twins.find("topk_forward")
+>>> twin.why
+'Exact: selection moves values and computes none.'
+>>> float(twin.compare(rt.testing.Probe(seed=0).arguments(twin))["hidden"].error)
+0.0
 """
 
 from __future__ import annotations
@@ -36,14 +42,14 @@ class Twin(NamedTuple):
     why: str  # why the two are no further apart
 
     def function(self, room: str) -> Callable[..., Any]:
-        """The function itself; ``room`` is "reference", "kernel" or "bound"."""
+        """Return the function itself; ``room`` is "reference", "kernel" or "bound"."""
         module, _, name = getattr(self, room).rpartition(".")
         found: Callable[..., Any]
         found = getattr(importlib.import_module(f"{__package__}.{module}"), name)
         return found
 
     def run_reference(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Call the reference in float64; return its outputs by name.
+        """Return the outputs of the reference by name, called in float64.
 
         A kernel makes d_hidden only where hidden has an entry: elsewhere it is set to zero here.
         No kernel makes d_own.
@@ -57,22 +63,21 @@ class Twin(NamedTuple):
         return outputs
 
     def run_kernel(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray | Sparse]:
-        """Call the kernel with the arguments of the reference; return its outputs by name."""
+        """Return the outputs of the kernel by name, called with the arguments of the reference."""
         given = {name: to_kernel(name, value) for name, value in arguments.items()}
         return self.named(self.function("kernel")(**given))
 
     def bounds(
         self, arguments: Mapping[str, Any], want: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """How far the kernel may be from ``want``, the outputs of `run_reference`, by name."""
+        """Return how far the kernel may be from ``want``, what `run_reference` returns, by name."""
         to = precision(dtype_of(arguments))
         wide = {name: _to_float64(value) for name, value in arguments.items()}
         bounds: dict[str, np.ndarray] = self.function("bound")(to, want, **wide)
         return bounds
 
     def compare(self, arguments: Mapping[str, Any]) -> dict[str, Worst]:
-        """Run both rooms; return, for each output of the kernel, the entry that uses most of its
-        bound."""
+        """Return for each output of the kernel, by name, the entry that uses most of its bound."""
         want = self.run_reference(arguments)
         bound = self.bounds(arguments, want)
         got = self.run_kernel(arguments)
@@ -81,19 +86,19 @@ class Twin(NamedTuple):
         }
 
     def named(self, result: Any) -> dict[str, Any]:
-        """What either function returned, by name, without what is None."""
+        """Return the parts of ``result``, of either function, by name, without what is None."""
         values = result if len(self.outputs) > 1 else (result,)
         return {name: v for name, v in zip(self.outputs, values, strict=True) if v is not None}
 
 
 def find(name: str) -> Twin:
-    """The row called ``name``.  Raises `OptionError` if there is none."""
+    """Return the row called ``name``.  Raises `OptionError` if there is none."""
     rows = {twin.name: twin for twin in TWINS}
     return rows[one_of("name", name, rows)]
 
 
 def to_kernel(name: str, value: Any) -> Any:
-    """What a kernel takes where the reference takes ``value`` for its argument ``name``."""
+    """Return what a kernel takes where the reference takes ``value`` for its argument ``name``."""
     if name == "forward":
         hidden = Sparse.from_dense(value.hidden)
         return value._replace(pre=None, pre_acts=None, hidden=hidden)
@@ -103,12 +108,12 @@ def to_kernel(name: str, value: Any) -> Any:
 
 
 def to_dense(value: Any) -> Any:
-    """What the reference returns where a kernel returns ``value``."""
+    """Return what the reference returns where a kernel returns ``value``."""
     return value.dense() if isinstance(value, Sparse) else value
 
 
 def dtype_of(arguments: Mapping[str, Any]) -> np.dtype:
-    """The dtype of the arrays among ``arguments``."""
+    """Return the dtype of the arrays among ``arguments``."""
     arrays = (np.asarray(a) for a in arguments.values() if isinstance(a, np.ndarray))
     return next(arrays).dtype
 

@@ -28,6 +28,12 @@ def small(monkeypatch):
         monkeypatch.setattr(demo, name, value)
 
 
+@pytest.fixture
+def no_picture(monkeypatch):
+    """Drawing one takes longer than all the rest."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
 def run(out, *options):
     return cli.main(["demo", "--out", str(out), "--steps", str(STEPS), *options])
 
@@ -128,14 +134,13 @@ def test_a_folder_that_is_a_file(tmp_path, capsys):
     assert "is not a folder" in capsys.readouterr().err
 
 
-def test_without_matplotlib(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+def test_without_matplotlib(tmp_path, capsys, no_picture):
     assert run(tmp_path) == 0
     assert "no picture: that needs matplotlib" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
 
 
-def test_a_wrong_gradient_fails(tmp_path, capsys, monkeypatch):
+def test_a_wrong_gradient_fails(tmp_path, capsys, monkeypatch, no_picture):
     backward = reference.transcoder_backward
 
     def wrong(*arguments, **options):
@@ -149,7 +154,7 @@ def test_a_wrong_gradient_fails(tmp_path, capsys, monkeypatch):
     assert "FAILED: every gradient" in out and "FAILED: every stage" in out
 
 
-def test_a_worse_reconstruction_fails(tmp_path, capsys, monkeypatch):
+def test_a_worse_reconstruction_fails(tmp_path, capsys, monkeypatch, no_picture):
     monkeypatch.setattr(demo, "STEPS", STEPS)
     monkeypatch.setattr(demo, "WORST_FVU", 0.01)
     assert run(tmp_path) == status.FAILED

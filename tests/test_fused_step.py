@@ -135,7 +135,7 @@ def test_the_screen_s_copies_are_rewritten_with_the_weights(panels):
         assert got == step_in_place(*plain, x, target, t, 1e-2, **options)
         for group, other in zip(state, plain):
             assert_same_bits(group, other)
-        order, columns, *_, kept, features, _ = encoder.rewrite()
+        order, (columns, _, kept, features, _) = encoder.rewrite()
         assert len(kept) == 0 if panels == np.float32 else columns[1].all()
         if len(kept):
             chosen = Columns(I)

@@ -65,9 +65,11 @@ class Case(NamedTuple):
             self.target, forward.reconstruction, forward.hidden, self.l1_coeff
         )
 
-    def frozen_loss(self, arrays):
-        """The loss with the selection and the signs of the start: a polynomial everywhere."""
-        hidden = self.forward(self.arrays).hidden
+    def frozen_loss(self, arrays, hidden):
+        """The loss with the selection and the signs of the start: a polynomial everywhere.
+
+        ``hidden`` is that of the start.
+        """
         pre = reference.affine_forward(arrays["x"], arrays["W_enc"], arrays["b_enc"])
         frozen = np.where(hidden != 0, pre, 0)
         reconstruction = reference.decode_forward(frozen, arrays["W_dec"], arrays["b_dec"])
@@ -90,9 +92,8 @@ class Case(NamedTuple):
             own=self.options.get("own"),
         )
 
-    def derivative(self, block):
-        """The hand-derived one along the direction."""
-        gradients = self.backward()
+    def derivative(self, block, gradients):
+        """The hand-derived one along the direction, of what `backward` gives."""
         return sum(np.sum(getattr(gradients, f"d{n}") * self.direction[n]) for n in block)
 
     def size(self, block):
@@ -252,18 +253,19 @@ def assert_exact(case: Case) -> None:
 def prove_frozen(case: Case) -> None:
     """The first part."""
     assert_exact(case)
-    assert case.frozen_loss(case.arrays) == case.loss(case.arrays)
+    hidden, gradients = case.forward(case.arrays).hidden, case.backward()
+    assert case.frozen_loss(case.arrays, hidden) == case.loss(case.arrays)
     for block in case.blocks():
-        difference = five_points(lambda s, b=block: case.frozen_loss(case.along(b, s)), 1)
-        assert difference == case.derivative(block), block
+        difference = five_points(lambda s, b=block: case.frozen_loss(case.along(b, s), hidden), 1)
+        assert difference == case.derivative(block, gradients), block
     everything = list(case.arrays)
-    difference = seven_points(lambda s: case.frozen_loss(case.along(everything, s)), 1)
-    assert difference == case.derivative(everything), everything
+    difference = seven_points(lambda s: case.frozen_loss(case.along(everything, s), hidden), 1)
+    assert difference == case.derivative(everything, gradients), everything
 
 
 def prove_unfrozen(case: Case) -> None:
     """The second part."""
-    selected = np.sign(case.forward(case.arrays).hidden)
+    selected, gradients = np.sign(case.forward(case.arrays).hidden), case.backward()
     for block in case.blocks():
         h = Fraction(1)
         # pre is linear in the step, so that what holds at both ends holds between them; of abstopk,
@@ -274,7 +276,7 @@ def prove_unfrozen(case: Case) -> None:
         ):
             h /= 2
         difference = five_points(lambda s, b=block: case.loss(case.along(b, s)), h)
-        assert difference == case.derivative(block), block
+        assert difference == case.derivative(block, gradients), block
         if case.options["activation"] == "abstopk":
             continue  # |pre| has a kink where pre has none: (G3) does not speak of it
         # The radius is where it had to stop.
@@ -524,6 +526,7 @@ def test_the_complex_step_agrees_with_the_gradients(options, skip, rng):
     )
     B, I = case.arrays["x"].shape
     D, O = case.arrays["W_dec"].shape
+    gradients = case.backward()
     for block in case.blocks():
         # A term of the derivative is a product of numbers, each rounded on its way up to three
         # times for a complex product and once for a sum, along the square's two factors.  The sum
@@ -531,7 +534,7 @@ def test_the_complex_step_agrees_with_the_gradients(options, skip, rng):
         # with nothing selected away and the target added.  Twice: the derivative itself is rounded.
         roundings = 4 * (2 * (2 * I + D + 4) + B * O + B * D)
         tolerance = 2 * roundings * FLOAT64.unit * complex_step(absolute, block)
-        assert abs(complex_step(case, block) - case.derivative(block)) <= tolerance
+        assert abs(complex_step(case, block) - case.derivative(block, gradients)) <= tolerance
         assert tolerance < 1e-9 * case.size(block)
 
 
@@ -551,9 +554,9 @@ def test_scipy_agrees_with_the_gradients(rng):
 
     config, _, _, target, l1_coeff = as_float64(case)
     E = Stages(case.arrays, target, config, l1_coeff, FLOAT64).loss_error
-    curvature = np.zeros(start.size)
+    curvature, hidden = np.zeros(start.size), case.forward(case.arrays).hidden
     for i, unit in enumerate(np.eye(start.size)):
-        ends = [case.frozen_loss(unflatten(start + s * unit)) for s in (-1, 0, 1)]
+        ends = [case.frozen_loss(unflatten(start + s * unit), hidden) for s in (-1, 0, 1)]
         curvature[i] = ends[0] - 2 * ends[1] + ends[2]  # of a quadratic, exactly
     # Of each difference: half of the curvature times the step, and the rounding of two losses.
     assert distance <= np.linalg.norm(step / 2 * curvature + 2 * E / step)

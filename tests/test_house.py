@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import builtins
 import fnmatch
+import functools
 import inspect
 import re
 import statistics
@@ -117,7 +118,19 @@ def modules(package: Path) -> Iterator[Module]:
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
-        yield Module(".".join(parts), path, ast.parse(path.read_text(encoding="utf-8")))
+        yield Module(".".join(parts), path, parsed(path.read_text(encoding="utf-8")))
+
+
+@functools.cache
+def parsed(text: str) -> ast.Module:
+    """The syntax tree, which no rule changes: every rule looks at every file."""
+    return ast.parse(text)
+
+
+@functools.cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All that `ast.walk` comes by."""
+    return tuple(ast.walk(tree))
 
 
 def unit(name: str) -> str | None:
@@ -131,19 +144,19 @@ def imports(module: Module, package: Path) -> Iterator[Import]:
     """What ``module`` imports; modules of this package appear as ``reftranscoder.…``."""
     inside = {
         id(node)
-        for function in ast.walk(module.tree)
+        for function in nodes(module.tree)
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(function)
     }
     inside |= {
         id(node)
-        for test in ast.walk(module.tree)
+        for test in nodes(module.tree)
         if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
         for node in ast.walk(test)
     }
     parts = module.name.split(".") if module.name else []
     folder = parts if module.path.name == "__init__.py" else parts[:-1]
-    for node in ast.walk(module.tree):
+    for node in nodes(module.tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -206,7 +219,7 @@ def private_names_from_elsewhere(folder: Path) -> list[str]:
     for module in modules(folder):
         bound = NAMED_TUPLE | NUMBA.get(module.name, set())
         used = []
-        for node in ast.walk(module.tree):
+        for node in nodes(module.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 bound.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -246,7 +259,7 @@ def names_that_hide_the_term(folder: Path) -> list[str]:
     breaches = []
     for module in modules(folder):
         names = {module.name.split(".")[-1]}
-        for node in ast.walk(module.tree):
+        for node in nodes(module.tree):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 names.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -337,7 +350,7 @@ def numbers_that_decay(package: Path) -> list[str]:
     for module in modules(package):
         if unit(module.name) != "reference":
             continue
-        for node in ast.walk(module.tree):
+        for node in nodes(module.tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, float | complex):
                 breaches.append(f"{module.name}:{node.lineno} has the literal {node.value}")
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):

@@ -17,7 +17,7 @@ import pytest
 from numba.core import config
 
 from reftranscoder import kernels
-from reftranscoder.kernels.engine.work_division import row_blocks, shares
+from reftranscoder.kernels.engine.work_division import equal_parts, row_blocks
 from reftranscoder.kernels.fused_step import step_in_place
 from reftranscoder.sparse import Sparse
 
@@ -212,15 +212,15 @@ def test_blocks_cover_all_rows():
         assert [*rows] == [b for block in row_blocks(B, D, I) for b in rows[block]]
 
 
-def test_shares_are_equal(rng):
+def test_parts_are_equal(rng):
     counts = rng.zipf(1.3, size=3000).clip(0, 2000) * rng.integers(0, 2, size=3000)
     starts = np.concatenate([[0], np.cumsum(counts)])
-    firsts = shares(starts)
+    firsts = equal_parts(starts)
     assert firsts[0] == 0 and firsts[-1] == 3000 and (np.diff(firsts) >= 0).all()
     work = np.add.reduceat(counts + 1, firsts[:-1])
     assert work.max() <= (counts + 1).sum() / len(work) + counts.max() + 2
-    assert shares(np.zeros(1, np.int32)).max() == 0
-    assert shares(np.zeros(100, np.int32))[-1] == 99
+    assert equal_parts(np.zeros(1, np.int32)).max() == 0
+    assert equal_parts(np.zeros(100, np.int32))[-1] == 99
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ from numba.core import config
 from reftranscoder import Params, kernels
 from reftranscoder.kernels import screened_encoder
 from reftranscoder.kernels.screen.cpu_target import PANELS, TILE
+from reftranscoder.kernels.screen.layout import RESIDUAL, Operands
 from reftranscoder.kernels.screen.packed_float32 import FloatWeights
 from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
 from reftranscoder.kernels.screen.quantised import OUTSIDE, SCREENED, ZERO
-from reftranscoder.kernels.screen.tile import RESIDUAL, configure, release, screen_tile
+from reftranscoder.kernels.screen.tile import configure, release, screen_tile
 from reftranscoder.kernels.screened_encoder import Encoder, encoder_of
 
 pytestmark = pytest.mark.kernels
@@ -292,14 +293,18 @@ def each_bound(weights, inputs):
     none = np.full((1, B), -np.inf, np.float32)
     with np.errstate(all="ignore"):
         _all_tiles(
-            weights.panels, inputs.panels, weights.steps, inputs.rows, inputs.starts,
-            weights.features, none, bounds, np.empty((TILE.rows, TILE.features), np.float32),
+            Operands(
+                weights.panels, weights.features, inputs.panels, inputs.rows, inputs.starts,
+                weights.steps,
+            ),
+            none, bounds, np.empty((TILE.rows, TILE.features), np.float32),
             np.empty(TILE.rows, np.int64),
         )  # fmt: skip
     return bounds
 
 
-def _all_tiles(W, x, steps, rows, starts, features, thresholds, bounds, tile, masks):
+def _all_tiles(operands, thresholds, bounds, tile, masks):
+    W, features, x, rows, _, _ = operands
     configure(W)
     w_stride = len(W) // (features.shape[1] // TILE.features)
     x_stride = len(x) // (rows.shape[1] // TILE.rows)
@@ -307,9 +312,8 @@ def _all_tiles(W, x, steps, rows, starts, features, thresholds, bounds, tile, ma
         for m in range(rows.shape[1] // TILE.rows):
             j, r = n * TILE.features, m * TILE.rows
             screen_tile(
-                W, n * w_stride, x, m * x_stride, steps, rows, starts, r, features, j, thresholds,
-                0, tile, masks,
-            )  # fmt: skip
+                operands, n * w_stride, m * x_stride, r, j, thresholds, 0, tile, masks
+            )
             bounds[r : r + TILE.rows, j : j + TILE.features] = tile
     release(W)
 

@@ -59,6 +59,14 @@ def audit(
 
     Raises:
         ShapeError, OptionError, DTypeError, FileError: malformed input, which gets no verdict.
+
+    >>> tc = rt.build(input_size=6, output_size=4, dict_size=16, top_k=3)
+    >>> x = np.random.default_rng(0).normal(size=(8, 6))
+    >>> theirs = tc.stages(x)
+    >>> theirs["reconstruction"][5, 1] += 1
+    >>> report = rt.audit(theirs, tc, x)
+    >>> report.verdict(), report.blame
+    ('FAILED', 'reconstruction')
     """
     if progress is not None and not callable(progress):
         raise OptionError("progress", "a function of one argument, or None", progress)
@@ -67,6 +75,19 @@ def audit(
         if tc is not None or x is not None or target is not None:
             raise OptionError("tc, x and target", "None: a file has its own", "others")
         return _audit_of_files(candidate, *given, progress)
+    return _audit_of_results(candidate, tc, x, target, l1_coeff, given, progress)
+
+
+def _audit_of_results(
+    candidate: Mapping[str, Any] | Callable[..., Any],
+    tc: Transcoder | None,
+    x: Any,
+    target: Any,
+    l1_coeff: float,
+    given: tuple[dict[str, Arithmetic], str, tuple[str, ...]],
+    progress: Callable[[int], None] | None,
+) -> Report:
+    """Of arrays, or of a function that returns them."""
     if not isinstance(tc, Transcoder):
         raise OptionError("tc", "the Transcoder to compare with", type(tc).__name__)
     if x is None:

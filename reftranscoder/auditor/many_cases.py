@@ -14,6 +14,8 @@ from .cross_checks.data_coverage import (
     unseen_terms,
     warnings_for,
 )
+from .cross_checks.exercised import Masks, exercised, joined
+from .intervals.interval import made
 from .judged_batch import JudgedBatch
 from .judging.judge import Judge
 from .judging.verdict import first_fault, progress_of
@@ -23,16 +25,19 @@ from .one_case import (
     Step,
     advise,
     explain_by_conventions,
+    find_exercised,
     judge_answer,
     name_fault,
     report_of,
     report_of_refusal,
 )
+from .reporting.exercised import counted
 from .reporting.merged_report import Reports
 from .reporting.report import Report
 from .task.arithmetic import Arithmetic
 from .task.case import Answer, Case
 from .task.definition import Definition
+from .task.problem import Problem
 
 _SEARCHES = 3  # cases in which a name for what is wrong is searched
 _MOST_WEIGHTS = 1 << 20  # numbers in W_enc, above which one case has to show what there is to see
@@ -66,28 +71,25 @@ def judge_cases(
     Raises:
         ShapeError, OptionError, DTypeError: malformed results, in a message that names the case.
     """
-    judged: dict[str, JudgedBatch | Report] = {}
+    reports: dict[str, Report] = {}
     skipped: dict[str, str] = {}
     decisive: dict[str, bool] = {}
+    steps, advice = _Memory().steps(), _Advice()
     for case, answer in answers:
         decisive[case.name] = case.decisive
         if answer.refused:
-            judged[case.name] = report_of_refusal(case, declared, accepted)
+            reports[case.name] = report_of_refusal(case, declared, accepted)
         elif answer.results is None:
             skipped[case.name] = answer.why
         elif not case.is_held_by(arithmetic):
             skipped[case.name] = f"{declared} does not hold its numbers"
         else:
-            judged[case.name] = judge_answer(case, answer, arithmetic, declared, accepted)
+            judged = judge_answer(case, answer, arithmetic, declared, accepted)
+            reports[case.name] = report_of(judged, steps)
+            advice.add(judged)
         if progress is not None:
             progress(len(case.x))
-    steps = _Memory().steps()
-    reports = {
-        name: one if isinstance(one, Report) else report_of(one, steps)
-        for name, one in judged.items()
-    }
-    advice = _advice([one for one in judged.values() if isinstance(one, JudgedBatch)])
-    return Reports.of(reports, skipped, decisive, declared=declared, **advice)
+    return Reports.of(reports, skipped, decisive, declared=declared, **advice.given())
 
 
 class _Known(NamedTuple):
@@ -109,10 +111,11 @@ class _Memory:
     def steps(self) -> tuple[Step, ...]:
         """Those of one case, in the same order, but with what is known of the others.
 
-        Advice is given on all cases together.
+        Advice is given on all cases together, and so is what they exercised.
         """
         own: dict[Step, Step] = {explain_by_conventions: self.explain}
-        return tuple(own.get(step, step) for step in STEPS if step not in (name_fault, advise))
+        others = (step for step in STEPS if step not in (name_fault, advise, find_exercised))
+        return tuple(own.get(step, step) for step in others)
 
     def explain(self, judged: JudgedBatch, found: Findings) -> Findings:
         """What explained another case, or where that is not enough, the result of a search."""
@@ -165,24 +168,41 @@ def _as_before(known: _Known, judged: JudgedBatch, found: Findings, first: str) 
     return Findings(marked, problem, explanations=some, partly=known.convention)
 
 
-def _advice(batches: list[JudgedBatch]) -> dict[str, tuple[str, ...]]:
+class _Advice:
     """What no case shows or exercises."""
-    unseen: dict[str, None] | None = None
-    missing: tuple[str, ...] | None = None
-    for judged in batches:
-        if not len(judged.left):
-            continue
+
+    def __init__(self) -> None:
+        self._unseen: dict[str, None] | None = None
+        self._missing: tuple[str, ...] | None = None
+        self._exercised: dict[tuple[Any, ...], Masks] = {}  # by the kind of transcoder
+        self._last: Problem | None = None
+
+    def add(self, judged: JudgedBatch) -> None:
+        """Strike out what this case shows and exercises."""
         problem, candidate = judged.problem, judged.candidate
-        warnings = warnings_for(problem)
-        missing = warnings if missing is None else tuple(w for w in missing if w in warnings)
-        if unseen is not None and problem.params.W_enc.size > _MOST_WEIGHTS:
-            continue  # the first has shown what there is to see, and it takes long
+        self._last = problem
+        if not len(judged.left):
+            return
+        if self._missing != ():
+            warnings = warnings_for(problem)
+            before = warnings if self._missing is None else self._missing
+            self._missing = tuple(w for w in before if w in warnings)
+        config = judged.case.config
+        kind = config.activation, config.ties, config.skip
+        masks = exercised(judged.case, problem, candidate, judged.results)
+        self._exercised[kind] = joined(self._exercised.get(kind, {}), masks)
+        if self._unseen is not None and problem.params.W_enc.size > _MOST_WEIGHTS:
+            return  # the first has shown what there is to see, and it takes long
         shown = applicable_terms(problem, candidate)
-        left = [t for t in shown if t in (shown if unseen is None else unseen)]
+        left = [t for t in shown if t in (shown if self._unseen is None else self._unseen)]
         still = unseen_terms(problem, candidate, judged.results, left)
-        others = () if unseen is None else (t for t in unseen if t not in shown)
-        unseen = dict.fromkeys([*others, *still])
-    return {
-        "unseen": unseen_sentences(unseen or (), batches[-1].problem) if unseen else (),
-        "coverage": tuple(WARNINGS[key] for key in missing or ()),
-    }
+        others = () if self._unseen is None else (t for t in self._unseen if t not in shown)
+        self._unseen = dict.fromkeys([*others, *still])
+
+    def given(self) -> dict[str, tuple[Any, ...]]:
+        """The fields of a report that say so."""
+        return {
+            "unseen": unseen_sentences(self._unseen, made(self._last)) if self._unseen else (),
+            "coverage": tuple(WARNINGS[key] for key in self._missing or ()),
+            "exercised": counted(self._exercised.values()),
+        }

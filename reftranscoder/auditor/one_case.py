@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 from ..errors import Error
 from .cross_checks import data_coverage, exact_sums, fingerprint, non_finite_rows
+from .cross_checks.exercised import Masks, exercised
 from .explaining import hypotheses, known_faults
 from .explaining.explain import explain
 from .judged_batch import JudgedBatch, allow_flush_to_zero, judge_batch
 from .judging.verdict import StageResult, suspects
+from .reporting.exercised import counted
 from .reporting.report import Report
 from .task.arithmetic import Arithmetic
 from .task.case import Answer, Case
@@ -34,7 +36,8 @@ class Findings(NamedTuple):
     partly: str | None = None  # the names in that
     arithmetic: str | None = None  # what the errors of pre look like
     unseen: tuple[str, ...] = ()  # terms that are too small to show
-    coverage: tuple[str, ...] = ()  # what the data did not exercise
+    coverage: tuple[str, ...] = ()  # what sort of rows the data lack
+    exercised: Masks | None = None  # which features and columns they exercised
 
 
 Step = Callable[[JudgedBatch, Findings], Findings]
@@ -86,7 +89,7 @@ def judge_arithmetic(judged: JudgedBatch, found: Findings) -> Findings:
 
 
 def advise(judged: JudgedBatch, found: Findings) -> Findings:
-    """What these data do not show, and what they do not exercise."""
+    """What these data do not show, and what sort of rows they lack."""
     if not len(judged.left):
         return found
     terms = data_coverage.applicable_terms(found.problem, judged.candidate)
@@ -96,6 +99,14 @@ def advise(judged: JudgedBatch, found: Findings) -> Findings:
         unseen=data_coverage.unseen_sentences(terms, found.problem),
         coverage=tuple(data_coverage.WARNINGS[key] for key in warnings),
     )
+
+
+def find_exercised(judged: JudgedBatch, found: Findings) -> Findings:
+    """Which features and columns these data exercised."""
+    if not len(judged.left):
+        return found
+    masks = exercised(judged.case, found.problem, judged.candidate, found.results)
+    return found._replace(exercised=masks)
 
 
 def judge_non_finite_rows(judged: JudgedBatch, found: Findings) -> Findings:
@@ -130,6 +141,7 @@ STEPS: tuple[Step, ...] = (
     explain_zero,
     judge_arithmetic,
     advise,
+    find_exercised,
     judge_non_finite_rows,
     require_exact,
 )
@@ -151,6 +163,7 @@ def report_of(judged: JudgedBatch, steps: Sequence[Step] = STEPS) -> Report:
         partly=found.partly,
         unseen=found.unseen,
         coverage=found.coverage,
+        exercised=counted([found.exercised or {}]),
         suspects=suspects(found.results, parents_of(found.problem.definition)),
         refused=tuple(judged.refused.tolist()),
     )

@@ -52,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a documented definition under which the results may differ; may be repeated",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="exit with 1 as well where the data do not decide"
+        "--strict",
+        action="store_true",
+        help="exit with 1 as well where the data do not decide, or do not exercise a feature, an "
+        "input column or an output column",
     )
     parser.add_argument("--html", metavar="FILE", help="write a page with the pictures, too")
     add_json(parser)
@@ -109,10 +112,11 @@ def _judged(
         return judge_case(case, answer, arithmetic, declared, accepted, progress.advance)
 
 
-def _settled(report: Report) -> bool:
-    """Whether nothing is left open: no stage undecided, no case without results."""
+def _settled(report: Report | Reports) -> bool:
+    """Whether nothing is left open: no stage undecided, no case without results, no feature and no
+    column that was not exercised."""
     missing = [why for why in getattr(report, "skipped", {}).values() if why == "no results"]
-    return report.conclusive and not missing
+    return report.conclusive and not missing and not report.not_exercised
 
 
 def _count(report: Reports) -> str:

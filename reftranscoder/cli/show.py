@@ -1,22 +1,25 @@
 """derivation, reference and kernel of an operation, in a row
 
-NAME is an operation such as topk, or one of its functions such as topk_forward.  Without NAME,
-lists them all, with how far apart reference and kernel may be.
+NAME is an operation such as topk, or one of its functions such as topk_forward.  Each is shown with
+what it calls and the constants that these read, file and line above every piece; what only compiles
+kernels and keeps threads apart is named at the end.  Without NAME, lists all operations, with how
+far apart reference and kernel may be.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-from importlib import resources
 from typing import Any
 
 from ..errors import OptionError
 from ..twins import TWINS, Twin
 from .arguments import add_json
+from .call_graph import PACKAGE, CallGraph, call_graph, piece, read
 from .report import print_report
 
-_PACKAGE = resources.files(__package__.partition(".")[0])
+#: What returns the bits of an operation's kernel by another way.
+_FASTER = {"encode": ("kernels/screened_encoder.py", "Encoder")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,18 +36,21 @@ def run(options: argparse.Namespace) -> None:
         text = "\n\n".join(_listing(stem, twins) for stem, twins in operations.items())
     else:
         stem, twins = _find(options.name, operations)
-        report = _sources(stem, twins)
-        text = _text(stem, report)
+        derivation = ast.get_docstring(read(f"reference/{stem}.py").tree) or ""
+        parts = _parts(stem, twins, whole=options.name == stem)
+        report = _report(stem, twins, derivation, parts)
+        text = _text(stem, twins, derivation, parts)
     print_report(options, report, text)
 
 
 def _operations() -> dict[str, list[Twin]]:
     """The rows of `TWINS` by the file, in either room, where they stand."""
+    files = sorted(file.name for file in (PACKAGE / "reference").iterdir())
     home = {
-        node.name: file.name.removesuffix(".py")
-        for file in sorted((_PACKAGE / "reference").iterdir(), key=lambda file: file.name)
-        if file.name.endswith(".py")
-        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        name: file.removesuffix(".py")
+        for file in files
+        if file.endswith(".py")
+        for name, node in read(f"reference/{file}").defined.items()
         if isinstance(node, ast.FunctionDef)
     }
     operations: dict[str, list[Twin]] = {}
@@ -67,59 +73,57 @@ def _facts(twins: list[Twin]) -> dict[str, dict[str, Any]]:
     return {twin.name: {"has_kernel": twin.kernel is not None, "why": twin.why} for twin in twins}
 
 
-def _sources(stem: str, twins: list[Twin]) -> dict[str, Any]:
-    reference = _read("reference", stem)
-    names = [twin.name for twin in twins]
-    report = {
-        "operation": stem,
-        "derivation": ast.get_docstring(ast.parse(reference)),
-        "reference": "\n\n\n".join(_function(reference, name) for name in names),
-        "kernel": None,
-        "functions": _facts(twins),
-        "bound": None,
-    }
+def _parts(stem: str, twins: list[Twin], whole: bool) -> dict[str, CallGraph]:
+    """What is shown of the source, by its name in the report; ``whole`` if all of an operation."""
+    file = f"{stem}.py"
     with_kernel = [twin for twin in twins if twin.kernel]
+    parts = {"reference": call_graph("reference/", f"reference/{file}", [t.name for t in twins])}
     if with_kernel:
-        report["kernel"] = _body(_read("kernels", stem))
-        bounds = _read("", "twin_bounds")
-        names = list(dict.fromkeys(_last(t.bound) for t in with_kernel if t.bound))
-        report["bound"] = "\n\n\n".join(_function(bounds, name) for name in names)
-    return report
+        kernel = call_graph("kernels/", f"kernels/{file}", [twin.name for twin in with_kernel])
+        parts["kernel"] = kernel
+        if whole and stem in _FASTER:
+            faster, name = _FASTER[stem]
+            screen = call_graph("kernels/", faster, [name], shown=kernel.pieces)
+            parts["screen"] = _under_its_docstring(faster, screen)
+        bounds = dict.fromkeys(t.bound.rpartition(".")[2] for t in with_kernel if t.bound)
+        bound = call_graph("twin_bounds.py", "twin_bounds.py", bounds)
+        parts["bound"] = _under_its_docstring("twin_bounds.py", bound)
+    return parts
 
 
-def _read(room: str, stem: str) -> str:
-    return (_PACKAGE / room / f"{stem}.py").read_text(encoding="utf-8")
+def _under_its_docstring(file: str, graph: CallGraph) -> CallGraph:
+    return graph._replace(pieces=[piece(file, read(file).tree.body[0]), *graph.pieces])
 
 
-def _last(dotted: str) -> str:
-    return dotted.rpartition(".")[2]
+def _report(
+    stem: str, twins: list[Twin], derivation: str, parts: dict[str, CallGraph]
+) -> dict[str, Any]:
+    found = {name: _joined(graph) for name, graph in parts.items()}
+    return {
+        "operation": stem,
+        "derivation": derivation,
+        **{name: found.get(name) for name in ("reference", "kernel", "screen", "bound")},
+        "functions": _facts(twins),
+        "pieces": {name: [p._asdict() for p in graph.pieces] for name, graph in parts.items()},
+        "also_calls": {name: graph.also for name, graph in parts.items()},
+    }
 
 
-def _function(source: str, name: str) -> str:
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return _lines(source, node)
-    raise LookupError(name)
+def _joined(graph: CallGraph) -> str:
+    """The pieces one below the other, under file and line; what stands together stays so."""
+    text, end = "", ("", 0)
+    for p in graph.pieces:
+        text += "\n" if (p.file, p.line) == end else f"\n\n\n# {p.file}:{p.line}\n"
+        text += p.source
+        end = p.file, p.line + len(p.source.splitlines())
+    return text.strip()
 
 
-def _body(source: str) -> str:
-    """What is in a file after its docstring and its imports."""
-    tree = ast.parse(source)
-    kept = [
-        node for node in tree.body[1:] if not isinstance(node, ast.Import | ast.ImportFrom | ast.If)
-    ]
-    first = _first_line(kept[0])
-    return "\n".join(source.splitlines()[first - 1 :])
-
-
-def _lines(source: str, node: ast.stmt) -> str:
-    return "\n".join(source.splitlines()[_first_line(node) - 1 : node.end_lineno])
-
-
-def _first_line(node: ast.stmt) -> int:
-    decorators = getattr(node, "decorator_list", [])
-    first: int = min([node.lineno, *(decorator.lineno for decorator in decorators)])
-    return first
+def _also(graph: CallGraph) -> str:
+    if not graph.also:
+        return ""
+    named = (f"{file}: {', '.join(names)}" for file, names in graph.also.items())
+    return f"\n\n\n# also calls: {'; '.join(named)}"
 
 
 def _listing(stem: str, twins: list[Twin]) -> str:
@@ -130,18 +134,18 @@ def _listing(stem: str, twins: list[Twin]) -> str:
     return "\n".join(lines)
 
 
-def _text(stem: str, report: dict[str, Any]) -> str:
-    parts = [
-        (f"{stem}: the derivation", report["derivation"]),
-        (f"the reference, reference/{stem}.py", report["reference"]),
-    ]
-    if report["kernel"]:
-        parts.append((f"the kernel, kernels/{stem}.py", report["kernel"]))
-    apart = [
-        f"{name}: {'' if facts['has_kernel'] else 'no kernel. '}{facts['why']}"
-        for name, facts in report["functions"].items()
-    ]
-    parts.append(("how far apart they may be", "\n".join(apart)))
-    if report["bound"]:
-        parts.append(("the bound, twin_bounds.py", report["bound"]))
-    return "\n\n".join(f"{title}\n{'=' * len(title)}\n\n{text}" for title, text in parts)
+def _text(stem: str, twins: list[Twin], derivation: str, parts: dict[str, CallGraph]) -> str:
+    titles = {
+        "reference": f"the reference, reference/{stem}.py",
+        "kernel": f"the kernel, kernels/{stem}.py",
+        "screen": "the same bits, faster: kernels/screened_encoder.py, kernels/screen/",
+        "bound": "the bound, twin_bounds.py",
+    }
+    _, *apart = _listing(stem, twins).splitlines()
+    shown = {titles[name]: _joined(graph) + _also(graph) for name, graph in parts.items()}
+    bound = shown.pop(titles["bound"], None)
+    shown["how far apart they may be"] = "\n".join(line.strip() for line in apart)
+    if bound:
+        shown[titles["bound"]] = bound
+    sections = {f"{stem}: the derivation": derivation, **shown}
+    return "\n\n\n".join(f"{t}\n{'=' * len(t)}\n\n{text}" for t, text in sections.items())

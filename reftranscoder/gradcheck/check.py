@@ -70,16 +70,25 @@ def check_gradient(
     nearest kink, and stays if that is within rounding.  With a ``step``, all go that far: the
     entries of a direction lie between 1/2 and 1, up to sign.
 
+    Returns:
+        A `GradientCheck`, with the slope of every array along every direction.
+
     Raises:
         GradientError: a gradient that is not the derivative, with an entry where that shows.
         KinkError: there is no derivative here, or ``step`` would cross a kink.
         OptionError: an option that cannot be, or a gradient that is missing.
         ShapeError, DTypeError, NonFiniteError: an array, or a result of ``fn``, of no use.
+
+    >>> tc = rt.build(input_size=6, output_size=4, dict_size=16, top_k=3, dtype="float64")
+    >>> def fn(params, x, target):
+    ...     return rt.Transcoder(tc.config, params).value_and_grad(x, target)
+    >>> x, target = np.random.default_rng(0).normal(size=(2, 8, 6))
+    >>> check = rt.check_gradient(fn, tc.config, tc.params, x, target[:, :4])
+    >>> check.max_ratio < 1  # every error is within its tolerance
+    True
     """
     if not callable(fn):
         raise OptionError("fn", "a function of params, x and target", fn)
-    instance("config", config, TranscoderConfig)
-    instance("params", params, Params)
     x, target = _checked_rows(config, params, x, target)
     if step is not None and not (step := finite_number("step", step)):
         raise OptionError("step", "above 0, or None", step)
@@ -93,20 +102,16 @@ def check_gradient(
     blocks: list[tuple[str, ...]] = [(name,) for name in point.grads]
     blocks.insert(len(params.arrays()), tuple(params.arrays()))
     rng = random_generator(seed)
-    slopes = []
-    for block in blocks * positive_integer("directions", directions, _MOST_DIRECTIONS):
-        direction = {name: _random_direction(rng, point.arrays[name].shape) for name in block}
-        slope = point.slope(direction, step)
-        if not slope.error <= slope.tolerance:
-            raise _fault(point, slope, direction)
-        slopes.append(slope)
-    return GradientCheck(tuple(slopes))
+    walks = blocks * positive_integer("directions", directions, _MOST_DIRECTIONS)
+    return GradientCheck(tuple(_slope(point, block, step, rng) for block in walks))
 
 
 def _checked_rows(
     config: TranscoderConfig, params: Params, x: Any, target: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """``x`` and ``target`` as matrices of finite numbers that fit."""
+    instance("config", config, TranscoderConfig)
+    instance("params", params, Params)
     x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
     target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)
     if len(x) == 0 or len(target) != len(x):
@@ -115,6 +120,17 @@ def _checked_rows(
     for name, array in (("x", x), ("target", target)):
         check_finite(array, name, "Remove such rows.")
     return x, target
+
+
+def _slope(
+    point: Point, block: tuple[str, ...], step: float | None, rng: np.random.Generator
+) -> Slope:
+    """The slope along a random direction of the arrays in ``block``.  Raises `GradientError`."""
+    direction = {name: _random_direction(rng, point.arrays[name].shape) for name in block}
+    slope = point.slope(direction, step)
+    if not slope.error <= slope.tolerance:
+        raise _fault(point, slope, direction)
+    return slope
 
 
 def _random_direction(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

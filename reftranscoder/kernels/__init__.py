@@ -10,6 +10,12 @@ faster, by the screen in ``screen/``, and keeps a packed copy of the weights for
 
 Nothing here checks its input (``reftranscoder.Transcoder`` does), and nothing here imports
 ``reftranscoder.reference``, which judges it.
+
+>>> hidden = rt.kernels.topk_forward(np.array([[0.5, 2.0, 3.0, -1.0]]), top_k=2)
+>>> hidden.indices.tolist(), hidden.values.tolist()
+([1, 2], [2.0, 3.0])
+>>> rt.kernels.decode_forward(hidden, W_dec=np.eye(4), b_dec=np.ones(4))
+array([[1., 3., 4., 1.]])
 """
 
 from .abstopk import abstopk_forward

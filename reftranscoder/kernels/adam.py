@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -11,8 +12,16 @@ from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
 
 
+class Moments(NamedTuple):
+    """A parameter and what Adam remembers of its gradients, three arrays of one shape and dtype."""
+
+    p: np.ndarray
+    m: np.ndarray  # the mean of the gradients
+    v: np.ndarray  # the mean of their squares
+
+
 def adam_step(p, g, m, v, t, lr, beta1, beta2, eps):
-    """Overwrite ``p``, ``m`` and ``v``, C-contiguous arrays of any one shape, and return them.
+    """Return ``p``, ``m`` and ``v``, C-contiguous arrays of any one shape, after overwriting them.
 
     Every operation is made in their dtype, in the order in which the reference writes it, without
     fusing any: bit for bit what NumPy computes from arrays of that dtype.

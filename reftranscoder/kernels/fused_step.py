@@ -14,17 +14,18 @@ bit for bit the step that these two would take.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from .adam import adam_entry, adam_factors, adam_step
+from .adam import Moments, adam_entry, adam_factors, adam_step
 from .decode import decode_forward, sum_rows
 from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
 from .engine.sparse_loops import by_feature, four_dots
 from .engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
-from .engine.work_division import shares
+from .engine.work_division import equal_parts
 from .l1 import l1_backward
 from .mse import mse_backward
 from .screen.quantised import quantise_feature
@@ -35,6 +36,16 @@ from .transcoder import transcoder_loss
 #: Adam on the weights of a feature takes as long as so many entries: 1.2 us, and each of these
 #: 0.5 us, where I = O = 768.
 _ROW_WORK = 2
+
+
+class HiddenByFeature(NamedTuple):
+    """``hidden`` as `ByFeature` has it, and its ``penalties``, the gradient of the l1 loss."""
+
+    starts: np.ndarray  # (D + 1,) int32
+    rows: np.ndarray  # (nnz,) int32
+    entries: np.ndarray  # (nnz,) int32
+    values: np.ndarray  # (nnz,), row by row
+    penalties: np.ndarray  # (nnz,), row by row
 
 
 def step_in_place(
@@ -83,82 +94,70 @@ def step_in_place(
         adam_step(arrays[name], gradient, m[name], v[name], *options)
 
     transpose = by_feature(hidden)
-    order, *destination = encoder.rewrite()
+    order, quantised = encoder.rewrite()
     _step_features(
-        _shares(np.diff(transpose.starts)[order], destination[-1]),
+        _parts(np.diff(transpose.starts)[order], quantised.per_panel),
         as_kernel_array(order, np.int32),
-        *transpose,
-        as_kernel_array(hidden.values, dtype),
-        as_kernel_array(l1_backward(hidden, l1_coeff).values, dtype),
+        HiddenByFeature(
+            *transpose,
+            as_kernel_array(hidden.values, dtype),
+            as_kernel_array(l1_backward(hidden, l1_coeff).values, dtype),
+        ),
         x,
         d_reconstruction,
-        *(group[name] for name in ("W_enc", "b_enc", "W_dec") for group in (arrays, m, v)),
+        *(Moments(arrays[name], m[name], v[name]) for name in ("W_enc", "b_enc", "W_dec")),
         adam_factors(dtype, *options),
         bool(unit_norm_decoder),
-        *destination,
+        quantised,
     )
     return loss
 
 
-def _shares(entries, together):
-    """`shares` of features with so many ``entries``, which end where so many ``together`` do."""
-    firsts = shares(np.concatenate([[0], np.cumsum(entries)]), _ROW_WORK)
+def _parts(entries, together):
+    """`equal_parts` of features with so many ``entries``, which end where ``together`` do."""
+    firsts = equal_parts(np.concatenate([[0], np.cumsum(entries)]), _ROW_WORK)
     firsts[1:-1] -= firsts[1:-1] % together
     return firsts
 
 
 @kernel
 def _step_features(
-    firsts,
-    order,
-    starts,
-    rows,
-    entries,
-    values,
-    penalties,
-    x,
-    G,
-    W_enc,
-    m_W_enc,
-    v_W_enc,
-    b_enc,
-    m_b_enc,
-    v_b_enc,
-    W_dec,
-    m_W_dec,
-    v_W_dec,
-    factors,
-    unit_norm_decoder,
-    columns,
-    steps,
-    panels,
-    features,
-    per_panel,
+    firsts, order, hidden, x, G, W_enc, b_enc, W_dec, factors, unit_norm_decoder, quantised
 ):
-    for share in prange(len(firsts) - 1):
-        dW_enc = np.empty(W_enc.shape[1], W_enc.dtype)
-        dW_dec = np.empty(W_dec.shape[1], W_dec.dtype)
-        for n in range(firsts[share], firsts[share + 1]):
-            j = order[n]
-            dW_enc[:] = 0
-            dW_dec[:] = 0
-            db_enc = _gradient(
-                j, starts, rows, entries, values, penalties, x, G, W_dec, dW_enc, dW_dec
-            )
-            _move(j, W_enc, dW_enc, m_W_enc, v_W_enc, factors)
-            _move(j, W_dec, dW_dec, m_W_dec, v_W_dec, factors)
-            b_enc[j], m_b_enc[j], v_b_enc[j] = adam_entry(
-                b_enc[j], db_enc, m_b_enc[j], v_b_enc[j], factors
-            )
-            if unit_norm_decoder:
-                _normalize(j, W_dec)
-            if len(panels):
-                quantise_feature(W_enc, j, b_enc, columns, steps, panels, features, per_panel, n)
+    # The routine writes: what a parallel loop itself writes to an array in a tuple is lost.
+    for part in prange(len(firsts) - 1):
+        _step_part(
+            order[firsts[part] : firsts[part + 1]], firsts[part], hidden, x, G, W_enc, b_enc, W_dec,
+            factors, unit_norm_decoder, quantised,
+        )  # fmt: skip
 
 
 @routine
-def _gradient(j, starts, rows, entries, values, penalties, x, G, W_dec, dW_enc, dW_dec):
+def _step_part(
+    order, first, hidden, x, G, W_enc, b_enc, W_dec, factors, unit_norm_decoder, quantised
+):
+    """Make the step of the features ``order``, the first of which is at place ``first``."""
+    dW_enc = np.empty(W_enc.p.shape[1], W_enc.p.dtype)
+    dW_dec = np.empty(W_dec.p.shape[1], W_dec.p.dtype)
+    p, m, v = b_enc
+    for n in range(len(order)):
+        j = order[n]
+        dW_enc[:] = 0
+        dW_dec[:] = 0
+        db_enc = _gradient(j, hidden, x, G, W_dec.p, dW_enc, dW_dec)
+        _move(j, W_enc, dW_enc, factors)
+        _move(j, W_dec, dW_dec, factors)
+        p[j], m[j], v[j] = adam_entry(p[j], db_enc, m[j], v[j], factors)
+        if unit_norm_decoder:
+            _normalize(j, W_dec.p)
+        if len(quantised.panels):
+            quantise_feature(W_enc.p, j, p, quantised, first + n)
+
+
+@routine
+def _gradient(j, hidden, x, G, W_dec, dW_enc, dW_dec):
     """Add the gradients of feature ``j`` to the rows ``dW_enc`` and ``dW_dec``; return db_enc."""
+    starts, rows, entries, values, penalties = hidden
     I, O = x.shape[1], G.shape[1]
     last = starts[j + 1] - 1
     db_enc = G.dtype.type(0)
@@ -194,8 +193,9 @@ def _gradient(j, starts, rows, entries, values, penalties, x, G, W_dec, dW_enc, 
 
 
 @routine
-def _move(j, p, g, m, v, factors):
+def _move(j, moments, g, factors):
     """Make a step of Adam with row ``j``, whose gradient is ``g``."""
+    p, m, v = moments
     for n in range(p.shape[1]):
         p[j, n], m[j, n], v[j, n] = adam_entry(p[j, n], g[n], m[j, n], v[j, n], factors)
 

@@ -7,7 +7,7 @@ from numba import prange
 
 from .engine.jit import kernel
 from .engine.kernel_arrays import as_kernel_sparse
-from .engine.work_division import shares
+from .engine.work_division import equal_parts
 from .mse import in_order
 
 
@@ -21,7 +21,7 @@ def l1_forward(hidden, l1_coeff):
     hidden = as_kernel_sparse(hidden, hidden.values.dtype)
     B, D = hidden.shape
     sums = np.empty(B)
-    _sums(shares(hidden.indptr), hidden.indptr, hidden.values, sums)
+    _sums(equal_parts(hidden.indptr), hidden.indptr, hidden.values, sums)
     return np.float64(l1_coeff) * (in_order(sums) / (B * D))
 
 
@@ -38,8 +38,8 @@ def l1_backward(hidden, l1_coeff):
 
 @kernel
 def _sums(firsts, indptr, values, sums):
-    for share in prange(len(firsts) - 1):
-        for b in range(firsts[share], firsts[share + 1]):
+    for part in prange(len(firsts) - 1):
+        for b in range(firsts[part], firsts[part + 1]):
             total = 0.0
             for n in range(indptr[b], indptr[b + 1]):
                 total += np.float64(abs(values[n]))

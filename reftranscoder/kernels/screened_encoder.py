@@ -19,7 +19,7 @@ from .engine.work_division import few_threads
 from .screen.cpu_target import PANELS, TILE
 from .screen.packed_float32 import FloatWeights
 from .screen.packed_int8 import FEWEST_ROWS, Columns, PackedWeights
-from .screen.quantised import SCREENED, ZERO
+from .screen.quantised import SCREENED, ZERO, Quantised
 from .screen.rescoring import NO_ROOM, WRONG_GUESS, rescore
 from .screen.screening import screen
 from .screen.workspace import workspace
@@ -99,15 +99,15 @@ class Encoder:
     def rewrite(self):
         """Before all weights are overwritten: where their 8-bit copies must be, too.
 
-        Returns ``order``, and the arguments of `quantise_feature` between ``b`` and the place n,
-        which is that of feature ``order[n]``.  Without a copy its panels have no bytes.
+        Returns ``order`` and `Quantised`, where feature ``order[n]`` is at place n.  Without a copy
+        its panels have no bytes.
         """
         self._as_floats = None
         if self._packed is not None:
-            return self._packed.order, *self._packed.destination
+            return self._packed.order, self._packed.quantised
         order = np.arange(len(self._W), dtype=np.int32)
         panels = np.empty(0, self._panels if self._eight_bit else np.uint8)
-        return order, np.ones((2, 0)), 0, panels, np.empty((5, 0), np.float32), 1
+        return order, Quantised(np.ones((2, 0)), 0, panels, np.empty((5, 0), np.float32), 1)
 
     def _weights(self, x):
         if not self._eight_bit:
@@ -172,7 +172,7 @@ class Encoder:
             with few_threads(B):
                 rescore(
                     x, self._W, self._b, weights.order, kept, caution, keep_all, thresholds,
-                    _shares(B), counts, *candidates, found, ids, p,
+                    _equal_rows(B), counts, *candidates, found, ids, p,
                 )  # fmt: skip
             return found, _gathered(found, ids, p, D)
 
@@ -219,10 +219,10 @@ def _division(tiles, panels):
     )
 
 
-def _shares(B):
-    """Equal shares of ``B`` rows, one a thread."""
-    shares = min(threads(), B)
-    return np.arange(shares + 1) * B // max(shares, 1)
+def _equal_rows(B):
+    """Equal parts of ``B`` rows, one a thread."""
+    parts = min(threads(), B)
+    return np.arange(parts + 1) * B // max(parts, 1)
 
 
 def _gathered(found, ids, p, D):

@@ -9,6 +9,11 @@ Fraction too).
 
 Nothing here checks its input, and nothing here imports Numba, SciPy or ``reftranscoder.kernels``:
 the truth borrows nothing from what it judges.
+
+>>> from fractions import Fraction
+>>> third, half = np.array([[Fraction(1, 3)]]), np.array([[Fraction(1, 2)]])
+>>> rt.reference.mse_forward(third, half)
+Fraction(1, 36)
 """
 
 from .abstopk import abstopk_forward

@@ -2,6 +2,12 @@
 
 `load` returns them.  What they are, where they come from, under which licences, and what the eight
 bits they are stored in cost, is written in PROVENANCE.rst next to this file.
+
+>>> sample = rt.sample.load()
+>>> sample.x.shape, sample.target.shape, sample.tokens.shape
+((8192, 576), (8192, 576), (64, 128))
+>>> "".join(sample.tokens[0, 2:9])
+' A derogatory term for web designers'
 """
 
 from __future__ import annotations
@@ -45,13 +51,13 @@ def load() -> Sample:
 
 
 def dequantize(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Rows (B, width) in float32, from their int8 codes and the scale (B,) of each row."""
+    """Return rows (B, width) in float32, from their int8 codes and the scale (B,) of each row."""
     rows: np.ndarray = codes.astype(np.float32) * scales[:, None]
     return rows
 
 
 def piece_bytes(piece: str) -> bytes:
-    """The bytes that a byte-level BPE string such as ``"Ġthe"`` stands for, here ``b" the"``.
+    """Return the bytes that a byte-level BPE string stands for: ``b" the"`` for ``"Ġthe"``.
 
     Source: bytes_to_unicode of the GPT-2 tokenizer (Radford et al. 2019, section 2.2).
     """
@@ -59,7 +65,7 @@ def piece_bytes(piece: str) -> bytes:
 
 
 def texts(pieces: list[bytes]) -> list[str]:
-    """The text that each piece (any number) completes: joined, they are the text of all of them.
+    """Return the text that each of ``pieces`` completes: joined, they are the text of all of them.
 
     A character whose bytes are spread over several tokens appears whole, at the last of them.
     """
@@ -68,7 +74,7 @@ def texts(pieces: list[bytes]) -> list[str]:
 
 
 def checksum(array: np.ndarray) -> str:
-    """SHA-256 of the values of ``array``, little-endian, in C order (PROVENANCE.rst lists them)."""
+    """Return the SHA-256 of ``array``, little-endian, in C order (PROVENANCE.rst lists them)."""
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return hashlib.sha256(little.tobytes()).hexdigest()
 

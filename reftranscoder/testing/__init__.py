@@ -1,15 +1,13 @@
 """For tests: a comparison whose failure is a bug report, and arguments made to be awkward.
 
-::
+With a decoder of one's own, here ``hidden @ W_dec + b_dec``:
 
-    from reftranscoder import testing, twins
-
-    twin = twins.find("decode_forward")
-    arguments = testing.Probe(seed=0, values="ties").arguments(twin)
-    want = twin.run_reference(arguments)
-    bound = twin.bounds(arguments, want)
-    got = my_decoder(**arguments)
-    testing.assert_same(got, want["reconstruction"], bound["reconstruction"], seed=0)
+>>> twin = rt.twins.find("decode_forward")
+>>> arguments = rt.testing.Probe(seed=0, values="ties").arguments(twin)
+>>> want = twin.run_reference(arguments)["reconstruction"]
+>>> bound = twin.bounds(arguments, {"reconstruction": want})["reconstruction"]
+>>> got = arguments["hidden"] @ arguments["W_dec"] + arguments["b_dec"]
+>>> rt.testing.assert_same(got, want, bound, seed=0)  # raises AssertionError if it is not
 """
 
 from .probe import VALUES, Probe

@@ -60,7 +60,7 @@ class Probe:
         self.exact = values in ("integers", "ties", "zeros", "negative")
 
     def arguments(self, twin: Twin) -> dict[str, Any]:
-        """The arguments of ``twin.reference``, by name."""
+        """Return the arguments of ``twin.reference``, by name."""
         names = inspect.signature(twin.function("reference")).parameters
         for name in names:
             if not hasattr(self, name):

@@ -61,7 +61,7 @@ def assert_same(
 
 
 def layouts(array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (order, array) for every memory layout that NumPy knows, the values being the same."""
+    """Return an iterator of (order, array): the same values in every memory layout of NumPy."""
     yield "F", np.asfortranarray(array)
     yield "read-only", _read_only(array.copy())
     flipped = tuple(slice(None, None, -1) for _ in range(array.ndim))

@@ -72,6 +72,9 @@ def fit(options: FitOptions) -> Fit:
     ``KeyboardInterrupt`` raised by ``progress``: the result is then what was reached, with
     ``interrupted`` set and ``signal`` the number of the signal.
 
+    Returns:
+        A `Fit`; its ``transcoder`` takes and returns data in the units of ``x`` and ``target``.
+
     Raises:
         OptionError: an option that makes no sense, or differs from the checkpoint's; an ``lr`` so
             high that the loss is no longer finite.
@@ -79,6 +82,14 @@ def fit(options: FitOptions) -> Fit:
         NonFiniteError: NaN or infinity in the data, with row and column.
         FileError: a file that cannot be read or, for ``checkpoint``, written; a checkpoint of other
             data.
+
+    >>> x, target, *_ = rt.sample.load()
+    >>> options = {"dict_size": 64, "top_k": 8, "steps": 20, "batch_size": 100}
+    >>> fit = rt.fit(x[:1000], target[:1000], validation=0.2, **options)
+    >>> fit.transcoder
+    Transcoder(576 -> 64 -> 576, top_k=8, ties='lowest_index', float32)
+    >>> fit.metrics.rows, fit.metrics.fvu < 1
+    (200, True)
     """
     x, target = paired(options.x, options.target, dtype=options.dtype)
     x, target, held_out = _split(x, target, options.validation, options.dtype)

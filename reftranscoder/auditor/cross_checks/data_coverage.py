@@ -1,4 +1,4 @@
-"""What the data of an audit did not exercise, and which terms they could not show.
+"""What sort of rows the data of an audit lack, and which terms they could not show.
 
 Both are advice.  Neither changes a verdict: a stage that agrees agrees, on what it was shown.
 """

@@ -133,8 +133,8 @@ say, get its name. If it is the one you mean, declare it: --convention mse_sum. 
 reftranscoder audit --help.
 
 Exit status: 0 if no case that has results failed, and some case decides on a stage; 1 if one failed
-or none decides, and with --strict if a case has no results or leaves a stage open; 2 if something
-cannot be read.
+or none decides, and with --strict if a case has no results or leaves a stage open, or if a feature
+or a column was exercised in none; 2 if something cannot be read.
 
 
 The cases

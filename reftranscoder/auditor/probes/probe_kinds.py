@@ -16,32 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ...bounds import PRECISIONS
+from .every_feature import every_feature
+from .numbers import Numbers, Sizes, short
 
 #: What the first column of x holds, row after row.
 _OFFSETS = (0.0, 4.0, -4.0, 1.0, -2.0, -1.0, -3.0, 2.0)
-
-
-class Sizes(NamedTuple):
-    """B rows, I input_size, D dict_size, O output_size, K top_k."""
-
-    B: int
-    I: int  # noqa: E741
-    D: int
-    O: int  # noqa: E741
-    K: int
-
-
-class Numbers(NamedTuple):
-    """The arrays of a case, in float64; ``W_skip`` is dropped where there is no skip connection."""
-
-    W_enc: np.ndarray
-    b_enc: np.ndarray
-    W_dec: np.ndarray
-    b_dec: np.ndarray
-    W_skip: np.ndarray
-    x: np.ndarray
-    target: np.ndarray
-    l1_coeff: float = 4.0
 
 
 class ProbeKind(NamedTuple):
@@ -52,16 +31,6 @@ class ProbeKind(NamedTuple):
     make: Callable[[np.random.Generator, Sizes], Numbers]
     decisive: bool = True  # as of `Case`
     selecting: str = ""  # what it is for, beside that, where K are selected
-
-
-def _short(a: np.ndarray) -> np.ndarray:
-    """``a`` rounded to eight significant bits, and to numbers of float16."""
-    _, exponent = np.frexp(a)
-    quantum = np.maximum(
-        np.ldexp(2 * PRECISIONS["bfloat16"].unit, exponent - 1), PRECISIONS["float16"].spacing
-    )
-    rounded: np.ndarray = np.rint(a / quantum) * quantum
-    return rounded
 
 
 def _offsets(B: int) -> np.ndarray:
@@ -76,13 +45,13 @@ def _ordinary(rng: np.random.Generator, sizes: Sizes) -> Numbers:
     x = rng.standard_normal((B, I))
     x[:, 0] = _offsets(B)
     return Numbers(
-        W_enc=_short(W_enc),
-        b_enc=_short(0.25 * rng.standard_normal(D)),
-        W_dec=_short(rng.standard_normal((D, O)) / np.sqrt(O)),
-        b_dec=_short(rng.standard_normal(O)),
-        W_skip=_short(rng.standard_normal((O, I)) / np.sqrt(I)),
-        x=_short(x),
-        target=_short(rng.standard_normal((B, O))),
+        W_enc=short(W_enc),
+        b_enc=short(0.25 * rng.standard_normal(D)),
+        W_dec=short(rng.standard_normal((D, O)) / np.sqrt(O)),
+        b_dec=short(rng.standard_normal(O)),
+        W_skip=short(rng.standard_normal((O, I)) / np.sqrt(I)),
+        x=short(x),
+        target=short(rng.standard_normal((B, O))),
     )
 
 
@@ -192,7 +161,7 @@ def _uneven(rng: np.random.Generator, sizes: Sizes) -> Numbers:
     columns = 2.0 ** rng.integers(-4, 2, sizes.I)
     columns[0] = 1
     shift = np.where(np.arange(sizes.I) % 5 == 2, 2.0, 0.0)
-    return numbers._replace(x=_short((numbers.x + shift) * columns))
+    return numbers._replace(x=short((numbers.x + shift) * columns))
 
 
 def _non_finite(rng: np.random.Generator, sizes: Sizes) -> Numbers:
@@ -258,5 +227,10 @@ PROBE_KINDS = {
         _USUAL,
         _non_finite,
         decisive=False,
+    ),
+    "every-feature": ProbeKind(
+        "Every feature is active in one row, with few others, and far from any that is not.",
+        Sizes(12, 20, 80, 16, 7),
+        lambda rng, sizes: next(every_feature(rng, sizes)),
     ),
 }

@@ -17,7 +17,9 @@ from ...params import Params, TranscoderConfig
 from ...transcoder import Transcoder
 from ..task.arithmetic import Arithmetic
 from ..task.case import Case
-from .probe_kinds import PROBE_KINDS, ProbeKind, Sizes, repeat_rows
+from .every_feature import every_feature
+from .numbers import Numbers, Sizes
+from .probe_kinds import PROBE_KINDS, ProbeKind, repeat_rows
 
 #: The variants of the transcoder: name -> options of `TranscoderConfig`.
 VARIANTS = {
@@ -50,8 +52,9 @@ def probes() -> list[Case]:
 def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float) -> list[Case]:
     """Cases for an implementation of ``tc``, in its sizes, with its options and this l1_coeff.
 
-    The first have the parameters of ``tc`` itself, rounded to what the ``arithmetic`` stores.  If
-    it is not too large, cases of all kinds follow, which have parameters of their own.
+    The first have the parameters of ``tc`` itself, rounded to what the ``arithmetic`` stores.
+    Cases with parameters of their own follow: those in which every feature is active, and if
+    ``tc`` is not too large, one of every other kind.
     """
     config = tc.config
     store = max((a.store for a in arithmetic.values()), key=lambda store: store.unit)
@@ -62,13 +65,14 @@ def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float
         )
         for name, purpose, params, x, target, decisive in _own(rng, tc)
     ]
+    cases += every_feature_cases(config, l1_coeff)
     if config.dict_size * (config.input_size + config.output_size) > _MOST_WEIGHTS:
         return cases
     sizes = Sizes(16, config.input_size, config.dict_size, config.output_size, config.top_k)
     options = {"activation": config.activation, "ties": config.ties, "skip": config.skip}
     for k, (name, kind) in enumerate(PROBE_KINDS.items()):
-        if name in ("square", "all-kept", "smallest"):
-            continue  # a matter of sizes
+        if name in ("square", "all-kept", "smallest", "every-feature"):
+            continue  # a matter of sizes, or among the cases by now
         if name == "subnormal" and l1_coeff:
             continue  # beside its gradients, a penalty that is not tiny as well is all that shows
         case = _case(name, kind, sizes, options, [99, k])
@@ -83,17 +87,35 @@ def _case(
     name: str, kind: ProbeKind, sizes: Sizes, options: dict[str, Any], seed: list[int]
 ) -> Case:
     numbers = kind.make(np.random.default_rng(seed), sizes)
-    arrays = {n: a.astype(np.float32) for n, a in numbers._asdict().items() if n != "l1_coeff"}
-    x, target = arrays.pop("x"), arrays.pop("target")
-    if not options["skip"]:
-        del arrays["W_skip"]
-    B, I, D, O, K = sizes
+    params = _params_of(numbers, options["skip"])
+    x, target = (a.astype(np.float32) for a in (numbers.x, numbers.target))
+    _, I, D, O, K = sizes
     config = TranscoderConfig(input_size=I, output_size=O, dict_size=D, top_k=K, **options)
-    params = Params(**arrays)
     purpose = kind.purpose
     if options["activation"] == "topk" and kind.selecting:
         purpose += f" {kind.selecting}"
     return Case(name, purpose, config, params, x, target, numbers.l1_coeff, decisive=kind.decisive)
+
+
+def _params_of(numbers: Numbers, skip: bool) -> Params:
+    """The parameters among ``numbers``, in float32."""
+    names = ("W_enc", "b_enc", "W_dec", "b_dec", *(("W_skip",) if skip else ()))
+    return Params.taking(**{n: getattr(numbers, n).astype(np.float32, copy=False) for n in names})
+
+
+def every_feature_cases(config: TranscoderConfig, l1_coeff: float) -> Iterator[Case]:
+    """Cases in these sizes in which every feature is active."""
+    kind = PROBE_KINDS["every-feature"]
+    I, D, O = config.input_size, config.dict_size, config.output_size
+    batches = every_feature(np.random.default_rng(1), Sizes(0, I, D, O, config.top_k))
+    b_enc = None
+    for number, numbers in enumerate(batches, 1):
+        if numbers.b_enc is not b_enc:  # the first of those that share their parameters
+            params = _params_of(numbers, config.skip).astype(config.dtype)
+            b_enc = numbers.b_enc
+        name = "every-feature" if number == 1 else f"every-feature-{number}"
+        x, target = (a.astype(config.dtype) for a in (numbers.x, numbers.target))
+        yield Case(name, kind.purpose, config, params, x, target, l1_coeff)
 
 
 _Own = tuple[str, str, Params, np.ndarray, np.ndarray, bool]

@@ -102,7 +102,7 @@ def _overview(cases: Mapping[str, Report], together: Reports | None) -> str:
     return (
         f"<header><h1>Audit: {_conclusion(cases, together)}</h1>\n{sentence}\n"
         f'<div class="wide"><table class="overview"><tbody>{"".join(rows)}</tbody></table></div>'
-        "</header>"
+        f"{_not_exercised(together) if together else ''}</header>"
     )
 
 
@@ -223,6 +223,13 @@ def _notes(report: Report) -> Iterator[str]:
         if texts:
             items = "".join(f"<li>{escape(text)}</li>" for text in texts)
             yield f'<h3>{title}</h3>\n<ul class="warnings">{items}</ul>'
+    yield _not_exercised(report)
+
+
+def _not_exercised(report: Report) -> str:
+    """The features and columns of which nothing is known."""
+    texts = "".join(f"<p>{escape(text)}</p>" for text in report.not_exercised)
+    return f"<h3>Features and columns</h3>\n{texts}" if texts else ""
 
 
 def _legend() -> str:

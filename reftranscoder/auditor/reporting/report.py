@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...errors import Error
+from ...options import truth
 from ..judging.verdict import StageResult
 from ..task.stage_graph import STAGES
+from .exercised import Exercised, missing_sentences
 
 
 class AuditFailure(Error, AssertionError):
@@ -16,9 +18,9 @@ class AuditFailure(Error, AssertionError):
 
     longest = 10_000  # a judgement, of which no word is to be lost
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, *more: str) -> None:
         self.report = report
-        super().__init__(" ".join(filter(None, [report.sentence(), report.to_declare])))
+        super().__init__(" ".join(filter(None, [report.sentence(), report.to_declare, *more])))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Report:
     suspects: tuple[str, ...] = ()  # the blamed stage, and what lies between it and its agreeing
     # upstream and was not given
     refused: tuple[int, ...] = ()  # the rows that are not finite, and that the candidate refused
+    exercised: tuple[Exercised, ...] = ()  # how many features and columns the data did
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -86,9 +89,16 @@ class Report:
         return bool(self.judged or self.refused) and not self.faults and declared
 
     @property
+    def not_exercised(self) -> tuple[str, ...]:
+        """A sentence about the features, one about the input columns and one about the output
+        columns, of which some were not exercised at a judged stage."""
+        return missing_sentences(self.exercised)
+
+    @property
     def advice(self) -> tuple[str, ...]:
         """Sentences on what the data do not show, and on what to declare."""
-        found = [*(f"unseen: {text}" for text in self.unseen), *self.coverage, self.to_declare]
+        found = [*(f"unseen: {text}" for text in self.unseen), *self.coverage]
+        found += [*self.not_exercised, self.to_declare]
         return tuple(filter(None, found))
 
     @property
@@ -112,10 +122,17 @@ class Report:
             return "FAILED"
         return "passed, but" if self.inconclusive else "passed"
 
-    def raise_if_failed(self) -> None:
-        """Raise `AuditFailure` with the conclusion unless `passed`."""
+    def raise_if_failed(self, require_coverage: bool = False) -> None:
+        """Raise `AuditFailure` with the conclusion unless `passed`.
+
+        Args:
+            require_coverage: whether to fail, too, where a feature, an input column or an output
+                column of a judged stage was not exercised by the data.
+        """
         if not self.passed:
             raise AuditFailure(self)
+        if truth("require_coverage", require_coverage) and self.not_exercised:
+            raise AuditFailure(self, *self.not_exercised)
 
     def sentence(self) -> str:
         """The conclusion, for the maintainer at the other end."""
@@ -148,6 +165,7 @@ class Report:
         stages = {name: _plain(dataclasses.asdict(r)) for name, r in self.stages.items()}
         names = ["passed", "conclusive", "blame", "faults", "suspects", "convention", "arithmetic"]
         names += ("declared", "explanations", "inconclusive", "unseen", "coverage", "refused")
+        names += ("exercised", "not_exercised")
         return {name: _plain(getattr(self, name)) for name in names} | {
             "sentence": self.sentence(),
             "stages": stages,

@@ -55,6 +55,10 @@ class Arithmetic:
 
     Raises:
         OptionError: an unknown format, or a depth that is no number of steps.
+
+    >>> mine = rt.Arithmetic("mine", inputs="bfloat16", accumulator="float32", store="bfloat16")
+    >>> mine.inputs.name, mine.unit == 2**-24
+    ('bfloat16', True)
     """
 
     name: str

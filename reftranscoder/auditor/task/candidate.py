@@ -112,6 +112,23 @@ class Candidate:
                 return tuple(int(i) + (start if axis == 0 else 0) for axis, i in enumerate(index))
         return None
 
+    def nonzero(self, name: str) -> tuple[np.ndarray, ...]:
+        """For each axis of a stage, a mask of where there is a number that is not zero."""
+        array = self._arrays[name]
+        found = tuple(np.zeros(length, bool) for length in array.shape)
+        if isinstance(array, Sparse):
+            stored = array.values != 0
+            found[0][array.rows()[stored]] = True
+            found[1][array.indices[stored]] = True
+            return found
+        step = max(1, (1 << 22) // max(1, array[:1].size)) if array.ndim else 1
+        for start in range(0, len(array) if array.ndim else 0, step):
+            block = array[start : start + step] != 0
+            found[0][start : start + step] = block.any(axis=tuple(range(1, array.ndim)))
+            if array.ndim == 2:
+                found[1][:] |= block.any(axis=0)
+        return found
+
     def part(
         self,
         rows: np.ndarray | None = None,

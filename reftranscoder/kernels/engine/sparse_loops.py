@@ -14,7 +14,7 @@ from numba import prange
 from .jit import kernel, routine, serial_kernel
 from .kernel_arrays import as_kernel_array, as_kernel_sparse
 from .vector import LANES, fma, lane_sum, load, load_tail, zeros
-from .work_division import shares
+from .work_division import equal_parts
 
 
 class ByFeature(NamedTuple):
@@ -57,7 +57,7 @@ def combine_rows(matrix, W, bias=None):
     bias = as_kernel_array(np.empty(0) if bias is None else bias, dtype)
     out = np.zeros((matrix.shape[0], W.shape[1]), dtype)
     _combine(
-        shares(matrix.indptr),
+        equal_parts(matrix.indptr),
         matrix.indptr,
         matrix.indices,
         matrix.values,
@@ -71,8 +71,8 @@ def combine_rows(matrix, W, bias=None):
 @kernel
 def _combine(firsts, indptr, indices, values, W, bias, out):
     O = W.shape[1]
-    for share in prange(len(firsts) - 1):
-        for b in range(firsts[share], firsts[share + 1]):
+    for part in prange(len(firsts) - 1):
+        for b in range(firsts[part], firsts[part + 1]):
             for n in range(indptr[b], indptr[b + 1]):
                 j, value = indices[n], values[n]
                 for o in range(O):
@@ -94,7 +94,7 @@ def outer_rows(transpose, values, G):
     D = len(transpose.starts) - 1
     out, sums = np.zeros((D, G.shape[1]), dtype), np.zeros(D, dtype)
     _outer(
-        shares(transpose.starts),
+        equal_parts(transpose.starts),
         *transpose,
         as_kernel_array(values, dtype),
         as_kernel_array(G, dtype),
@@ -107,8 +107,8 @@ def outer_rows(transpose, values, G):
 @kernel
 def _outer(firsts, starts, rows, entries, values, G, out, sums):
     O = G.shape[1]
-    for share in prange(len(firsts) - 1):
-        for j in range(firsts[share], firsts[share + 1]):
+    for part in prange(len(firsts) - 1):
+        for j in range(firsts[part], firsts[part + 1]):
             for n in range(starts[j], starts[j + 1]):
                 b, value = rows[n], values[entries[n]]
                 sums[j] += value
@@ -125,16 +125,15 @@ def entry_dots(matrix, G, W):
     dtype = W.dtype
     out = np.empty(len(matrix.indices), dtype)
     indptr, indices = (as_kernel_array(a, np.int32) for a in (matrix.indptr, matrix.indices))
-    _dots(
-        shares(indptr), indptr, indices, as_kernel_array(G, dtype), as_kernel_array(W, dtype), out
-    )
+    G, W = as_kernel_array(G, dtype), as_kernel_array(W, dtype)
+    _dots(equal_parts(indptr), indptr, indices, G, W, out)
     return out
 
 
 @kernel
 def _dots(firsts, indptr, indices, G, W, out):
-    for share in prange(len(firsts) - 1):
-        for b in range(firsts[share], firsts[share + 1]):
+    for part in prange(len(firsts) - 1):
+        for b in range(firsts[part], firsts[part + 1]):
             last = indptr[b + 1] - 1
             # Four at a time; past the end, the last again.
             for n in range(indptr[b], indptr[b + 1], 4):

@@ -12,8 +12,8 @@ import numpy as np
 
 from .threads_and_forks import threads
 
-#: More than one share a thread, so that a thread that was interrupted delays the others less.
-_SHARES_PER_THREAD = 4
+#: More than one part a thread, so that a thread that was interrupted delays the others less.
+_PARTS_PER_THREAD = 4
 
 _BLOCK_BYTES = 1 << 25  # of float64 pre-activations: D = 131072 gives 32 rows
 _INPUT_BYTES = 1 << 19  # of float64 inputs: half of a usual second-level cache
@@ -41,12 +41,12 @@ def row_blocks(B, D, I=1):
         yield slice(start, min(start + rows, B))
 
 
-def shares(starts, row_work=1):
+def equal_parts(starts, row_work=1):
     """Divide rows among threads by their entries, where row r holds ``starts[r]:starts[r + 1]``.
 
-    Returns the first row of each share and, at the end, the number of rows.  A row counts as
+    Returns the first row of each part and, at the end, the number of rows.  A row counts as
     ``row_work`` entries besides its own, so that a stretch of empty ones is divided too.
     """
     work = starts + row_work * np.arange(len(starts))
-    parts = _SHARES_PER_THREAD * threads()
+    parts = _PARTS_PER_THREAD * threads()
     return np.searchsorted(work, np.linspace(0, work[-1], parts + 1))

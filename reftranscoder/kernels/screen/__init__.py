@@ -6,6 +6,7 @@ products, so that only these are computed in float64.  In reading order::
     rescoring.py       candidates computed as the definition says, and selected from
     packed_int8.py     weights and inputs as the 8-bit products want them
     packed_float32.py  the same where there are none, or too many candidates are left
+    layout.py          how both lie in memory, and the candidates
     tile.py            the innermost loop of either
     rounding.py        numbers rounded to 8 bits, four bytes at a time
     cpu_target.py      what the processor that is compiled for can do

@@ -18,14 +18,11 @@ from ..engine.jit import kernel
 from ..engine.kernel_arrays import as_kernel_array
 from ..engine.vector import LANES, fma, lane_sum, load_tail, zeros
 from .cpu_target import TILE
+from .layout import BIAS, NORM, RESIDUAL, SCALE, steps_at_once
 from .packed_int8 import random_order
-from .quantised import OUTSIDE, SCREENED, ZERO
+from .quantised import OUTSIDE, SCREENED, UP, ZERO, U
 from .rounding import larger, largest
-from .tile import BIAS, NORM, RESIDUAL, SCALE, steps_at_once
 from .workspace import aligned
-
-_U = 2.0**-24
-_UP = 1 + 8 * _U
 
 
 class FloatWeights:
@@ -43,10 +40,10 @@ class FloatWeights:
             inside &= np.abs(bias) <= 2.0**89
             self.features = np.zeros((5, len(norms)), np.float32)
             self.features[SCALE] = 1
-            self.features[NORM] = (norms + residuals) * _UP
-            slack = (1 + 16 * _U) * residuals + 2.0**-47 * norms
-            self.features[RESIDUAL] = np.where(inside, slack * _UP, np.inf)
-            self.features[BIAS:] = np.where(inside, bias + 24 * _U * np.abs(bias) + 2.0**-99, 0)
+            self.features[NORM] = (norms + residuals) * UP
+            slack = (1 + 16 * U) * residuals + 2.0**-47 * norms
+            self.features[RESIDUAL] = np.where(inside, slack * UP, np.inf)
+            self.features[BIAS:] = np.where(inside, bias + 24 * U * np.abs(bias) + 2.0**-99, 0)
         self.features[NORM, ~inside] = 0
         self.features[BIAS:, D:] = -np.inf
         _clear(self.panels, ~inside, self.steps, TILE.features)
@@ -68,8 +65,8 @@ class FloatInputs:
         self.starts = np.zeros((2, len(norms)), np.int32)
         norms, residuals = np.where(inside, norms, 0), np.where(inside, residuals, 0)
         self.rows[0] = 1
-        self.rows[1] = norms * _UP
-        self.rows[2] = (residuals + (32 + 1.01 * I) * _U * (norms + residuals)) * _UP
+        self.rows[1] = norms * UP
+        self.rows[2] = (residuals + (32 + 1.01 * I) * U * (norms + residuals)) * UP
         _clear(self.panels, ~inside, weights.steps, TILE.rows)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from ..engine.kernel_arrays import as_kernel_array
 from ..engine.work_division import few_threads
 from .cpu_target import TILE
-from .quantised import quantise_features, quantise_inputs
-from .tile import BIAS, features_a_panel, rows_a_panel, steps_at_once
+from .layout import BIAS, features_a_panel, rows_a_panel, steps_at_once
+from .quantised import Quantised, quantise_features, quantise_inputs
 from .workspace import aligned
 
 #: From fewer rows than this no mean is taken: that of one row is the row itself.
@@ -76,13 +76,13 @@ class PackedWeights:
         self.features[BIAS:, D:] = -np.inf  # what fills the last panel is never a candidate
         self.of_weights = np.stack([columns.scales, columns.means])
         W, b = as_kernel_array(W, W.dtype), as_kernel_array(b, W.dtype)
-        quantise_features(W, b, *self.destination, self.order)
+        quantise_features(W, b, self.quantised, self.order)
 
     @property
-    def destination(self):
-        """Where and how `quantise_feature` writes: its arguments between ``b`` and the place."""
+    def quantised(self):
+        """Where and how `quantise_feature` writes."""
         per_panel = features_a_panel(self.panels.dtype)
-        return self.of_weights, self.steps, self.panels, self.features, per_panel
+        return Quantised(self.of_weights, self.steps, self.panels, self.features, per_panel)
 
     def pack(self, x):
         """`PackedInputs` of ``x`` (B, I)."""

@@ -2,11 +2,10 @@
 
 For a step that rewrites weights, `quantise_feature` is a routine of its own::
 
-    quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n)
+    quantise_feature(W, j, b, quantised, n)
 
-with ``W`` (D, I) and ``b`` (D,) in the dtype of the parameters, ``columns`` (2, I) float64 (column
-scales c, powers of two, and means m), ``panels`` uint8 or int8, 4 ``steps`` bytes a feature, and
-``features`` (5, D) float32.  It writes what is stored of feature ``j`` to place ``n`` of both.
+with ``W`` (D, I) and ``b`` (D,) in the dtype of the parameters, and `Quantised` for the results.
+It writes what is stored of feature ``j`` to place ``n`` of these.
 
 **What is stored.**  X = x / c, M = m / c and V = w c, columnwise.  Of an input X - M (or X, where
 that is the shorter) and of weights V, the nearest multiples s q and t r of a scale, s or t, with
@@ -53,29 +52,38 @@ out has ew = inf, so that U is infinite and never discarded.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
 from ..engine.jit import kernel, routine
 from ..engine.vector import LANES, fma, lane_sum, load_tail, subtract, zeros
+from .layout import BIAS, MOVED_BIAS, NORM, RESIDUAL, SCALE
 from .rounding import larger, largest, multiply, store_rounded
-from .tile import BIAS, MOVED_BIAS, NORM, RESIDUAL, SCALE
 
 #: What became of an input: it is screened, it is zero throughout, or it is outside the theorem.
 SCREENED, ZERO, OUTSIDE = range(3)
 
-_U = 2.0**-24
-_UP = 1 + 8 * _U  # covers the rounding to float32 and that of the float64 norm before it
+#: The unit roundoff of float32, and what covers a rounding to it after that of a float64 norm.
+U = 2.0**-24
+UP = 1 + 8 * U
+
+
+class Quantised(NamedTuple):
+    """Weights in 8 bits: how they are made, and where they stand."""
+
+    columns: np.ndarray  # (2, I) float64: column scales c, powers of two, and means m
+    steps: int  # times 4 bytes a feature
+    panels: np.ndarray  # uint8 or int8
+    features: np.ndarray  # (5, >= D) float32
+    per_panel: int  # features
 
 
 @routine
-def quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n):
-    """Write weights ``j`` of ``W`` to place ``n`` of ``panels`` and ``features``.
-
-    ``W`` (D, I), ``b`` (D,), ``columns`` (2, I) float64, ``panels`` uint8 or int8 with
-    ``per_panel`` features a panel and 4 ``steps`` bytes a feature, ``features`` (5, >= D) float32.
-    """
+def quantise_feature(W, j, b, quantised, n):
+    """Write weights ``j`` of ``W`` (D, I) and ``b`` (D,) to place ``n`` of the `Quantised`."""
+    columns, steps, panels, features, per_panel = quantised
     I = W.shape[1]
     peaks, squares, dots = zeros(), zeros(), zeros()
     for i in range(0, I, LANES):
@@ -89,7 +97,7 @@ def quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n):
     inside = 2.0**-59 <= norm <= 2.0**59 or (peak == 0 and norm == 0)
     inside = inside and abs(bias) + abs(dot) <= 2.0**89
 
-    scale = np.float32(peak / 127 * _UP)
+    scale = np.float32(peak / 127 * UP)
     inverse = 0.0
     if inside and peak > 0:
         inverse = 1 / np.float64(scale)
@@ -105,14 +113,14 @@ def quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n):
         squares = fma(r, r, squares)
         rest = subtract(v, multiply(r, np.float64(scale)))
         residuals = fma(rest, rest, residuals)
-    norm = np.float64(scale) * math.sqrt(lane_sum(squares)) * _UP
+    norm = np.float64(scale) * math.sqrt(lane_sum(squares)) * UP
     residual = math.sqrt(lane_sum(residuals))
     if inside:
         features[SCALE, n] = scale
         features[NORM, n] = norm
-        features[RESIDUAL, n] = (residual * (1 + 16 * _U) + norm * 2.0**-48) * _UP
+        features[RESIDUAL, n] = (residual * (1 + 16 * U) + norm * 2.0**-48) * UP
         for kind, total in ((BIAS, bias), (MOVED_BIAS, bias + dot)):
-            slack = 24 * _U * (abs(bias) + abs(dot) * (kind - BIAS)) + 2.0**-99
+            slack = 24 * U * (abs(bias) + abs(dot) * (kind - BIAS)) + 2.0**-99
             features[kind, n] = total + slack
     else:
         features[SCALE, n] = 0
@@ -123,12 +131,12 @@ def quantise_feature(W, j, b, columns, steps, panels, features, per_panel, n):
 
 
 @kernel
-def quantise_features(W, b, columns, steps, panels, features, per_panel, order):
+def quantise_features(W, b, quantised, order):
     """`quantise_feature` of every row of ``W`` (D, I), ``order[n]`` at place n."""
-    D = len(W)
+    D, per_panel = len(W), quantised.per_panel
     for panel in prange((D + per_panel - 1) // per_panel):
         for n in range(panel * per_panel, min((panel + 1) * per_panel, D)):
-            quantise_feature(W, order[n], b, columns, steps, panels, features, per_panel, n)
+            quantise_feature(W, order[n], b, quantised, n)
 
 
 @routine
@@ -157,7 +165,7 @@ def quantise_input(x, b, columns, mean_norm, steps, panels, rows, starts, per_pa
     if not (2.0**-39 <= norm <= 2.0**39 and reach <= 2.0**60):
         return OUTSIDE
 
-    scale = np.float32(peak / 127 * _UP)
+    scale = np.float32(peak / 127 * UP)
     inverse = 1 / np.float64(scale)
     stride = 4 * per_panel
     place = (b // per_panel) * stride * steps + b % per_panel * 4
@@ -172,9 +180,9 @@ def quantise_input(x, b, columns, mean_norm, steps, panels, rows, starts, per_pa
         residuals = fma(rest, rest, residuals)
     residual = math.sqrt(lane_sum(residuals))
     rows[0, b] = scale
-    rows[1, b] = norm * _UP
-    slack = 16 * _U * (norm + residual) + (I + 2) * 2.0**-50 * reach
-    rows[2, b] = (residual + slack) * _UP
+    rows[1, b] = norm * UP
+    slack = 16 * U * (norm + residual) + (I + 2) * 2.0**-50 * reach
+    rows[2, b] = (residual + slack) * UP
     starts[0, b] = 128 * int(lane_sum(sums))
     starts[1, b] = int(move)
     return SCREENED

@@ -5,12 +5,15 @@ p of a candidate is the float64 sum in lane order of ``kernels/affine.py``, to t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
 from ..engine.jit import kernel, routine
 from ..engine.quickselect import kth_largest
 from ..engine.sparse_loops import four_dots
+from .layout import Candidates
 from .screening import raise_threshold
 
 #: Of weights that stay in the last-level cache while the rows of a task pass by: each is then read
@@ -18,6 +21,14 @@ from .screening import raise_threshold
 _CACHED_BYTES = 1 << 24
 
 NO_ROOM, WRONG_GUESS = -1, -2
+
+
+class Selected(NamedTuple):
+    """The features that are kept of every row, ascending, with room for K."""
+
+    counts: np.ndarray  # (B,) int64; or `NO_ROOM` or `WRONG_GUESS`
+    ids: np.ndarray  # (B, K) int32
+    p: np.ndarray  # (B, K) float64
 
 
 @kernel
@@ -34,17 +45,19 @@ def rescore(
     """
     for task in prange(len(row_tasks) - 1):
         _rescore_rows(
-            row_tasks[task], row_tasks[task + 1], x, W, b_enc, order, kept, caution, keep_all,
-            thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1), found,
-            out_ids, out,
+            row_tasks[task], row_tasks[task + 1], x, W, b_enc, order,
+            Candidates(
+                thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
+            ),
+            kept, caution, keep_all, Selected(found, out_ids, out),
         )  # fmt: skip
 
 
 @routine
 def _rescore_rows(
-    first, last, x, W, b_enc, order, kept, caution, keep_all, thresholds, counts, ids, bounds,
-    estimates, found, out_ids, out,
-):  # fmt: skip
+    first, last, x, W, b_enc, order, candidates, kept, caution, keep_all, selected
+):
+    counts, ids, found = candidates.counts, candidates.ids, selected.counts
     S = counts.shape[1]
     C = len(ids) // counts.size
     D, I = W.shape
@@ -54,13 +67,13 @@ def _rescore_rows(
     for b in range(first, last):
         count = 0
         if found[b] >= 0:
-            count, threshold = _join_segments(b, C, thresholds, counts, ids, bounds, estimates)
+            count, threshold = _join_segments(b, C, candidates)
             if count < 0:
                 found[b] = NO_ROOM
                 count = 0
             elif count > kept:
                 count, threshold = raise_threshold(
-                    b * S * C, count, threshold, kept, caution, ids, bounds, estimates, scratch
+                    candidates, b * S * C, count, threshold, kept, caution, scratch
                 )
             highest[b - first] = threshold
         starts[b - first + 1] = starts[b - first] + count
@@ -86,16 +99,17 @@ def _rescore_rows(
             n = starts[b - first]
             found[b] = _select(
                 ids, b * S * C - n, p, n, starts[b - first + 1], highest[b - first], kept, keep_all,
-                sums, out_ids, out, b,
+                sums, selected, b,
             )  # fmt: skip
 
 
 @routine
-def _join_segments(b, C, thresholds, counts, ids, bounds, estimates):
+def _join_segments(b, C, candidates):
     """Move the candidates of all segments of row ``b`` together.
 
     Returns their number, -1 if there were too many, and the highest threshold of any segment.
     """
+    thresholds, counts, ids, bounds, estimates = candidates
     S = counts.shape[1]
     joined, highest = 0, np.float32(0)
     for s in range(S):
@@ -128,7 +142,7 @@ def _score(x, W, b_enc, order, b, ids, place, first, last, p):
 
 
 @routine
-def _select(ids, place, p, first, last, threshold, kept, keep_all, scratch, out_ids, out, b):
+def _select(ids, place, p, first, last, threshold, kept, keep_all, scratch, selected, b):
     """Write the selected of ``p[first:last]`` to row ``b`` of the results; return their number, or
     `WRONG_GUESS` if the threshold was too high or a p is not a number."""
     positive, reached, numbers = np.int64(0), 0, 0
@@ -155,9 +169,9 @@ def _select(ids, place, p, first, last, threshold, kept, keep_all, scratch, out_
     for n in range(first, last):
         j = ids[place + n]
         if p[n] > 0 and (p[n] > kth or (p[n] == kth and j <= last_tied)):
-            out_ids[b, m], out[b, m] = j, p[n]
+            selected.ids[b, m], selected.p[b, m] = j, p[n]
             m += 1
-    _sort(out_ids, out, b, m)
+    _sort(selected.ids, selected.p, b, m)
     return m
 
 

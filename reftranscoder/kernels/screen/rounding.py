@@ -2,8 +2,7 @@
 
 Each function is plain NumPy, its meaning, and compiles to the LLVM instructions given below it.
 
-A panel of n rows holds the first 4 bytes of each of them, then the next 4 bytes of each: byte i of
-row r is at ``(i // 4) * 4 n + 4 r + i % 4``.
+Byte i of row r of a panel of n rows (see ``layout.py``) is at ``(i // 4) * 4 n + 4 r + i % 4``.
 """
 
 from __future__ import annotations

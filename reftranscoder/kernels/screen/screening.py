@@ -17,7 +17,8 @@ from numba import prange
 
 from ..engine.jit import kernel, routine
 from .cpu_target import TILE
-from .tile import NORM, RESIDUAL, configure, lowest_bit, release, screen_tile
+from .layout import NORM, RESIDUAL, Candidates, Operands
+from .tile import configure, lowest_bit, release, screen_tile
 
 #: Halvings of an interval in which a threshold is sought.
 _HALVINGS = 8
@@ -37,26 +38,28 @@ def screen(
     S = len(segments) - 1
     for task in prange((len(row_tasks) - 1) * S):
         _screen_part(
-            W, x, steps, rows, starts, features, kept, caution, thresholds,
-            row_tasks[task // S], row_tasks[task // S + 1],
+            Operands(W, features, x, rows, starts, steps),
+            Candidates(
+                thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
+            ),
+            kept, caution, row_tasks[task // S], row_tasks[task // S + 1],
             task % S, segments[task % S], segments[task % S + 1],
-            counts, ids, bounds, estimates,
         )  # fmt: skip
 
 
 @routine
 def _screen_part(
-    W, x, steps, rows, starts, features, kept, caution, thresholds, first_tile, last_tile, segment,
-    first_panel, last_panel, counts, ids, bounds, estimates,
-):  # fmt: skip
+    operands, candidates, kept, caution, first_tile, last_tile, segment, first_panel, last_panel
+):
+    W, features, x, rows, _, _ = operands
+    thresholds, counts, ids, bounds, estimates = candidates
     tile_bounds = np.empty((TILE.rows, TILE.features), np.float32)
     masks = np.empty(TILE.rows, np.int64)
     first_row = first_tile * TILE.rows
     due = np.full(last_tile * TILE.rows - first_row, kept + kept // 2)
-    S, C = ids.shape[1:]
+    S = counts.shape[1]
+    C = len(ids) // counts.size
     scratch = np.empty(C, np.float32)
-    flat_ids, flat_bounds = ids.reshape(-1), bounds.reshape(-1)
-    flat_estimates = estimates.reshape(-1)
     norms, residuals = features[NORM], features[RESIDUAL]
     row_stride = len(x) // (rows.shape[1] // TILE.rows)
     feature_stride = len(W) // (features.shape[1] // TILE.features)
@@ -70,8 +73,8 @@ def _screen_part(
         for tile in range(first_tile, last_tile):
             r = tile * TILE.rows
             if screen_tile(
-                W, panel * feature_stride, x, tile * row_stride, steps, rows, starts, r,
-                features, j, thresholds, segment, tile_bounds, masks,
+                operands, panel * feature_stride, tile * row_stride, r, j,
+                thresholds, segment, tile_bounds, masks,
             ):  # fmt: skip
                 for m in range(TILE.rows):
                     mask, b = masks[m], r + m
@@ -85,19 +88,18 @@ def _screen_part(
                         mask &= mask - 1
                         bound = tile_bounds[m, f]
                         width = norm * residuals[j + f] + residual * norms[j + f]
-                        flat_ids[place + n] = j + f
-                        flat_bounds[place + n] = bound
+                        ids[place + n] = j + f
+                        bounds[place + n] = bound
                         # One without limits must not raise the threshold.
-                        flat_estimates[place + n] = bound - width if width < np.inf else -np.inf
+                        estimates[place + n] = bound - width if width < np.inf else -np.inf
                         n += 1
                     if mask != 0:
                         n = C + 1
                         thresholds[segment, b] = np.inf
                     elif n >= due[b - first_row]:
                         n, thresholds[segment, b] = raise_threshold(
-                            place, n, thresholds[segment, b], rank,
-                            caution, flat_ids, flat_bounds, flat_estimates, scratch,
-                        )  # fmt: skip
+                            candidates, place, n, thresholds[segment, b], rank, caution, scratch
+                        )
                         due[b - first_row] = n + kept // 2 + 16
                     counts[b, segment] = n
     release(W)
@@ -116,13 +118,13 @@ def sample_rank(visited, D, kept):
 
 
 @routine
-def raise_threshold(place, count, threshold, rank, caution, ids, bounds, estimates, scratch):
+def raise_threshold(candidates, place, count, threshold, rank, caution, scratch):
     """Guess a threshold from the candidates of a row, and drop those that are below it.
 
-    They are ``count`` entries from ``place`` of the flat ``ids``, ``bounds`` and ``estimates``;
-    ``scratch`` holds as many float32.  Returns how many are left, and the threshold, which is
-    not below the one given.
+    They are ``count`` entries from ``place`` of the `Candidates`; ``scratch`` holds as many
+    float32.  Returns how many are left, and the threshold, which is not below the one given.
     """
+    _, _, ids, bounds, estimates = candidates
     low = threshold
     high = low
     for n in range(count):

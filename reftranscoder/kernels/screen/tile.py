@@ -4,11 +4,6 @@
 ``quantised.py``), compares it with the row's threshold, and says which features may still matter.
 As in ``vector.py``, the function is plain NumPy, its meaning; compiled code runs the LLVM
 instructions below it instead, bit for bit the same.
-
-Weights and inputs come in panels, 4 bytes at a time: four 8-bit numbers, or one float32.  A panel
-of n rows holds the first 4 bytes of each of them, then the next 4 bytes of each.  The dtype of the
-weights says who multiplies: float32 and uint8 (the weight + 128) vectors, int8 the tile registers
-of AMX.  One of these holds 64 bytes of a panel of 16 weights; inputs it takes row by row.
 """
 
 from __future__ import annotations
@@ -21,28 +16,29 @@ from numba.extending import lower_builtin, type_callable
 
 from ..engine.vector import fma
 from .cpu_target import TILE
+from .layout import (
+    BIAS,
+    NORM,
+    RESIDUAL,
+    SCALE,
+    TILE_BYTES,
+    TILE_ROWS,
+    Operands,
+    features_a_panel,
+    rows_a_panel,
+)  # fmt: skip
 
-#: The rows of the array ``features`` (5, D): see ``quantised.py``.
-SCALE, NORM, RESIDUAL, BIAS, MOVED_BIAS = range(5)
 
-# A tile register holds 16 rows of 64 bytes, aligned or four times as slow to load.
-_TILE_ROWS, _TILE_BYTES = 16, 64
-
-
-def screen_tile(
-    W, w, x, i, steps, rows, starts, r, features, j, thresholds, segment, bounds, masks
-):
+def screen_tile(operands, w, i, r, j, thresholds, segment, bounds, masks):
     """Bound p of `TILE.rows` rows from ``r`` and `TILE.features` features from ``j``.
 
-    ``W[w:]`` and ``x[i:]`` are their panels, of ``steps`` times 4 bytes a row, a multiple of
-    `steps_at_once`: uint8 or int8 by int8, or float32 by float32.  ``rows`` (3, B) float32 holds
-    scale, norm and residual of the inputs, ``starts`` (2, B) int32 what a sum of uint8 starts with
-    and whether the mean was moved.
+    ``W[w:]`` and ``x[i:]`` of the `Operands` are their panels.
 
     Writes the bounds to ``bounds`` (TILE.rows, TILE.features), and to ``masks`` (TILE.rows,) int64
     which of them are *not* below ``thresholds[segment, r:]``: one bit a feature, NaN included.
     Returns whether there are any.
     """
+    W, features, x, rows, starts, steps = operands
     M, N = TILE.rows, TILE.features
     if W.dtype != np.float32:
         weights = W[w : w + 4 * N * steps].reshape(-1, steps, features_a_panel(W.dtype), 4)
@@ -78,21 +74,6 @@ def screen_tile(
     return some
 
 
-def steps_at_once(dtype):
-    """How many steps are taken at a time where weights are of ``dtype``."""
-    return _TILE_BYTES // 4 if dtype == np.int8 else 2
-
-
-def features_a_panel(dtype):
-    """How many features a panel of weights of ``dtype`` holds."""
-    return _TILE_ROWS if dtype == np.int8 else TILE.features
-
-
-def rows_a_panel(dtype):
-    """How many rows a panel of inputs holds where weights are of ``dtype``."""
-    return 1 if dtype == np.int8 else TILE.rows
-
-
 def configure(W):
     """Make the tile registers ready, if ``W`` is for these; `release` them in the same thread."""
 
@@ -122,10 +103,10 @@ def _configure_type(context):
 def _emit_configure(context, builder, signature, arguments):
     if signature.args[0].dtype == types.int8:
         # Palette 1; from byte 16 on the bytes a row of each register, from 48 on its rows.
-        rows = [TILE.rows] * TILE.vectors + [_TILE_ROWS] * TILE.vectors + [TILE.rows]
+        rows = [TILE.rows] * TILE.vectors + [TILE_ROWS] * TILE.vectors + [TILE.rows]
         layout = np.zeros(64, np.uint8)
         layout[0] = 1
-        layout[16 : 16 + 2 * len(rows) : 2] = _TILE_BYTES
+        layout[16 : 16 + 2 * len(rows) : 2] = TILE_BYTES
         layout[48 : 48 + len(rows)] = rows
         data = cgutils.global_constant(builder, "layout", cgutils.make_bytearray(layout.tobytes()))
         _of_tiles(builder, "ldtilecfg", builder.bitcast(data, _I8.as_pointer()))
@@ -159,13 +140,10 @@ def _emit_lowest_bit(context, builder, signature, arguments):
 
 @type_callable(screen_tile)
 def _screen_tile_type(context):
-    def typer(W, w, x, i, steps, rows, starts, r, features, j, thresholds, segment, bounds, masks):
-        return types.boolean
-
-    return typer
+    return lambda operands, w, i, r, j, thresholds, segment, bounds, masks: types.boolean
 
 
-@lower_builtin(screen_tile, *[types.Any] * 14)
+@lower_builtin(screen_tile, *[types.Any] * 9)
 def _emit_screen_tile(context, builder, signature, arguments):
     return _Emission(context, builder, signature, arguments).run()
 
@@ -175,9 +153,10 @@ class _Emission:
 
     def __init__(self, context, builder, signature, arguments):
         self.context, self.builder = context, builder
-        names = "W w x i steps rows starts r features j thresholds segment bounds masks".split()
-        self.value = dict(zip(names, arguments))
-        self.type = dict(zip(names, signature.args))
+        names = [*Operands._fields, *"w i r j thresholds segment bounds masks".split()]
+        operands, *rest = arguments
+        self.value = dict(zip(names, [*cgutils.unpack_tuple(builder, operands), *rest]))
+        self.type = dict(zip(names, [*signature.args[0].types, *signature.args[1:]]))
         self.floats = ir.VectorType(_F32, TILE.lanes)
         self.ints = ir.VectorType(_I32, TILE.lanes)
         self.dtype = self.type["W"].dtype
@@ -190,9 +169,9 @@ class _Emission:
         # The first registers are for sums, the next for weights, and the last is for inputs.
         b, V = self.builder, TILE.vectors
         weights, inputs = self._pointer("W", "w"), self._pointer("x", "i")
-        steps, at_once = self._int("steps"), ir.Constant(_I64, _TILE_BYTES // 4)
-        row, panel = (b.mul(steps, ir.Constant(_I64, n)) for n in (4, _TILE_BYTES))
-        line, group = (ir.Constant(_I64, n) for n in (_TILE_BYTES, 4 * TILE.features))
+        steps, at_once = self._int("steps"), ir.Constant(_I64, TILE_BYTES // 4)
+        row, panel = (b.mul(steps, ir.Constant(_I64, n)) for n in (4, TILE_BYTES))
+        line, group = (ir.Constant(_I64, n) for n in (TILE_BYTES, 4 * TILE.features))
         for v in range(V):
             _of_tiles(b, "tilezero", v)
         with cgutils.for_range_slice(b, ir.Constant(_I64, 0), steps, at_once) as (step, _):
@@ -204,13 +183,13 @@ class _Emission:
                 _of_tiles(b, "tdpbssd", v, 2 * V, V + v)
                 place = b.gep(place, [panel])
         sums = cgutils.alloca_once(b, ir.ArrayType(self.ints, TILE.rows * V))
-        sums.align = _TILE_BYTES
+        sums.align = TILE_BYTES
         sums = b.bitcast(sums, _I8.as_pointer())
         for v in range(V):
-            there = b.gep(sums, [ir.Constant(_I64, _TILE_BYTES * v)])
+            there = b.gep(sums, [ir.Constant(_I64, TILE_BYTES * v)])
             _of_tiles(b, "tilestored64", v, there, group)
         return [
-            b.load(self._at(sums, _TILE_BYTES * n, self.ints), align=_TILE_BYTES)
+            b.load(self._at(sums, TILE_BYTES * n, self.ints), align=TILE_BYTES)
             for n in range(TILE.rows * V)
         ]
 

@@ -1,0 +1,57 @@
+"""How weights and inputs of a screen lie in memory, and what it finds.
+
+Weights and inputs come in panels, 4 bytes at a time: four 8-bit numbers, or one float32.  A panel
+of n rows holds the first 4 bytes of each of them, then the next 4 bytes of each.  The dtype of the
+weights says who multiplies: float32 and uint8 (the weight + 128) vectors, int8 the tile registers
+of AMX.  One of these holds 64 bytes of a panel of 16 weights; inputs it takes row by row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .cpu_target import TILE
+
+#: The rows of the array ``features`` (5, D): see ``quantised.py``.
+SCALE, NORM, RESIDUAL, BIAS, MOVED_BIAS = range(5)
+
+#: A tile register holds 16 rows of 64 bytes, aligned or four times as slow to load.
+TILE_ROWS, TILE_BYTES = 16, 64
+
+
+class Operands(NamedTuple):
+    """What is multiplied: a screen's weights and inputs, as they are packed."""
+
+    W: np.ndarray  # panels of weights: uint8, int8 or float32
+    features: np.ndarray  # (5, D) float32: scale, norm, residual and biases of the weights
+    x: np.ndarray  # panels of inputs: int8, or float32 as the weights are
+    rows: np.ndarray  # (3, B) float32: scale, norm and residual of the inputs
+    starts: np.ndarray  # (2, B) int32: what a sum of uint8 starts with; whether the mean was moved
+    steps: int  # times 4 bytes a row of either, a multiple of `steps_at_once`
+
+
+class Candidates(NamedTuple):
+    """What a screen cannot rule out, in S segments of the features, with room for C in each."""
+
+    thresholds: np.ndarray  # (S, B) float32: what a bound is compared with
+    counts: np.ndarray  # (B, S) int64; above C if there were more
+    ids: np.ndarray  # (B S C,) int32: places of features, ascending in a segment
+    bounds: np.ndarray  # (B S C,) float32: upper bounds of p
+    estimates: np.ndarray  # (B S C,) float32: p as the screen has it
+
+
+def steps_at_once(dtype):
+    """How many steps are taken at a time where weights are of ``dtype``."""
+    return TILE_BYTES // 4 if dtype == np.int8 else 2
+
+
+def features_a_panel(dtype):
+    """How many features a panel of weights of ``dtype`` holds."""
+    return TILE_ROWS if dtype == np.int8 else TILE.features
+
+
+def rows_a_panel(dtype):
+    """How many rows a panel of inputs holds where weights are of ``dtype``."""
+    return 1 if dtype == np.int8 else TILE.rows
