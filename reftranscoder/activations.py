@@ -22,7 +22,7 @@ from .errors import DTypeError, FileError, NonFiniteError, OptionError, RowError
 from .files.npy import BFLOAT16, read_header
 from .files.sniff import require
 from .options import integer_in, positive_integer, truth
-from .owned_arrays import float_dtype
+from .ownership import float_dtype
 
 _BLOCK_ROWS = 4096
 

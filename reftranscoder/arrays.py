@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, NonFiniteError, ShapeError, words
+from .options import truth
 from .sparse import Sparse
 
 if TYPE_CHECKING:
@@ -241,6 +242,44 @@ def _from_torch(tensor: Any, name: str) -> Any:
         return coo_array((_widened(to_array(tensor.values(), name)), places), shape)
     places = tensor.col_indices().numpy(), tensor.crow_indices().numpy()
     return csr_array((_widened(to_array(tensor.values(), name)), *places), shape)
+
+
+_ROWS_HINT = "Remove such rows, or pass check_finite=False: they then give NaN."
+
+
+def to_batch(
+    value: Any,
+    name: str,
+    letters: str,
+    width: int,
+    dtype: np.dtype,
+    check: bool,
+    spread: bool = True,
+) -> np.ndarray:
+    """Return rows of data as `to_matrix` does.
+
+    NaN and infinity are refused or, without ``check``, make their whole row NaN if they ``spread``.
+
+    Raises:
+        ShapeError, DTypeError: as `to_matrix`.
+        NonFiniteError: NaN or infinity, with row and column.
+        OptionError: ``check`` is not True or False.
+    """
+    rows = to_matrix(value, name, letters, width, dtype)
+    if truth("check_finite", check):
+        check_finite(rows, name, _ROWS_HINT)
+        return rows
+    return spread_non_finite(rows) if spread else rows
+
+
+def check_same_rows(name: str, array: np.ndarray, rows: int) -> None:
+    """Refuse an array that does not have as many ``rows`` as what it goes with.
+
+    Raises:
+        ShapeError: it has more, or fewer.
+    """
+    if len(array) != rows:
+        raise ShapeError(name, (rows, array.shape[1]), array.shape, "Rows must pair up.")
 
 
 def to_csr(sparse: Sparse) -> csr_array:

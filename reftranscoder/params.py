@@ -17,7 +17,7 @@ from .arrays import check_finite, to_array
 from .declaring import option
 from .errors import OptionError, ShapeError
 from .options import LARGEST_SIZE, finite_number, instance, one_of, positive_integer, truth
-from .owned_arrays import common_dtype, float_dtype, locked, owned, view
+from .ownership import common_dtype, float_dtype, locked, owned, view
 
 ACTIVATIONS = ("topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu")
 #: Those of which every active feature is kept: ``top_k`` is then ``dict_size``.
@@ -91,6 +91,14 @@ class TranscoderConfig(Architecture, Sizes):
         if self.activation == "groupmax" and self.dict_size % self.top_k:
             raise OptionError("top_k", f"a divisor of dict_size = {self.dict_size}", self.top_k)
 
+    @property
+    def selection(self) -> str:
+        """Which features are active, in few words."""
+        if self.activation in KEEPING_ALL:
+            return self.activation
+        name = "" if self.activation == "topk" else f"{self.activation}, "
+        return f"{name}top_k={self.top_k}, ties={self.ties!r}"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class JumpReLU:
@@ -106,6 +114,12 @@ class JumpReLU:
         DTypeError: complex numbers, strings, objects.
         NonFiniteError: NaN or infinity in ``theta``.
         OptionError: a ``bandwidth`` that is not a number above zero, or another ``through``.
+
+    >>> own = rt.JumpReLU([0.5, 2.0])
+    >>> arrays = {"W_enc": np.eye(2), "b_enc": np.zeros(2), "W_dec": np.eye(2)}
+    >>> tc = rt.Transcoder.from_arrays(**arrays, b_dec=np.zeros(2), activation="jumprelu", own=own)
+    >>> tc.encode([[1.0, 1.0]]).toarray()
+    array([[1., 0.]])
     """
 
     theta: np.ndarray  # (D,)
@@ -259,6 +273,16 @@ class Params:
 
     def __deepcopy__(self, memo: object) -> Params:
         return self  # a value
+
+
+def check_activation(config: TranscoderConfig, known: tuple[str, ...], what: str) -> None:
+    """Refuse an activation that is not ``known`` to ``what``.
+
+    Raises:
+        OptionError: naming those that are.
+    """
+    if config.activation not in known:
+        raise OptionError("activation", f"{' or '.join(known)}, for {what}", config.activation)
 
 
 def check_agreement(config: TranscoderConfig, params: Params) -> None:

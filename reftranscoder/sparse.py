@@ -76,7 +76,7 @@ class Sparse(NamedTuple):
         return rounded if stored.all() else rounded.only(stored)
 
     def only(self, which: np.ndarray) -> Sparse:
-        """Those entries for which the bool array ``which`` (nnz,) says so."""
+        """Return those entries for which the bool array ``which`` (nnz,) says so."""
         counts = np.bincount(self.rows()[which], minlength=self.shape[0])
         return Sparse(row_starts(counts), self.indices[which], self.values[which], self.shape)
 

@@ -27,11 +27,11 @@ import numpy as np
 
 from . import formats
 from .arrays import check_finite as refuse_non_finite
-from .arrays import spread_non_finite, to_csr, to_matrix, to_sparse
+from .arrays import check_same_rows, to_array, to_batch, to_csr, to_matrix, to_sparse
 from .backends import Backend, backend_for
 from .errors import OptionError, ShapeError
 from .options import finite_number, instance, truth
-from .params import KEEPING_ALL, JumpReLU, Params, TranscoderConfig, check_agreement
+from .params import JumpReLU, Params, TranscoderConfig, check_agreement
 from .sparse import Sparse
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Transcoder:
         if x is None:
             raise OptionError("x", "the input (B, I), which the skip connection reads", x)
         x = self._input(x, check_finite)
-        _same_rows("x", x, hidden.shape[0])
+        check_same_rows("x", x, hidden.shape[0])
         return run.decode(hidden, x)
 
     def forward(self, x: Any, *, backend: str = "kernels", check_finite: bool = True) -> Container:
@@ -254,6 +254,28 @@ class Transcoder:
             **grads, own=None if own is None else own.gradient(stages["dtheta"])
         )
 
+    def with_threshold(self, theta: Any) -> Transcoder:
+        """Return the jumprelu transcoder with the same arrays, and ``theta`` as thresholds.
+
+        ``theta`` is one number for all features, or (D,).  This is how one that was trained by
+        batchtopk is used: with the least activation that training kept, on average over batches,
+        what a row gives no longer depends on the rows it comes with.
+
+        Raises:
+            ShapeError, DTypeError, NonFiniteError: as `JumpReLU`.
+
+        >>> tc = rt.build(input_size=4, output_size=3, dict_size=8, activation="batchtopk", top_k=2)
+        >>> tc.with_threshold(0.5)
+        Transcoder(4 -> 8 -> 3, jumprelu, float32)
+        """
+        theta = to_array(theta, "theta")
+        if not theta.ndim:
+            theta = np.full(self.config.dict_size, theta, self.params.dtype)
+        own, config = JumpReLU(theta), dataclasses.replace(self.config, activation="jumprelu")
+        arrays: dict[str, Any] = self.params.arrays()
+        params = Params(**arrays, own=own)
+        return Transcoder(dataclasses.replace(config, dtype=params.dtype.name), params)
+
     def astype(self, dtype: Any) -> Transcoder:
         """Return the same transcoder with parameters rounded to ``dtype``, and results in it."""
         params = self.params.astype(dtype)
@@ -271,14 +293,9 @@ class Transcoder:
 
     def __repr__(self) -> str:
         c = self.config
-        kept = "" if c.activation == "topk" else f"{c.activation}, "
-        if c.activation in KEEPING_ALL:
-            kept = c.activation
-        else:
-            kept += f"top_k={c.top_k}, ties={c.ties!r}"
         skip = ", skip" if c.skip else ""
         sizes = f"{c.input_size} -> {c.dict_size} -> {c.output_size}"
-        return f"Transcoder({sizes}, {kept}{skip}, {c.dtype})"
+        return f"Transcoder({sizes}, {c.selection}{skip}, {c.dtype})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Transcoder, (self.config, self.params)
@@ -299,21 +316,15 @@ class Transcoder:
         return run.backward(x, target, finite_number("l1_coeff", l1_coeff))
 
     def _input(self, x: Any, check: bool) -> np.ndarray:
-        rows = to_matrix(x, "x", "(B, I)", self.config.input_size, self.params.dtype)
-        if not truth("check_finite", check):
-            return spread_non_finite(rows)
-        refuse_non_finite(rows, "x", _ROWS_HINT)
-        return rows
+        return to_batch(x, "x", "(B, I)", self.config.input_size, self.params.dtype, check)
 
     def _target(self, target: Any, x: np.ndarray, check: bool) -> np.ndarray:
-        size = self.config.output_size
-        rows = to_matrix(target, "target", "(B, O)", size, self.params.dtype)
-        _same_rows("target", rows, len(x))
+        size, dtype = self.config.output_size, self.params.dtype
+        rows = to_matrix(target, "target", "(B, O)", size, dtype)
+        check_same_rows("target", rows, len(x))
         if len(x) == 0:
             raise ShapeError("x", "with at least one row", x.shape, "A mean needs one.")
-        if check:
-            refuse_non_finite(rows, "target", _ROWS_HINT)
-        return rows
+        return to_batch(rows, "target", "(B, O)", size, dtype, check, spread=False)
 
 
 def load(path: str | os.PathLike[str]) -> Transcoder:
@@ -331,14 +342,6 @@ def load(path: str | os.PathLike[str]) -> Transcoder:
     Transcoder(4 -> 8 -> 3, top_k=2, ties='lowest_index', float32)
     """
     return Transcoder(*formats.load(path))
-
-
-_ROWS_HINT = "Remove such rows, or pass check_finite=False: they then give NaN."
-
-
-def _same_rows(name: str, array: np.ndarray, rows: int) -> None:
-    if len(array) != rows:
-        raise ShapeError(name, (rows, array.shape[1]), array.shape, "Rows must pair up.")
 
 
 def _for_users(stages: dict[str, Any]) -> dict[str, Any]:

@@ -292,7 +292,9 @@ def test_auditing_a_folder_of_cases(tmp_path, capsys):
 def test_the_pairs_are_those_of_the_table():
     section = find(page("pairs"), "The pairs")
     listed = {
-        item.next_node(nodes.term).astext(): item.next_node(nodes.definition).astext()
+        item.next_node(nodes.term).astext(): " ".join(
+            item.next_node(nodes.definition).astext().split()
+        )
         for item in section.findall(nodes.definition_list_item)
     }
     alone = "No kernel: "

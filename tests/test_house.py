@@ -33,7 +33,7 @@ ROOT = TESTS.parent
 LAYERS = (
     {"errors", "interruption", "conventions"},
     {"sparse", "bounds", "files", "options", "declaring"},
-    {"sample", "arrays"},
+    {"sample", "arrays", "ownership"},
     {"params"},
     {"kernels.engine", "formats"},
     {"kernels.screen"},

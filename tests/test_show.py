@@ -27,6 +27,7 @@ import numpy as np
 import reftranscoder
 from reftranscoder import testing
 from reftranscoder.kernels.screened_encoder import Encoder
+from reftranscoder.params import ACTIVATIONS
 from reftranscoder.twins import TWINS
 
 package = pathlib.Path(reftranscoder.__file__).parent
@@ -49,9 +50,11 @@ found = {}
 for twin in TWINS:
     if twin.kernel:
         twin.function("kernel")
-        small = testing.Probe(B=3, I=9, D=8, O=9, K=2)
-        arguments = small.arguments(twin)
-        found[twin.name] = lines_of(lambda: twin.run_kernel(arguments))
+        found[twin.name] = []
+        for activation in ACTIVATIONS:
+            small = testing.Probe(B=3, I=9, D=8, O=9, K=2, activation=activation)
+            arguments = small.arguments(twin)
+            found[twin.name] += lines_of(lambda: twin.run_kernel(arguments))
 
 def screened():
     rng = np.random.default_rng(0)

@@ -11,14 +11,14 @@ import numpy as np
 from ..arrays import to_matrix
 from ..errors import OptionError, ShapeError
 from ..options import finite_number
-from ..params import TranscoderConfig
+from ..params import TranscoderConfig, check_activation
 from .cross_checks.non_finite_rows import checked_refusals, set_aside
 from .judging.judge import Judge
 from .judging.verdict import StageResult, first_fault
 from .task.arithmetic import Arithmetic
 from .task.candidate import Candidate
 from .task.case import Case, non_finite_rows
-from .task.definition import Definition
+from .task.definition import JUDGED, Definition
 from .task.problem import Problem
 from .task.stage_graph import STAGES
 
@@ -46,6 +46,7 @@ def checked_batch(
     Raises:
         ShapeError, DTypeError: they are no such matrices.
     """
+    check_activation(config, JUDGED, "an audit")
     x = to_matrix(x, "x", "(B, I)", config.input_size, np.float64)
     if target is not None:
         target = to_matrix(target, "target", "(B, O)", config.output_size, np.float64)

@@ -12,7 +12,7 @@ from ..arrays import check_finite, to_matrix
 from ..bounds import PRECISIONS, precision
 from ..errors import GradientError, KinkError, OptionError, ShapeError
 from ..options import finite_number, instance, one_of, positive_integer, random_generator
-from ..params import Params, TranscoderConfig
+from ..params import Params, TranscoderConfig, check_activation
 from .point import Point, Slope
 
 
@@ -41,6 +41,8 @@ class GradientCheck:
         return "\n".join(lines)
 
 
+#: The activations whose kinks are known.
+CHECKED = ("topk", "relu")
 _MOST_DIRECTIONS = 1_000_000
 
 
@@ -110,7 +112,7 @@ def _checked_rows(
     config: TranscoderConfig, params: Params, x: Any, target: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """``x`` and ``target`` as matrices of finite numbers that fit."""
-    instance("config", config, TranscoderConfig)
+    check_activation(instance("config", config, TranscoderConfig), CHECKED, "check_gradient")
     instance("params", params, Params)
     x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
     target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)

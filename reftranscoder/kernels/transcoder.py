@@ -40,18 +40,9 @@ class Backward(NamedTuple):
 
 
 def transcoder_forward(
-    x,
-    W_enc,
-    b_enc,
-    W_dec,
-    b_dec,
-    W_skip=None,
-    *,
-    top_k,
-    activation="topk",
-    ties="lowest_index",
-    own=None,
-):
+    x, W_enc, b_enc, W_dec, b_dec, W_skip=None, *,
+    top_k, activation="topk", ties="lowest_index", own=None,
+):  # fmt: skip
     """Return a `Forward` of ``x`` (B, I), without any (B, D) array."""
     selection = {"top_k": top_k, "activation": activation, "ties": ties, "own": own}
     hidden = encode_forward(x, W_enc, b_enc, **selection)

@@ -59,18 +59,9 @@ class Backward(NamedTuple):
 
 
 def transcoder_forward(
-    x,
-    W_enc,
-    b_enc,
-    W_dec,
-    b_dec,
-    W_skip=None,
-    *,
-    top_k,
-    activation="topk",
-    ties="lowest_index",
-    own=None,
-):
+    x, W_enc, b_enc, W_dec, b_dec, W_skip=None, *,
+    top_k, activation="topk", ties="lowest_index", own=None,
+):  # fmt: skip
     """Return a `Forward`: every stage from ``x`` (B, I) to the reconstruction (B, O)."""
     pre = affine_forward(x, W_enc, b_enc)
     pre_acts, hidden = ACTIVATIONS[activation].forward(pre, top_k, ties, own)

@@ -19,7 +19,7 @@ from ..files.leftovers import remove_leftovers
 from ..interruption import Interruption, number_of
 from ..metrics import Metrics
 from ..options import path, positive_integer, seed_sequence
-from ..params import Architecture, TranscoderConfig
+from ..params import Architecture, TranscoderConfig, check_activation
 from ..transcoder import Transcoder
 from .adam import Recipe, State
 from .batches import Batches, start_generator
@@ -35,6 +35,8 @@ from .schedule import Schedule
 from .start import starting_arrays
 
 Pair = tuple[Activations, Activations]
+#: The activations that `fit` trains; `Transcoder.with_threshold` makes a jumprelu one of another.
+TRAINED = ("topk", "relu", "batchtopk", "groupmax", "abstopk")
 _LARGEST_BATCH = 1 << 20  # rows, where there are fewer to train on
 
 
@@ -95,6 +97,7 @@ def fit(options: FitOptions) -> Fit:
     x, target, held_out = _split(x, target, options.validation, options.dtype)
     I, O = x.shape[1], target.shape[1]
     config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
+    check_activation(config, TRAINED, "fit")
     options = _checked(options, config, len(x))
     run, measure = _prepared(options, config, (x, target), held_out)
     requested = _train(run, options)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 
+#: The activations that an audit judges.
+JUDGED = ("topk", "relu")
+
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
     """One field for each way in which definitions differ; the defaults are the reference's."""
 
     top_k: int
-    activation: str = "topk"  # or "relu"
+    activation: str = "topk"  # one of `JUDGED`
     ties: str = "lowest_index"  # or "keep_all"
 
     # What libraries document.
