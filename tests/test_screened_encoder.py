@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import weakref
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -157,6 +158,49 @@ def check(x, W, b, selections=SELECTIONS):
 def test_hostile_numbers_give_what_the_plain_kernel_gives(name, dtype, rng):
     for sizes in [(9, 3, 50)] if PLAIN else [(9, 3, 50), (70, 31, 700)]:
         check(*hostile(name, rng, dtype, *sizes), SELECTIONS[1::2] if PLAIN else SELECTIONS)
+
+
+class Own(NamedTuple):
+    """What jumprelu takes."""
+
+    theta: np.ndarray
+
+
+def thresholds(rng, x, W, b):
+    """Some that a row meets exactly, or by one ulp to either side; and negative, tiny, huge ones."""
+    D = len(W)
+    with np.errstate(all="ignore"):
+        p = kernels.affine_forward(x, W, b)[rng.integers(0, len(x), D), np.arange(D)]
+    theta = np.nan_to_num(p, posinf=1.0, neginf=-1.0)
+    theta[1::7] = np.nextafter(theta[1::7], np.inf)
+    theta[2::7] = np.nextafter(theta[2::7], -np.inf)
+    theta[3::7] = rng.uniform(-1, 1, len(theta[3::7]))
+    theta[4::49], theta[11::49], theta[18::49], theta[25::49] = 0, -0.0, 5e-324, 1e300
+    return theta
+
+
+@both_types
+@pytest.mark.parametrize("name", HOSTILE[1::4] if PLAIN else HOSTILE)
+def test_above_thresholds_it_gives_what_the_plain_kernel_gives(name, dtype, rng):
+    for sizes in [(9, 3, 50)] if PLAIN else [(9, 3, 50), (70, 31, 700)]:
+        x, W, b = hostile(name, rng, dtype, *sizes)
+        for theta in (thresholds(rng, x, W, b), np.full(len(W), 0.5)):
+            selection = {"top_k": len(W), "activation": "jumprelu", "own": Own(theta)}
+            want = kernels.encode_forward(x, W, b, **selection)
+            for fast in ENCODERS:
+                assert_same(fast(W, b, theta=theta).encode(x, **selection), want)
+
+
+@compiled_only
+def test_the_screen_does_the_work_above_thresholds(monkeypatch, rng):
+    x, W, b = problem(rng, np.float32, 200, 64, 3000)
+    theta = np.full(3000, 2.0)
+    rows = count_plain_rows(monkeypatch)
+    for fast in ENCODERS:
+        selection = {"top_k": 3000, "activation": "jumprelu", "own": Own(theta)}
+        hidden = fast(W, b, theta=theta).encode(x, **selection)
+        assert 0 < len(hidden.values) < 200 * 300
+    assert sum(rows) == 0
 
 
 @compiled_only

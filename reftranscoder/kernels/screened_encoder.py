@@ -8,6 +8,7 @@ calls where too much is kept for a screen to help.
 from __future__ import annotations
 
 import weakref
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,7 +43,7 @@ FEWEST_FOR_FLOATS = 16
 _MOST_FLOAT_BYTES = 1 << 27
 
 #: The activations that the screen serves; the others are computed in full.
-SCREENED_ACTIVATIONS = ("topk", "relu")
+SCREENED_ACTIVATIONS = ("topk", "relu", "jumprelu")
 
 _LONGEST = 1 << 17  # inputs that the theorem of a screen allows
 
@@ -53,12 +54,19 @@ _ROWS_PER_TASK = 256  # their 8-bit panels stay in the second-level cache
 _WORTH_WAKING, _WORTH_SHARING = 1 << 24, 1 << 21
 
 
+class Threshold(NamedTuple):
+    """What `encode_forward` takes of jumprelu."""
+
+    theta: np.ndarray  # (D,) float64
+
+
 def encoder_of(params):
     """The `Encoder` of ``params.W_enc`` and ``params.b_enc``; as long as ``params`` lives, one."""
     with _lock:
         encoder = _encoders.get(params)
         if encoder is None:
-            encoder = _encoders[params] = Encoder(params.W_enc, params.b_enc)
+            theta = None if params.own is None else params.own.theta
+            encoder = _encoders[params] = Encoder(params.W_enc, params.b_enc, theta=theta)
         return encoder
 
 
@@ -66,12 +74,22 @@ class Encoder:
     """`encode_forward` under ``W_enc`` (D, I) and ``b_enc`` (D,).
 
     These must not change, unless whoever changes them says so: see `rewrite`.  ``panels`` is the
-    dtype in which the first screen has the weights, one of `PANELS`.
+    dtype in which the first screen has the weights, one of `PANELS`.  ``theta`` (D,) are the
+    thresholds of jumprelu.
+
+    A screen finds what may be above zero, so that it is given b_enc - theta, rounded up: p > theta
+    is s + b_enc > theta, with s the sum of products, as the one addition that makes p rounds
+    monotonically; and then s + (b_enc - theta) > 0 for that difference and whatever is larger.
     """
 
-    def __init__(self, W_enc, b_enc, panels=PANELS[0]):
+    def __init__(self, W_enc, b_enc, panels=PANELS[0], theta=None):
         self._W = as_kernel_array(W_enc, W_enc.dtype)
-        self._b = as_kernel_array(b_enc, W_enc.dtype)
+        self._b = self._screened_b = as_kernel_array(b_enc, W_enc.dtype)
+        self._theta = np.zeros(len(W_enc)) if theta is None else np.fmax(theta, 0.0)
+        self._fits = True
+        if theta is not None:
+            self._screened_b = _difference_up(self._b, self._theta)
+            self._fits = bool(np.isfinite(self._screened_b).all())  # infinity is not above it
         self._panels, self._eight_bit = panels, panels != np.float32
         self._lock = Lock()
         self._packed, self._measured, self._as_floats = None, False, None
@@ -81,7 +99,8 @@ class Encoder:
         D, I = self._W.shape
         few = len(x) < FEWEST_FOR_FLOATS and not self._eight_bit
         keeps_much = activation == "topk" and top_k > D // 4
-        if few or keeps_much or activation not in SCREENED_ACTIVATIONS or I > _LONGEST:
+        screened = activation in SCREENED_ACTIVATIONS and I <= _LONGEST and self._fits
+        if few or keeps_much or not screened:
             selection = {"top_k": top_k, "activation": activation, "ties": ties, "own": own}
             return encode_forward(x, self._W, self._b, **selection)
         kept = top_k if activation == "topk" else D
@@ -115,13 +134,14 @@ class Encoder:
         with self._lock:
             if self._packed is None or (not self._measured and len(x) >= FEWEST_ROWS):
                 self._measured = len(x) >= FEWEST_ROWS
-                self._packed = PackedWeights(self._W, self._b, Columns.of(x, self._W), self._panels)
+                columns = Columns.of(x, self._W)
+                self._packed = PackedWeights(self._W, self._screened_b, columns, self._panels)
             return self._packed
 
     def _floats(self):
         with self._lock:
             if self._as_floats is None:
-                self._as_floats = FloatWeights(self._W, self._b)
+                self._as_floats = FloatWeights(self._W, self._screened_b)
             return self._as_floats
 
     def _block(self, x, weights, caution, kept, keep_all):
@@ -171,8 +191,8 @@ class Encoder:
             ids, p = work.array("kept", (B, most), "i4"), work.array("p", (B, most), "f8")
             with few_threads(B):
                 rescore(
-                    x, self._W, self._b, weights.order, kept, caution, keep_all, thresholds,
-                    _equal_rows(B), counts, *candidates, found, ids, p,
+                    x, self._W, self._b, self._theta, weights.order, kept, caution, keep_all,
+                    thresholds, _equal_rows(B), counts, *candidates, found, ids, p,
                 )  # fmt: skip
             return found, _gathered(found, ids, p, D)
 
@@ -190,11 +210,22 @@ class Encoder:
         """`encode_forward` of some rows of ``x``, those of all zeros once; and where each is."""
         zero = states[rows] == ZERO
         chosen = np.concatenate([rows[zero][:1], rows[~zero]])
-        ties = "keep_all" if keep_all else "lowest_index"
-        plain = encode_forward(x[chosen], self._W, self._b, top_k=kept, ties=ties)
+        # Where every feature above its threshold is kept, jumprelu is what relu is at zero.
+        all_kept = kept == len(self._W)
+        selection = {"top_k": kept, "ties": "keep_all" if keep_all else "lowest_index"}
+        selection |= {"activation": "jumprelu", "own": Threshold(self._theta)} if all_kept else {}
+        plain = encode_forward(x[chosen], self._W, self._b, **selection)
         places = np.cumsum(~zero) - 1 + zero.any()
         places[zero] = 0
         return plain.astype(np.float64), places
+
+
+def _difference_up(b, theta):
+    """``b - theta`` in the dtype of ``b``, rounded up."""
+    difference = np.nextafter(b.astype(np.float64) - theta, np.inf)
+    with np.errstate(over="ignore"):
+        nearest = difference.astype(b.dtype)
+    return np.where(nearest < difference, np.nextafter(nearest, b.dtype.type(np.inf)), nearest)
 
 
 def _rows(x, which):

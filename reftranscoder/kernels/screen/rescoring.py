@@ -23,6 +23,15 @@ _CACHED_BYTES = 1 << 24
 NO_ROOM, WRONG_GUESS = -1, -2
 
 
+class Encoding(NamedTuple):
+    """What p is computed of, and when a feature is active."""
+
+    W: np.ndarray  # (D, I)
+    b_enc: np.ndarray  # (D,)
+    theta: np.ndarray  # (D,) float64
+    order: np.ndarray  # (D,) int32: the feature at each place
+
+
 class Selected(NamedTuple):
     """The features that are kept of every row, ascending, with room for K."""
 
@@ -33,19 +42,20 @@ class Selected(NamedTuple):
 
 @kernel
 def rescore(
-    x, W, b_enc, order, kept, caution, keep_all, thresholds, row_tasks, counts, ids, bounds,
+    x, W, b_enc, theta, order, kept, caution, keep_all, thresholds, row_tasks, counts, ids, bounds,
     estimates, found, out_ids, out,
 ):  # fmt: skip
     """Write the selected features of every row to ``out_ids`` and their p to ``out``, ascending.
 
     ``thresholds`` and ``counts`` to ``estimates`` are those of ``screening.screen``, whose ``ids``
-    are places in ``order``.  ``found`` (B,) receives how many features a row has; or `NO_ROOM` or
+    are places in ``order``.  A feature is active where p is above its ``theta`` (D,), which is 0 or
+    more.  ``found`` (B,) receives how many features a row has; or `NO_ROOM` or
     `WRONG_GUESS`, if its candidates were too many or the wrong ones.  A row whose entry is negative
     already is left alone.
     """
     for task in prange(len(row_tasks) - 1):
         _rescore_rows(
-            row_tasks[task], row_tasks[task + 1], x, W, b_enc, order,
+            row_tasks[task], row_tasks[task + 1], x, Encoding(W, b_enc, theta, order),
             Candidates(
                 thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
             ),
@@ -55,9 +65,9 @@ def rescore(
 
 @routine
 def _rescore_rows(
-    first, last, x, W, b_enc, order, candidates, kept, caution, keep_all, selected
+    first, last, x, encoding, candidates, kept, caution, keep_all, selected
 ):
-    counts, ids, found = candidates.counts, candidates.ids, selected.counts
+    W, counts, ids, found = encoding.W, candidates.counts, candidates.ids, selected.counts
     S = counts.shape[1]
     C = len(ids) // counts.size
     D, I = W.shape
@@ -90,7 +100,7 @@ def _rescore_rows(
             while until < starts[b - first + 1] and ids[place + until] < end:
                 until += 1
             if n < until:
-                _score(x, W, b_enc, order, b, ids, place, n, until, p)
+                _score(x, encoding, b, ids, place, n, until, p)
                 done[b - first] = until
 
     sums = np.empty(S * C)
@@ -124,9 +134,10 @@ def _join_segments(b, C, candidates):
 
 
 @routine
-def _score(x, W, b_enc, order, b, ids, place, first, last, p):
-    """Write p of row ``b`` to ``p[first:last]``, and to ``ids[place + first:]`` of which features,
-    where there were their places in ``order``."""
+def _score(x, encoding, b, ids, place, first, last, p):
+    """Write p of row ``b`` to ``p[first:last]``, or 0 where it is inactive, and to
+    ``ids[place + first:]`` of which features, where there were their places in ``order``."""
+    W, b_enc, theta, order = encoding
     # Four at a time; past the end, the last again.
     for n in range(first, last, 4):
         n1, n2, n3 = min(n + 1, last - 1), min(n + 2, last - 1), min(n + 3, last - 1)
@@ -138,7 +149,10 @@ def _score(x, W, b_enc, order, b, ids, place, first, last, p):
         p[n2] = p2 + b_enc[j2]
         p[n3] = p3 + b_enc[j3]
     for n in range(first, last):
-        ids[place + n] = order[ids[place + n]]
+        j = order[ids[place + n]]
+        ids[place + n] = j
+        if p[n] <= theta[j]:
+            p[n] = 0.0
 
 
 @routine
