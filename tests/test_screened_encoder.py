@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import weakref
+from fractions import Fraction
 from typing import NamedTuple
 
 import numba
@@ -27,7 +28,7 @@ from reftranscoder.kernels.screen.packed_float32 import FloatWeights
 from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
 from reftranscoder.kernels.screen.quantised import OUTSIDE, SCREENED, ZERO
 from reftranscoder.kernels.screen.tile import configure, release, screen_tile
-from reftranscoder.kernels.screened_encoder import Encoder, encoder_of
+from reftranscoder.kernels.screened_encoder import Encoder, difference_up, encoder_of
 
 pytestmark = pytest.mark.kernels
 
@@ -167,7 +168,7 @@ class Own(NamedTuple):
 
 
 def thresholds(rng, x, W, b):
-    """Some that a row meets exactly, or by one ulp to either side; and negative, tiny, huge ones."""
+    """Some that a row meets exactly, or within one ulp; and negative, tiny and huge ones."""
     D = len(W)
     with np.errstate(all="ignore"):
         p = kernels.affine_forward(x, W, b)[rng.integers(0, len(x), D), np.arange(D)]
@@ -189,6 +190,19 @@ def test_above_thresholds_it_gives_what_the_plain_kernel_gives(name, dtype, rng)
             want = kernels.encode_forward(x, W, b, **selection)
             for fast in ENCODERS:
                 assert_same(fast(W, b, theta=theta).encode(x, **selection), want)
+
+
+@both_types
+def test_a_bias_less_its_threshold_is_rounded_up(dtype, rng):
+    """Fractions tell: never below the difference, and the next number below is."""
+    b, theta = (rng.standard_normal(60) * 2.0 ** rng.integers(-60, 60, 60) for _ in range(2))
+    b, theta = b.astype(dtype), np.abs(theta)
+    up = difference_up(b, theta)
+    assert up.dtype == dtype
+    below = np.nextafter(np.nextafter(up, dtype(-np.inf)), dtype(-np.inf))
+    for at in range(60):
+        exact = Fraction(float(b[at])) - Fraction(float(theta[at]))
+        assert Fraction(float(below[at])) < exact <= Fraction(float(up[at]))
 
 
 @compiled_only

@@ -88,7 +88,7 @@ class Encoder:
         self._theta = np.zeros(len(W_enc)) if theta is None else np.fmax(theta, 0.0)
         self._fits = True
         if theta is not None:
-            self._screened_b = _difference_up(self._b, self._theta)
+            self._screened_b = difference_up(self._b, self._theta)
             self._fits = bool(np.isfinite(self._screened_b).all())  # infinity is not above it
         self._panels, self._eight_bit = panels, panels != np.float32
         self._lock = Lock()
@@ -220,7 +220,7 @@ class Encoder:
         return plain.astype(np.float64), places
 
 
-def _difference_up(b, theta):
+def difference_up(b, theta):
     """``b - theta`` in the dtype of ``b``, rounded up."""
     difference = np.nextafter(b.astype(np.float64) - theta, np.inf)
     with np.errstate(over="ignore"):
