@@ -31,6 +31,7 @@ class Selected(NamedTuple):
     p: np.ndarray  # (B, K) float64
 
 
+# Flat, as `screening.screen` is, and for as much a call.
 @kernel
 def rescore(
     x, W, b_enc, order, kept, caution, keep_all, thresholds, row_tasks, counts, ids, bounds,
