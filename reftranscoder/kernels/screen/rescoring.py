@@ -40,6 +40,7 @@ class Selected(NamedTuple):
     p: np.ndarray  # (B, K) float64
 
 
+# Flat, as `screening.screen` is, and for as much a call.
 @kernel
 def rescore(
     x, W, b_enc, theta, order, kept, caution, keep_all, thresholds, row_tasks, counts, ids, bounds,

@@ -24,6 +24,7 @@ from .tile import configure, lowest_bit, release, screen_tile
 _HALVINGS = 8
 
 
+# Flat: to hand over named tuples takes Numba 9.4 us a call, these 2.4; one row takes 160.
 @kernel
 def screen(
     W, x, steps, rows, starts, features, kept, caution, thresholds, row_tasks, segments, counts,
