@@ -50,9 +50,9 @@ def is_large(problem: Problem, candidate: Candidate) -> bool:
 def subsets_of(
     problem: Problem, candidate: Candidate, results: dict[str, StageResult]
 ) -> list[Subset]:
-    """What is tried before everything is."""
-    problem, large = in_float64(problem), is_large(problem, candidate)
-    makers = (_some_rows, _some_features, _the_loss) if large else (_up_to_first,)
+    """What is tried before everything is, where that is large."""
+    problem = in_float64(problem)
+    makers = (_some_rows, _some_features, _the_loss)
     return [subset for make in makers if (subset := make(problem, candidate, results))]
 
 
@@ -114,11 +114,3 @@ def _the_loss(
     subset = candidate.part(without=set(STAGES) - needed)
     blind = ("ties", "top_k", "rectified", "input", "norms", "W_enc", "W_dec", "W_skip", "b_dec")
     return _judged_subset(problem, subset, ("hidden", "reconstruction"), blind)
-
-
-def _up_to_first(problem: Problem, candidate: Candidate, results: dict[str, StageResult]) -> Subset:
-    """Everything up to the first stage at fault."""
-    later = STAGES[STAGES.index(sure_fault(results)) + 1 :]
-    subset = candidate.part(without=later)
-    without = {name: StageResult(name, "not given") for name in later}
-    return Subset(problem, subset, frozenset(), {**results, **without}, frozenset())

@@ -45,9 +45,10 @@ class Comparison:
         # What cannot be read cannot be trusted either.
         self.trusted = frozenset() if self.skipped.any() else trusted - set(self.broken)
         # A sum over rows is no number where one row is none; and nothing is said downstream of NaN.
-        self.undefined = {name for name in STAGES if self._is_undefined(name)}
+        self.undefined = problem.undefined
+        self.undefined |= {name for name in STAGES if self._reads(name, self.undefined)}
         self.broken = {n: i for n, i in self.broken.items() if n not in self.undefined}
-        self.unjudged = self.undefined | {name for name in STAGES if self._reads_broken(name)}
+        self.unjudged = self.undefined | {n for n in STAGES if self._reads(n, set(self.broken))}
         if self.skipped.any():
             self.unjudged |= set(SUMS)
             self.broken = {n: i for n, i in self.broken.items() if n not in SUMS}
@@ -179,13 +180,10 @@ class Comparison:
     def usable(self, name: str) -> bool:
         return name in self.candidate and name not in self.broken
 
-    def _is_undefined(self, name: str) -> bool:
+    def _reads(self, name: str, stages: set[str]) -> bool:
+        """Whether one of ``stages`` is upstream."""
         parents = parents_of(self.problem.definition)[name]
-        return name in self.problem.undefined or any(self._is_undefined(p) for p in parents)
-
-    def _reads_broken(self, name: str) -> bool:
-        parents = parents_of(self.problem.definition)[name]
-        return any(p in self.broken or self._reads_broken(p) for p in parents)
+        return any(p in stages or self._reads(p, stages) for p in parents)
 
     def totals(self, wanted: Mapping[str, Interval]) -> None:
         """Judge what sums over rows."""
