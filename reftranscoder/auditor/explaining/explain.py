@@ -23,7 +23,7 @@ from ..task.problem import Problem
 from ..task.stage_graph import STAGES
 from .conventions import documented
 from .hypotheses import Explained, Hypothesis, allow_rounded_copies, compatible, ordered_names
-from .search import Belief, Combination, Search
+from .search import Belief, Combination, Search, applied_all
 from .subsets import in_float64, is_large
 
 _SEARCHES, _SEARCHES_IN_LARGE = 8, 3  # at most, each of singles and pairs
@@ -98,14 +98,14 @@ def _found(
         search = Search(start.problem, candidate, start.results, others, progress, believed, known)
         for found in _searched(search, declared):
             whole = _extended(found, start, hypotheses, sure_fault(results))
-            applied = _applied(start.problem, found.hypotheses)
+            applied = applied_all(start.problem, found.hypotheses)
             relaxed, judged = allow_rounded_copies(applied, candidate, found.results, known)
             if first_fault(judged) is None:
                 return whole._replace(results=judged, complete=True), relaxed
             if best is None or progress_of(found.results) > progress_of(best[0].results):
                 best = whole, applied
             waiting += [
-                _Start(_applied(start.problem, c), search.made_by(c), start.chosen + c)
+                _Start(applied_all(start.problem, c), search.made_by(c), start.chosen + c)
                 for c in found.tied
             ]
     return best
@@ -174,12 +174,6 @@ def _belief(start: _Start, declared: Sequence[str]) -> Belief:
         return loss.bound <= _DECISIVE * abs(loss.want)
 
     return believed
-
-
-def _applied(problem: Problem, combination: Combination) -> Problem:
-    for hypothesis in combination:
-        problem = hypothesis.applied(problem)
-    return problem
 
 
 def _extended(

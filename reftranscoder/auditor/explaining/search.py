@@ -127,8 +127,14 @@ class Search:
         return any(not subset.blind & changes for subset in seeing)
 
     def _comes_further(self, combination: Combination) -> bool:
-        """Whether nothing is at fault any more up to the first fault."""
-        results = self._judged(combination, stop=STAGES.index(self.first) + 1)
+        """Whether nothing is at fault any more up to the first fault, which is looked at first."""
+        first = STAGES.index(self.first)
+        if min(STAGES.index(h.stage) for h in combination) > first:
+            return False
+        alone = self.known.some(applied_all(self.problem, combination), [self.first])
+        if alone[self.first].verdict == "fault":
+            return False
+        results = self._judged(combination, stop=first + 1)
         self._note_harm(combination, results)
         return first_fault(results) is None
 
@@ -163,10 +169,13 @@ class Search:
         on = subset or self
         known = self._known_of[self.subsets.index(subset)] if subset else self.known
         start = min(STAGES.index(h.stage) for h in combination)
-        problem = on.problem
-        for hypothesis in combination:
-            problem = hypothesis.applied(problem)
-        return known.under(problem, on.results, start, stop)
+        return known.under(applied_all(on.problem, combination), on.results, start, stop)
+
+
+def applied_all(problem: Problem, combination: Combination) -> Problem:
+    for hypothesis in combination:
+        problem = hypothesis.applied(problem)
+    return problem
 
 
 def _joined(some: Iterable[Combination], others: Iterable[Combination]) -> list[Combination]:

@@ -48,6 +48,10 @@ class Judge:
         self.comparison = Comparison(problem, candidate, trusted)
         self.choices = SelectionJudge(self.intervals, self.comparison)
         self.needed = self._needed_stages()
+        parents = parents_of(problem.definition)
+        self.read = {parent for name in self.needed for parent in parents[name]}
+        if self.intervals.reads_pre_acts():
+            self.read |= {"pre_acts", "d_reconstruction"}
 
     def run(self, progress: Callable[[int], None] | None = None) -> dict[str, StageResult]:
         """Every stage's result; ``progress`` is called with the number of rows of each block."""
@@ -199,6 +203,8 @@ class Judge:
     ) -> Interval | None:
         """A dense stage: trusted, or computed and compared; None where nobody reads it."""
         if name in self.comparison.trusted:
+            if name not in self.read:
+                return None
             return self.comparison.read(name, self.candidate.rows(name, rows))
         return self.comparison.dense(name, compute(), rows, kept) if name in self.needed else None
 
