@@ -54,7 +54,7 @@ def _is_excluded(hypothesis: Hypothesis, result: StageResult) -> bool:
     if result.got is None or result.want is None or result.bound is None:
         return False
     factor = dict(hypothesis.changes["factors"])[result.stage]
-    return abs(result.got - factor * result.want) > 1.001 * abs(factor) * result.bound
+    return bool(abs(result.got - factor * result.want) > 1.001 * abs(factor) * result.bound)
 
 
 def explain_zero(

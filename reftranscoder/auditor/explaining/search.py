@@ -11,7 +11,7 @@ from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES
 from .hypotheses import Explained, Hypothesis, compatible, ordered_names
-from .subsets import Subset, in_float64, is_large, subsets_of
+from .subsets import Subset, in_float64, is_large, subsets_of, worst_part
 
 _CONFIRMED = 2  # full runs that a large audit may take
 
@@ -49,11 +49,10 @@ class Search:
         self.large = is_large(problem, candidate)
         # Once in float64, and not in every run.
         self.problem = in_float64(problem)
-        self.subsets = subsets_of(self.problem, candidate, results) if self.large else []
         self.known = known or KnownResults(self.problem, candidate, results, self._at_work)
-        self._known_of = [
-            KnownResults(s.problem, s.candidate, s.results, self._at_work) for s in self.subsets
-        ]
+        given = self.problem, candidate, results, self._at_work
+        self.subsets = subsets_of(*given) if self.large else []
+        self.worst = None if self.large else worst_part(*given)
 
     def best(self, pairs: bool) -> Explained | None:
         """What explains most, or None; with or without ``pairs`` of hypotheses."""
@@ -127,13 +126,21 @@ class Search:
         return any(not subset.blind & changes for subset in seeing)
 
     def _comes_further(self, combination: Combination) -> bool:
-        """Whether nothing is at fault any more up to the first fault, which is looked at first."""
+        """Whether nothing is at fault any more up to the first fault, which is looked at first.
+
+        And of that, the part that has its worst entry.
+        """
         first = STAGES.index(self.first)
         if min(STAGES.index(h.stage) for h in combination) > first:
             return False
-        alone = self.known.some(applied_all(self.problem, combination), [self.first])
-        if alone[self.first].verdict == "fault":
-            return False
+        changes = {field for hypothesis in combination for field in hypothesis.changes}
+        parts: list[Subset | Search] = [self]
+        if self.worst and not self.worst.blind & changes:
+            parts.insert(0, self.worst)
+        for part in parts:
+            problem = applied_all(part.problem, combination)
+            if first_fault(part.known.some(problem, [self.first])):
+                return False
         results = self._judged(combination, stop=first + 1)
         self._note_harm(combination, results)
         return first_fault(results) is None
@@ -167,9 +174,8 @@ class Search:
     ) -> dict[str, StageResult]:
         """What a combination makes of a subset, or of everything, before ``STAGES[stop]``."""
         on = subset or self
-        known = self._known_of[self.subsets.index(subset)] if subset else self.known
         start = min(STAGES.index(h.stage) for h in combination)
-        return known.under(applied_all(on.problem, combination), on.results, start, stop)
+        return on.known.under(applied_all(on.problem, combination), on.results, start, stop)
 
 
 def applied_all(problem: Problem, combination: Combination) -> Problem:
@@ -179,12 +185,12 @@ def applied_all(problem: Problem, combination: Combination) -> Problem:
 
 
 def _joined(some: Iterable[Combination], others: Iterable[Combination]) -> list[Combination]:
-    pairs: list[Combination] = []
+    pairs: dict[tuple[int, int], Combination] = {}
     for (a,), (b,) in itertools.product(some, others):
         a, b = sorted((a, b), key=lambda h: (STAGES.index(h.stage), h.name))
-        if compatible(a, b) and (a, b) not in pairs:
-            pairs.append((a, b))
-    return pairs
+        if compatible(a, b):
+            pairs.setdefault((id(a), id(b)), (a, b))
+    return list(pairs.values())
 
 
 def _better(a: Explained | None, b: Explained | None) -> Explained | None:

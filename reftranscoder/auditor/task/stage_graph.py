@@ -79,6 +79,8 @@ def said_of(stage: str, definition: Definition) -> tuple[object, ...]:
     masked = definition.mask != "selected" and definition.mask_at == stage
     if masked or (stage == "dW_dec" and definition.dW_dec != "hidden"):
         return (*own, definition)  # it reads other stages, and these may not be given
+    if stage == "dW_dec" and not definition.reaches_norms:
+        return (*own, definition.norms)
     return (*own, *(getattr(definition, field) for field in FIELDS[stage]))
 
 
