@@ -9,7 +9,7 @@ from ..judging.known_results import KnownResults
 from ..judging.verdict import StageResult, first_fault, progress_of, sure_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES
+from ..task.stage_graph import FIELDS, STAGES
 from .hypotheses import Explained, Hypothesis, compatible, ordered_names
 from .subsets import Subset, in_float64, is_large, subsets_of, worst_part
 
@@ -135,7 +135,7 @@ class Search:
             return False
         changes = {field for hypothesis in combination for field in hypothesis.changes}
         parts: list[Subset | Search] = [self]
-        if self.worst and not self.worst.blind & changes:
+        if self.worst and not self.worst.blind & changes & {"mask", *FIELDS[self.first]}:
             parts.insert(0, self.worst)
         for part in parts:
             problem = applied_all(part.problem, combination)

@@ -182,6 +182,8 @@ class Comparison:
 
     def _reads(self, name: str, stages: set[str]) -> bool:
         """Whether one of ``stages`` is upstream."""
+        if not stages:
+            return False
         parents = parents_of(self.problem.definition)[name]
         return any(p in stages or self._reads(p, stages) for p in parents)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from ..task.candidate import Candidate
+from ..task.definition import Definition
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES, parents_of, said_of
 from .judge import Judge
@@ -35,6 +36,7 @@ class KnownResults:
         self._candidate, self._progress = candidate, progress
         self._trusted = {name for name, result in results.items() if result.verdict == "trusted"}
         self._results: dict[Hashable, StageResult] = {}
+        self._asked: dict[tuple[Definition, bool], dict[str, Hashable]] = {}
         for name, key in self._keys(problem).items():
             self._results[key] = results[name]
 
@@ -68,6 +70,12 @@ class KnownResults:
 
     def _keys(self, problem: Problem) -> dict[str, Hashable]:
         """For each stage, all that its result depends on."""
+        asked = problem.definition, problem.copies
+        if asked not in self._asked:
+            self._asked[asked] = self._make_keys(problem)
+        return self._asked[asked]
+
+    def _make_keys(self, problem: Problem) -> dict[str, Hashable]:
         definition, undefined = problem.definition, frozenset(problem.undefined)
         said: dict[str, tuple[Hashable, ...]] = {}  # of the stage and what is not given before it
         upstream: dict[str, set[str]] = {}  # the stage and all before it
