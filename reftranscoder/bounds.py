@@ -169,12 +169,21 @@ def add_up(*terms: Reals) -> Any:
 def multiply_up(*factors: Reals) -> Any:
     """The product of factors >= 0, rounded upwards.  Zero times anything, infinity too, is zero."""
     total: Any = np.float64(1)
+    low: Any = np.False_
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for factor in factors:
             total = np.multiply(total, factor, dtype=np.float64)
-            if not np.all(total >= _SURELY_NORMAL):
-                return _multiply_up_slowly(factors)
-        return _times(total, 1 + len(factors) * 2.0**-52)
+            normal = np.greater_equal(total, _SURELY_NORMAL)
+            if not np.all(normal):
+                low = low | ~normal
+        total = _times(total, 1 + len(factors) * 2.0**-52)
+        if not np.any(low):
+            return total
+        if not np.shape(total):
+            return _multiply_up_slowly(factors)
+        low = np.broadcast_to(low, total.shape)
+        total[low] = _multiply_up_slowly([np.broadcast_to(f, total.shape)[low] for f in factors])
+        return total
 
 
 def _times(total: Any, factor: float) -> Any:

@@ -35,7 +35,11 @@ def exact_stages(case: Case, arithmetic: dict[str, Arithmetic]) -> frozenset[str
         return frozenset()
     exact: set[str] = set()
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not exact
-        rounded = {n for n, S, q in _sums(case) if not np.max(S, initial=0) <= q / _UNIT}
+        is_exact = ((n, bool(np.max(S, initial=0) <= q / _UNIT)) for n, S, q in _sums(case))
+        _, first = next(is_exact)
+        if not first:
+            return frozenset()  # every stage reads pre
+        rounded = {name for name, is_so in is_exact if not is_so}
     for name in STAGES:
         if name not in rounded and exact.issuperset(PARENTS[name]):
             exact.add(name)
@@ -117,6 +121,7 @@ def _sums(case: Case) -> Iterator[tuple[str, np.ndarray, float]]:
     """The stage, S and q of every sum that the transcoder adds up."""
     params = {n: a.astype(np.float64) for n, a in case.params.arrays().items()}
     x, target = case.x.astype(np.float64), np.asarray(case.target, np.float64)
+    yield "pre", *_sum((x, params["W_enc"].T), (params["b_enc"],))
     stages = case.expected
     hidden, G = stages["hidden"], stages["d_reconstruction"]
     (B, D), O = hidden.shape, G.shape[1]
@@ -127,7 +132,6 @@ def _sums(case: Case) -> Iterator[tuple[str, np.ndarray, float]]:
     skip = (nothing, nothing) if W_skip is None else (x, W_skip.T)
     back = (nothing, nothing) if W_skip is None else (G, W_skip)
 
-    yield "pre", *_sum((x, params["W_enc"].T), (params["b_enc"],))
     yield "reconstruction", *_sum((hidden, params["W_dec"]), skip, (params["b_dec"],))
     yield "d_reconstruction", *_sum((stages["reconstruction"],), (target,))
     yield "d_reconstruction", *_sum((2 * mean * error,))

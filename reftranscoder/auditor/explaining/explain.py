@@ -16,14 +16,15 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from ..judging.known_results import KnownResults
 from ..judging.verdict import StageResult, first_fault, progress_of, sure_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES
 from .conventions import documented
 from .hypotheses import Explained, Hypothesis, allow_rounded_copies, compatible, ordered_names
-from .search import Belief, Combination, Search
-from .subsets import is_large
+from .search import Belief, Combination, Search, applied_all
+from .subsets import in_float64, is_large
 
 _SEARCHES, _SEARCHES_IN_LARGE = 8, 3  # at most, each of singles and pairs
 _CLAIMS = 64  # combinations of what was declared, at most
@@ -84,6 +85,8 @@ def _found(
 ) -> tuple[Explained, Problem] | None:
     """What explains everything, or else most, and the problem under it."""
     hypotheses = documented(problem, declared)
+    problem = in_float64(problem)
+    known = KnownResults(problem, candidate, results, lambda rows: progress and progress(0))
     waiting = [_Start(problem, results, ())]
     best: tuple[Explained, Problem] | None = None
     for _ in range(_SEARCHES_IN_LARGE if is_large(problem, candidate) else _SEARCHES):
@@ -92,17 +95,17 @@ def _found(
         start = waiting.pop(0)
         others = [h for h in hypotheses if all(compatible(h, c) for c in start.chosen)]
         believed = _belief(start, declared)
-        search = Search(start.problem, candidate, start.results, others, progress, believed)
+        search = Search(start.problem, candidate, start.results, others, progress, believed, known)
         for found in _searched(search, declared):
             whole = _extended(found, start, hypotheses, sure_fault(results))
-            applied = _applied(start.problem, found.hypotheses)
-            relaxed, judged = allow_rounded_copies(applied, candidate, found.results)
+            applied = applied_all(start.problem, found.hypotheses)
+            relaxed, judged = allow_rounded_copies(applied, candidate, found.results, known)
             if first_fault(judged) is None:
                 return whole._replace(results=judged, complete=True), relaxed
             if best is None or progress_of(found.results) > progress_of(best[0].results):
                 best = whole, applied
             waiting += [
-                _Start(_applied(start.problem, c), search.made_by(c), start.chosen + c)
+                _Start(applied_all(start.problem, c), search.made_by(c), start.chosen + c)
                 for c in found.tied
             ]
     return best
@@ -171,12 +174,6 @@ def _belief(start: _Start, declared: Sequence[str]) -> Belief:
         return loss.bound <= _DECISIVE * abs(loss.want)
 
     return believed
-
-
-def _applied(problem: Problem, combination: Combination) -> Problem:
-    for hypothesis in combination:
-        problem = hypothesis.applied(problem)
-    return problem
 
 
 def _extended(

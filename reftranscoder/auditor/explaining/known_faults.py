@@ -35,7 +35,8 @@ def name_fault(
     first = first_fault(results)
     if first is None or "not finite" in results[first].explanation:
         return results
-    found = Search(problem, candidate, results, known_faults(problem), progress).best(pairs=False)
+    hypotheses = [h for h in known_faults(problem) if not _is_excluded(h, results[first])]
+    found = Search(problem, candidate, results, hypotheses, progress).best(pairs=False)
     if found is None:
         return results
     what = f"as if {found.name}" if len(found.alternatives) > 1 else found.name
@@ -44,6 +45,16 @@ def name_fault(
     extra = results[first].extra | {"made": found.stages}
     results[first] = dataclasses.replace(results[first], explanation=explanation, extra=extra)
     return results
+
+
+def _is_excluded(hypothesis: Hypothesis, result: StageResult) -> bool:
+    """Whether a hypothesis that multiplies this stage, and no more, fails at its worst entry."""
+    if set(hypothesis.changes) != {"factors"} or hypothesis.stage != result.stage:
+        return False
+    if result.got is None or result.want is None or result.bound is None:
+        return False
+    factor = dict(hypothesis.changes["factors"])[result.stage]
+    return bool(abs(result.got - factor * result.want) > 1.001 * abs(factor) * result.bound)
 
 
 def explain_zero(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
-from ..judging.judge import Judge
+from ..judging.known_results import KnownResults
 from ..judging.verdict import StageResult, first_fault, progress_of, sure_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES
+from ..task.stage_graph import FIELDS, STAGES
 from .hypotheses import Explained, Hypothesis, compatible, ordered_names
-from .subsets import Subset, in_float64, is_large, subsets_of
+from .subsets import Subset, in_float64, is_large, subsets_of, worst_part
 
 _CONFIRMED = 2  # full runs that a large audit may take
 
@@ -24,7 +24,9 @@ class Search:
 
     They are tried one by one and then in pairs; on a large candidate first on subsets of it, and
     what is left is confirmed on everything.  Stages before the first one that a hypothesis changes
-    are not judged again.  ``believed(combination, results)`` says whether what a combination makes
+    are not judged again, nor are those that it says nothing else of; and nothing is judged after
+    the first fault until that is explained.  ``known`` is what is known of the candidate from
+    another search.  ``believed(combination, results)`` says whether what a combination makes
     of everything may be more than a coincidence.  ``progress(0)`` is called after each block: it
     may take seconds, and does no new rows.
     """
@@ -37,6 +39,7 @@ class Search:
         hypotheses: Sequence[Hypothesis],
         progress: Callable[[int], None] | None = None,
         believed: Belief = lambda combination, results: True,
+        known: KnownResults | None = None,
     ) -> None:
         self.candidate, self.results, self.believed = candidate, results, believed
         self.hypotheses, self.progress = hypotheses, progress
@@ -46,8 +49,10 @@ class Search:
         self.large = is_large(problem, candidate)
         # Once in float64, and not in every run.
         self.problem = in_float64(problem)
-        self.subsets = subsets_of(self.problem, candidate, results)
-        self._known: dict[tuple[int, ...], dict[str, StageResult]] = {}
+        self.known = known or KnownResults(self.problem, candidate, results, self._at_work)
+        given = self.problem, candidate, results, self._at_work
+        self.subsets = subsets_of(*given) if self.large else []
+        self.worst = None if self.large else worst_part(*given)
 
     def best(self, pairs: bool) -> Explained | None:
         """What explains most, or None; with or without ``pairs`` of hypotheses."""
@@ -87,8 +92,7 @@ class Search:
             left = [combination for combination in left if self._shown(combination)]
         for subset in subsets:
             left = self._screened(left, subset)
-        if self.large:
-            left = left[:_CONFIRMED]
+        left = left[:_CONFIRMED] if self.large else [c for c in left if self._comes_further(c)]
         start = STAGES.index(self.first)
         scored = []
         for combination in left:
@@ -121,6 +125,26 @@ class Search:
         seeing = [subset for subset in self.subsets if self.first in subset.candidate]
         return any(not subset.blind & changes for subset in seeing)
 
+    def _comes_further(self, combination: Combination) -> bool:
+        """Whether nothing is at fault any more up to the first fault, which is looked at first.
+
+        And of that, the part that has its worst entry.
+        """
+        first = STAGES.index(self.first)
+        if min(STAGES.index(h.stage) for h in combination) > first:
+            return False
+        changes = {field for hypothesis in combination for field in hypothesis.changes}
+        parts: list[Subset | Search] = [self]
+        if self.worst and not self.worst.blind & changes & {"mask", *FIELDS[self.first]}:
+            parts.insert(0, self.worst)
+        for part in parts:
+            problem = applied_all(part.problem, combination)
+            if first_fault(part.known.some(problem, [self.first])):
+                return False
+        results = self._judged(combination, stop=first + 1)
+        self._note_harm(combination, results)
+        return first_fault(results) is None
+
     def _screened(self, combinations: list[Combination], subset: Subset) -> list[Combination]:
         """Those that come further than the default on a subset, or if it is clean spoil nothing."""
         first = first_fault(subset.results)
@@ -146,31 +170,27 @@ class Search:
             self.harmful += combination
 
     def _judged(
-        self, combination: Combination, subset: Subset | None = None
+        self, combination: Combination, subset: Subset | None = None, stop: int = len(STAGES)
     ) -> dict[str, StageResult]:
-        """What a combination makes of a subset, or of everything."""
-        key = (id(subset), *map(id, combination))
-        if key in self._known:
-            return self._known[key]
+        """What a combination makes of a subset, or of everything, before ``STAGES[stop]``."""
         on = subset or self
         start = min(STAGES.index(h.stage) for h in combination)
-        trusted = {name for name in on.candidate.given if STAGES.index(name) < start}
-        trusted |= {n for n in on.candidate.given if on.results[n].verdict == "trusted"}
-        problem = on.problem
-        for hypothesis in combination:
-            problem = hypothesis.applied(problem)
-        found = Judge(problem, on.candidate, frozenset(trusted)).run(self._at_work)
-        self._known[key] = found | {name: on.results[name] for name in trusted}
-        return self._known[key]
+        return on.known.under(applied_all(on.problem, combination), on.results, start, stop)
+
+
+def applied_all(problem: Problem, combination: Combination) -> Problem:
+    for hypothesis in combination:
+        problem = hypothesis.applied(problem)
+    return problem
 
 
 def _joined(some: Iterable[Combination], others: Iterable[Combination]) -> list[Combination]:
-    pairs: list[Combination] = []
+    pairs: dict[tuple[int, int], Combination] = {}
     for (a,), (b,) in itertools.product(some, others):
         a, b = sorted((a, b), key=lambda h: (STAGES.index(h.stage), h.name))
-        if compatible(a, b) and (a, b) not in pairs:
-            pairs.append((a, b))
-    return pairs
+        if compatible(a, b):
+            pairs.setdefault((id(a), id(b)), (a, b))
+    return list(pairs.values())
 
 
 def _better(a: Explained | None, b: Explained | None) -> Explained | None:

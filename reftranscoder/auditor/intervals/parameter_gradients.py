@@ -91,7 +91,7 @@ class ParameterGradients:
         if "dW_dec" in sums:
             written = SparseInterval(hidden.pattern, intervals.written(hidden, "dW_dec"))
             _add_transposed(sums["dW_dec"], other.get("dW_dec", written), made(d_reconstruction))
-            if self._reaches_norms():
+            if definition.reaches_norms:
                 self._add_through_norms(x, hidden, made(d_reconstruction))
         if "dW_enc" in sums:
             features = made(other.get("dW_enc", d_affine))
@@ -121,15 +121,10 @@ class ParameterGradients:
             subtracted = "x" != intervals.definition.input or "x" != intervals.definition.skip_input
             if name == "db_dec" and subtracted:
                 interval = stored(interval, arithmetic, times=3)
-            if name == "dW_dec" and self._reaches_norms():
+            if name == "dW_dec" and intervals.definition.reaches_norms:
                 interval = sum_of_two(interval, self._norms_share(), arithmetic)
             found[name] = intervals.mistaken(name, interval)
         return found
-
-    def _reaches_norms(self) -> bool:
-        definition = self.intervals.definition
-        scaled = definition.norms in ("hidden", "pre")
-        return (scaled or definition.l1_weighted) and not definition.detached
 
     def _add_through_norms(
         self, x: Interval, hidden: SparseInterval, d_reconstruction: Interval

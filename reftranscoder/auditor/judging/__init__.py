@@ -5,4 +5,5 @@
 - ``selection.py``: which selections of features are legal.
 - ``selection_judge.py``: the candidate's own.
 - ``judge.py``: stage after stage, block of rows after block of rows.
+- ``known_results.py``: the same under many definitions, where only what differs is judged again.
 """

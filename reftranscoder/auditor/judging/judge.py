@@ -17,7 +17,7 @@ from ..intervals.parameter_gradients import ParameterGradients
 from ..intervals.sparse_interval import SparseInterval, active, entries_at, widened
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import PARENTS, STAGES
+from ..task.stage_graph import STAGES, parents_of
 from .comparison import Comparison
 from .selection_judge import SelectionJudge
 from .verdict import StageResult
@@ -48,6 +48,10 @@ class Judge:
         self.comparison = Comparison(problem, candidate, trusted)
         self.choices = SelectionJudge(self.intervals, self.comparison)
         self.needed = self._needed_stages()
+        parents = parents_of(problem.definition)
+        self.read = {parent for name in self.needed for parent in parents[name]}
+        if self.intervals.reads_pre_acts():
+            self.read |= {"pre_acts", "d_reconstruction"}
 
     def run(self, progress: Callable[[int], None] | None = None) -> dict[str, StageResult]:
         """Every stage's result; ``progress`` is called with the number of rows of each block."""
@@ -74,15 +78,7 @@ class Judge:
         kept = ~self.comparison.skipped[rows]
         x = Interval(np.where(kept[:, None], problem.x[rows], 0.0).astype(np.float64))
         definition, needed = intervals.definition, self.needed
-        pre_acts: Interval | None = None
-        if needed & {"pre", "pre_acts", "hidden"} or self.intervals.reads_pre_acts():
-            global_pre = intervals.pre(x)
-            pre = self.comparison.dense("pre", global_pre, rows, kept)
-            want = self.comparison.kept_as("pre_acts", "pre", intervals.pre_acts(pre))
-            pre_acts = self.comparison.dense("pre_acts", want, rows, kept)
-            hidden = self.choices.hidden(pre_acts, intervals.pre_acts(global_pre), rows, kept)
-        else:
-            hidden = self.comparison.given_features("hidden", rows)
+        pre_acts, hidden = self._encoded(x, rows, kept)
         reconstruction = self._stage(
             "reconstruction", lambda: intervals.reconstruction(hidden, x), rows, kept
         )
@@ -102,7 +98,7 @@ class Judge:
         other: dict[str, SparseInterval] = {}
         if definition.dW_dec == "pre_acts":
             other["dW_dec"] = active(made(pre_acts))
-        if needed & {"d_hidden", "d_pre", "dW_enc", "db_enc", "dx"}:
+        if needed & self._readers_of_d_affine():
             passing = self._passing(hidden, rows)
             d_affine, unmasked = self._d_affine(d_reconstruction, passing, pre_acts, x, rows, kept)
             if unmasked is not None:
@@ -111,6 +107,28 @@ class Judge:
             dx = intervals.dx(made(other.get("dx", d_affine)), made(d_reconstruction))
             self.comparison.dense("dx", dx, rows, kept)
         gradients.add(x, hidden, d_reconstruction, d_affine, other)
+
+    def _encoded(
+        self, x: Interval, rows: slice, kept: np.ndarray
+    ) -> tuple[Interval | None, SparseInterval]:
+        """pre_acts, where something reads it, and hidden."""
+        intervals, comparison = self.intervals, self.comparison
+        any_pre = functools.cache(lambda: intervals.pre(x))
+        pre = self._stage("pre", any_pre, rows, kept)
+        pre_acts = self._stage(
+            "pre_acts",
+            lambda: comparison.kept_as("pre_acts", "pre", intervals.pre_acts(made(pre))),
+            rows,
+            kept,
+        )
+        if "hidden" not in self.needed:
+            return pre_acts, comparison.given_features("hidden", rows)
+        boxes = intervals.pre_acts(any_pre())
+        return pre_acts, self.choices.hidden(made(pre_acts), boxes, rows, kept)
+
+    def _readers_of_d_affine(self) -> set[str]:
+        parents = parents_of(self.intervals.definition)
+        return {"d_hidden", "d_pre", *(name for name in STAGES if "d_pre" in parents[name])}
 
     def _d_affine(
         self,
@@ -123,22 +141,25 @@ class Judge:
     ) -> tuple[SparseInterval, SparseInterval | None]:
         """What the encoder's gradients read, and what one of them reads under a mistaken mask."""
         intervals, definition = self.intervals, self.intervals.definition
-        if "d_pre" in self.comparison.trusted:
-            d_pre = self._trusted_features("d_pre", hidden, rows)
-        elif "d_hidden" in self.comparison.trusted:
-            d_pre = intervals.d_pre(self._trusted_features("d_hidden", hidden, rows), hidden)
-        else:
+        trusted = self.comparison.trusted
+        d_hidden: SparseInterval | None = None
+        if "d_hidden" in self.needed:
             want = intervals.d_hidden(made(d_reconstruction), hidden, x)
             elsewhere = functools.partial(intervals.d_hidden_dense, made(d_reconstruction))
             d_hidden = self.comparison.features("d_hidden", want, elsewhere, rows, kept)
-            d_pre = intervals.d_pre(d_hidden, hidden)
+        elif "d_pre" not in trusted:
+            d_hidden = self._trusted_features("d_hidden", hidden, rows)
+        if "d_pre" in trusted:
+            d_pre = self._trusted_features("d_pre", hidden, rows)
+        else:
+            d_pre = intervals.d_pre(made(d_hidden), hidden)
         unmasked = None
         if definition.mask != "selected":
             dense = self._d_hidden_dense(d_reconstruction, rows)
             unmasked = intervals.d_pre_unmasked(d_pre, dense, made(pre_acts))
             if definition.mask_at == "d_pre":
-                d_pre, unmasked = unmasked, None
-        if "d_pre" not in self.comparison.trusted:
+                d_pre, unmasked = (d_pre if "d_pre" in trusted else unmasked), None
+        if "d_pre" not in trusted:
             d_pre = self.comparison.features("d_pre", d_pre, None, rows, kept)
         return intervals.d_affine(d_pre), unmasked and intervals.d_affine(unmasked)
 
@@ -163,20 +184,18 @@ class Judge:
 
     def _needed_stages(self) -> set[str]:
         """The stages that are judged, and those upstream as far as nothing can be trusted."""
-        definition = self.intervals.definition
+        parents = parents_of(self.intervals.definition)
         trusted = self.comparison.trusted
         needed, waiting = set(), [name for name in self.candidate.given if name not in trusted]
         if self.intervals.reads_pre_acts():
             waiting += ["pre_acts", "d_reconstruction"]
         if "hidden" not in trusted:
             waiting.append("hidden")
-        if definition.input != "x" and "db_dec" in waiting:
-            waiting += ["dx", "d_pre"]
         while waiting:
             name = waiting.pop()
             if name not in needed and name not in trusted:
                 needed.add(name)
-                waiting += PARENTS[name]
+                waiting += parents[name]
         return needed
 
     def _stage(
@@ -184,6 +203,8 @@ class Judge:
     ) -> Interval | None:
         """A dense stage: trusted, or computed and compared; None where nobody reads it."""
         if name in self.comparison.trusted:
+            if name not in self.read:
+                return None
             return self.comparison.read(name, self.candidate.rows(name, rows))
         return self.comparison.dense(name, compute(), rows, kept) if name in self.needed else None
 

@@ -199,7 +199,7 @@ def _over(errors: np.ndarray, bound: np.ndarray, plain: bool) -> np.ndarray:
 
 def first_fault(results: Mapping[str, StageResult]) -> str | None:
     """The first stage at fault, or None."""
-    return next((name for name in STAGES if results[name].verdict == "fault"), None)
+    return next((n for n in STAGES if n in results and results[n].verdict == "fault"), None)
 
 
 def sure_fault(results: Mapping[str, StageResult]) -> str:

@@ -39,6 +39,7 @@ class Candidate:
         self.B, self.I, self.D, self.O = sizes
         self._arrays: dict[str, np.ndarray | Sparse] = {}
         self._inactive: Sparse | None = None  # places selected by indices, with values of zero
+        self._non_finite: dict[tuple[str, bytes], tuple[int, ...] | None] = {}
         if "indices" in results or "values" in results:
             if "hidden" in results or not {"indices", "values"} <= set(results):
                 want = "given as indices and values, or as hidden"
@@ -94,6 +95,12 @@ class Candidate:
 
     def first_non_finite(self, name: str, skipped: np.ndarray) -> tuple[int, ...] | None:
         """The first index of NaN or infinity outside the rows (B,) that are ``skipped``."""
+        key = name, skipped.tobytes()
+        if key not in self._non_finite:
+            self._non_finite[key] = self._find_non_finite(name, skipped)
+        return self._non_finite[key]
+
+    def _find_non_finite(self, name: str, skipped: np.ndarray) -> tuple[int, ...] | None:
         array = self._arrays[name]
         if isinstance(array, Sparse):
             bad = np.flatnonzero(~np.isfinite(array.values) & ~skipped[array.rows()])
@@ -137,7 +144,7 @@ class Candidate:
     ) -> Candidate:
         """Some ``rows`` or some ``features`` of what was given, ``without`` these stages."""
         part = copy.copy(self)
-        part._arrays = {}
+        part._arrays, part._non_finite = {}, {}
         if rows is not None:
             part.B = len(rows)
         if features is not None:

@@ -51,3 +51,8 @@ class Definition:
 
     def factor(self, stage: str) -> float:
         return dict(self.factors).get(stage, 1.0)
+
+    @property
+    def reaches_norms(self) -> bool:
+        """Whether gradients flow to W_dec through |W_dec[j]|."""
+        return (self.norms in ("hidden", "pre") or self.l1_weighted) and not self.detached
