@@ -182,7 +182,9 @@ def multiply_up(*factors: Reals) -> Any:
         if not np.shape(total):
             return _multiply_up_slowly(factors)
         low = np.broadcast_to(low, total.shape)
-        total[low] = _multiply_up_slowly([np.broadcast_to(f, total.shape)[low] for f in factors])
+        total[low] = _multiply_up_slowly(
+            tuple(np.broadcast_to(factor, total.shape)[low] for factor in factors)
+        )
         return total
 
 

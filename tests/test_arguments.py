@@ -186,6 +186,7 @@ FUNCTIONS = {
     "Activations.place": (ROWS.place, {}),
     "Activations.rows": (ROWS.rows, {}),
     "Arithmetic": (rt.Arithmetic, PLAIN),
+    "JumpReLU": (rt.JumpReLU, {"theta": np.ones(D)}),
     "Params": (rt.Params, WEIGHTS),
     "Params.astype": (TC.params.astype, {}),
     "Sparse.from_dense": (rt.Sparse.from_dense, {}),
@@ -200,6 +201,7 @@ FUNCTIONS = {
     "Transcoder.save": (TC.save, {}),
     "Transcoder.stages": (TC.stages, PAIR | REFERENCE),
     "Transcoder.value_and_grad": (TC.value_and_grad, PAIR | REFERENCE),
+    "Transcoder.with_threshold": (TC.with_threshold, {}),
     "TranscoderConfig": (rt.TranscoderConfig, SIZES),
     "audit": (rt.audit, JUDGED),
     "build": (rt.build, SIZES),
@@ -303,8 +305,8 @@ def test_every_public_function_is_tried():
     for name, function in inspect.getmembers(metrics, inspect.isfunction):
         if function.__module__ == metrics.__name__ and not name.startswith("_"):
             public.add(f"metrics.{name}")
-    # These two hold what they are given: what is asked of it is written there.
-    assert public - set(FUNCTIONS) == {"Sparse", "Params.adopt"}
+    # These hold what they are given: what is asked of it is written there.
+    assert public - set(FUNCTIONS) == {"Sparse", "Params.adopt", "Params.taking"}
 
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=6)

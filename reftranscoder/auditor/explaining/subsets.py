@@ -135,6 +135,7 @@ def _these_features(
     subset = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
     # Whatever needs all features at once.
     blind = ("input", "skip_input", "W_enc", "W_dec", "mask", "ties", "top_k", "rectified")
+    blind += ("flipped",)
     return _judged_subset(smaller, subset, progress, ("hidden", "reconstruction"), blind)
 
 
