@@ -270,7 +270,8 @@ class Transcoder:
         """
         theta = to_array(theta, "theta")
         if not theta.ndim:
-            theta = np.full(self.config.dict_size, theta, self.params.dtype)
+            with np.errstate(over="ignore", under="ignore"):
+                theta = np.full(self.config.dict_size, theta, self.params.dtype)
         own, config = JumpReLU(theta), dataclasses.replace(self.config, activation="jumprelu")
         arrays: dict[str, Any] = self.params.arrays()
         params = Params(**arrays, own=own)

@@ -135,7 +135,7 @@ class Search:
             return False
         changes = {field for hypothesis in combination for field in hypothesis.changes}
         parts: list[Subset | Search] = [self]
-        if self.worst and not self.worst.blind & changes & {"mask", *FIELDS[self.first]}:
+        if self.worst and not self.worst.blind & changes & {"mask", "flipped", *FIELDS[self.first]}:
             parts.insert(0, self.worst)
         for part in parts:
             problem = applied_all(part.problem, combination)
