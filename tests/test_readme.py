@@ -75,6 +75,9 @@ def test_ten_lines(ten_lines):
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?(?![\w])")
 
 
+FEATURES = re.compile(r"\(\d[\d, .]*\)")
+
+
 def numbers(text):
     return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
 
@@ -83,7 +86,8 @@ def test_ten_lines_of_audit_print_what_is_printed_there(ten_lines, capsys):
     code, printed = blocks(README, "Ten lines of audit")
     assert len([line for line in code.splitlines() if line]) <= 10
     exec(code, dict(ten_lines[1]))
-    out = capsys.readouterr().out
+    # Which features were not active depends on what another version of NumPy draws and rounds.
+    out, printed = (FEATURES.sub("()", text) for text in (capsys.readouterr().out, printed))
     assert [" ".join(line.split()) for line in NUMBER.sub("#", out).splitlines()] == [
         " ".join(line.split()) for line in NUMBER.sub("#", printed).splitlines()
     ]
