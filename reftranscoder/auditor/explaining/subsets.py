@@ -134,7 +134,7 @@ def _these_features(
     smaller = problem._replace(params=params, part_of=problem.whole, operands={})
     subset = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
     # Whatever needs all features at once.
-    blind = ("input", "skip_input", "W_enc", "W_dec", "mask", "ties", "top_k", "rectified", "flipped")
+    blind = "input", "skip_input", "W_enc", "W_dec", "mask", "flipped", "ties", "top_k", "rectified"
     return _judged_subset(smaller, subset, progress, ("hidden", "reconstruction"), blind)
 
 
