@@ -40,6 +40,7 @@ def data():
     return rng.standard_normal((B, I)), rng.standard_normal((B, O))
 
 
+@pytest.mark.kernels
 @each_variant
 def test_both_backends_agree_in_every_method(activation):
     tc, (x, target) = made(activation), data()
