@@ -179,6 +179,7 @@ class Search:
 
 
 def applied_all(problem: Problem, combination: Combination) -> Problem:
+    """Return ``problem`` with every hypothesis of ``combination`` applied."""
     for hypothesis in combination:
         problem = hypothesis.applied(problem)
     return problem
