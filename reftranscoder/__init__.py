@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what the table below says, in words that editors and type checkers read
     from . import errors, kernels, metrics, reference, sample, testing, twins
-    from .activations import Activations
+    from .activations import Activations, ActivationWriter, paired
     from .auditor import Arithmetic
     from .auditor.audit import audit
     from .edifice import build, loss, output_size
@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 
 #: public name -> the module it lives in
 _HOMES = {
+    "ActivationWriter": "activations",
     "Activations": "activations",
     "Arithmetic": "auditor",
     "JumpReLU": "params",
@@ -41,10 +42,12 @@ _HOMES = {
     "load": "transcoder",
     "loss": "edifice",
     "output_size": "edifice",
+    "paired": "activations",
 }
 _MODULES = ("errors", "kernels", "metrics", "reference", "sample", "testing", "twins")
 
 __all__ = [
+    "ActivationWriter",
     "Activations",
     "Arithmetic",
     "JumpReLU",
@@ -63,6 +66,7 @@ __all__ = [
     "loss",
     "metrics",
     "output_size",
+    "paired",
     "reference",
     "sample",
     "testing",

@@ -61,8 +61,9 @@ class Fit:
 def fit(options: FitOptions) -> Fit:
     """Train a transcoder that predicts ``target`` (N, O) from ``x`` (N, I).
 
-    Both are arrays, paths of ``.npy`` files (memory-mapped; float16 is read as it is) or
-    `Activations`, whose rows belong together.  Training sees them divided by their root mean
+    Both are arrays, paths of files or of folders of shards (memory-mapped; float16 is read as it
+    is) or `Activations`, whose rows belong together; or ``x`` alone is the path of both, as an
+    `ActivationWriter` fills it.  Training sees them divided by their root mean
     squares; the scales are folded into the parameters that are returned (``training/scaling.py``),
     which take data as they are.
 
@@ -94,6 +95,8 @@ def fit(options: FitOptions) -> Fit:
     (200, True)
     """
     x, target = paired(options.x, options.target, dtype=options.dtype)
+    for data in (x, target):
+        data.verify()
     x, target, held_out = _split(x, target, options.validation, options.dtype)
     I, O = x.shape[1], target.shape[1]
     config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))

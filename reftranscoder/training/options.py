@@ -16,7 +16,7 @@ from .schedule import Schedule
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Data:
     x: Any
-    target: Any
+    target: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
