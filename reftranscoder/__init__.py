@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .auditor import Arithmetic
     from .auditor.audit import audit
     from .edifice import build, loss, output_size
+    from .evaluating import evaluate
     from .gradcheck import check_gradient
     from .params import JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
@@ -38,6 +39,7 @@ _HOMES = {
     "audit": "auditor",
     "build": "edifice",
     "check_gradient": "gradcheck",
+    "evaluate": "evaluating",
     "fit": "training",
     "load": "transcoder",
     "loss": "edifice",
@@ -60,6 +62,7 @@ __all__ = [
     "build",
     "check_gradient",
     "errors",
+    "evaluate",
     "fit",
     "kernels",
     "load",

@@ -40,7 +40,7 @@ LAYERS = (
     {"reference", "kernels"},
     {"twins", "twin_bounds", "backends"},
     {"transcoder", "metrics", "activations"},
-    {"edifice", "gradcheck", "testing"},
+    {"edifice", "evaluating", "gradcheck", "testing"},
     {"auditor.task"},
     {"auditor.intervals", "auditor.probes"},
     {"auditor.judging"},
