@@ -166,8 +166,9 @@ class Activations:
             yield self._converted(stored, places)
 
     def described(self) -> str:
-        """Return stored dtype and shape as a text: what `blocks` leaves out of a digest."""
-        return f"{self._stored.dtype.str} {self.shape}"
+        """Return dtypes and shape as a text: what `blocks` leaves out of a digest."""
+        read_as = "" if self.dtype == np.float32 else f" as {self.dtype}"
+        return f"{self._stored.dtype.str} {self.shape}{read_as}"
 
     def read(self) -> np.ndarray:
         """Return all rows at once, in memory: (rows, I) in `dtype`."""
