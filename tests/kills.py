@@ -44,7 +44,8 @@ if sys.argv[3].startswith("at the"):
         sync(descriptor)
 
     os.fsync = dying
-kills.train(sys.argv[2], int(sys.argv[4]), lambda progress: progress.step % 20 or print("on", flush=True))
+tell = lambda progress: progress.step % 20 or print("on", flush=True)
+kills.train(sys.argv[2], int(sys.argv[4]), tell)
 """
 
 
