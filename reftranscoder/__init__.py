@@ -46,6 +46,8 @@ _HOMES = {
     "output_size": "edifice",
     "paired": "activations",
 }
+#: What needs a package that is an extra: not in ``__all__``, so that ``import *`` needs none.
+_EXTRAS = {"TranscoderRegressor": "estimator"}
 _MODULES = ("errors", "kernels", "metrics", "reference", "sample", "testing", "twins")
 
 __all__ = [
@@ -78,8 +80,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    home = _HOMES.get(name) or _EXTRAS.get(name)
+    if home:
+        value = getattr(importlib.import_module(f".{home}", __name__), name)
     elif name in _MODULES:
         value = importlib.import_module(f".{name}", __name__)
     else:

@@ -44,8 +44,7 @@ if sys.argv[3].startswith("at the"):
         sync(descriptor)
 
     os.fsync = dying
-tell = lambda progress: progress.step % 20 or print("on", flush=True)
-kills.train(sys.argv[2], int(sys.argv[4]), tell)
+kills.train(sys.argv[2], int(sys.argv[4]), lambda progress: print("on", flush=True))
 """
 
 
@@ -103,7 +102,7 @@ def main(count: int = 20, seed: int = 0) -> int:
         for _ in range(count):
             process = started(checkpoint)
             process.stdout.readline()  # under way: after that, any moment
-            time.sleep(chance.uniform(0, 0.1))
+            time.sleep(chance.uniform(0, 0.6))
             process.kill()
             process.communicate()
             if process.returncode == 0:
