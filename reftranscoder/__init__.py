@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what the table below says, in words that editors and type checkers read
     from . import errors, kernels, metrics, reference, sample, testing, twins
-    from .activations import Activations
+    from .activations import Activations, ActivationWriter, paired
     from .auditor import Arithmetic
     from .auditor.audit import audit
     from .edifice import build, loss, output_size
+    from .evaluating import evaluate
     from .gradcheck import check_gradient
     from .params import JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 #: public name -> the module it lives in
 _HOMES = {
+    "ActivationWriter": "activations",
     "Activations": "activations",
     "Arithmetic": "auditor",
     "JumpReLU": "params",
@@ -37,14 +39,19 @@ _HOMES = {
     "audit": "auditor",
     "build": "edifice",
     "check_gradient": "gradcheck",
+    "evaluate": "evaluating",
     "fit": "training",
     "load": "transcoder",
     "loss": "edifice",
     "output_size": "edifice",
+    "paired": "activations",
 }
+#: What needs a package that is an extra: not in ``__all__``, so that ``import *`` needs none.
+_EXTRAS = {"TranscoderRegressor": "estimator"}
 _MODULES = ("errors", "kernels", "metrics", "reference", "sample", "testing", "twins")
 
 __all__ = [
+    "ActivationWriter",
     "Activations",
     "Arithmetic",
     "JumpReLU",
@@ -57,12 +64,14 @@ __all__ = [
     "build",
     "check_gradient",
     "errors",
+    "evaluate",
     "fit",
     "kernels",
     "load",
     "loss",
     "metrics",
     "output_size",
+    "paired",
     "reference",
     "sample",
     "testing",
@@ -71,8 +80,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    home = _HOMES.get(name) or _EXTRAS.get(name)
+    if home:
+        value = getattr(importlib.import_module(f".{home}", __name__), name)
     elif name in _MODULES:
         value = importlib.import_module(f".{name}", __name__)
     else:

@@ -11,11 +11,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+import kills
 import numpy as np
 import pytest
 
 import reftranscoder as rt
 from reftranscoder.errors import FileError, OptionError, VersionWarning
+from reftranscoder.training import checkpoint
 
 OPTIONS = {
     "dict_size": 24,
@@ -103,6 +105,17 @@ def test_a_killed_process_goes_on_to_the_same_bits(path, tmp_path):
     assert meta_of(path)["t"] == 10  # the last step that was kept: 11 to 13 are made again
     resumed = rt.fit(*data, **OPTIONS, checkpoint=path, checkpoint_every=5)
     assert_same_run(resumed, rt.fit(*data, **OPTIONS))
+
+
+def test_a_process_killed_while_it_writes_goes_on_to_the_same_bits(path, tmp_path):
+    """The earlier checkpoint is there, what was written of the next is removed by the next run."""
+    killed = kills.run_once(path, "at the 5th fsync", steps=15)
+    assert killed == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".run.npz.*.tmp"))) == 1
+    assert meta_of(path)["t"] > 0
+    assert kills.run_once(path, steps=15) == 0
+    assert not list(tmp_path.glob(".*.tmp"))
+    assert kills.result(path) == kills.unbroken(steps=15)
 
 
 def test_a_finished_run_is_not_trained_further(data, path):
@@ -386,3 +399,87 @@ def test_a_signal_that_the_host_ignores_is_ignored(data):
         assert not rt.fit(*data, **OPTIONS, progress=raise_it).interrupted
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+# Content that no run comes to, under a digest that is right.
+
+
+IMPOSSIBLE = {
+    "steps beyond the last": (
+        lambda meta, a: meta.update(t=26, losses=meta["losses"] + [0.5] * 18),
+        "step 26 of 20",
+    ),
+    "a log without its first line": (
+        lambda meta, a: meta.update(entries=[], losses=[0.5] * meta["t"]),
+        "does not have a line for every 6",
+    ),
+    "a line too many": (
+        lambda meta, a: meta.update(
+            entries=meta["entries"] + [meta["entries"][0] | {"step": 7}], losses=[0.5]
+        ),
+        "does not have a line for every 6",
+    ),
+    "NaN": (lambda meta, a: a["arrays.W_enc"].__setitem__((0, 0), np.nan), "W_enc is not finite"),
+    "infinity": (lambda meta, a: a["m.b_dec"].__setitem__(0, np.inf), "m.b_dec is not finite"),
+    "negative squares": (lambda meta, a: a["v.W_dec"].__setitem__((0, 0), -1), "is negative"),
+}
+
+
+@pytest.mark.parametrize("kind", IMPOSSIBLE)
+def test_what_no_run_comes_to_is_refused_whatever_its_digest(data, path, kind):
+    rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(8))
+    with np.load(path) as archive:
+        fields = {name: array.copy() for name, array in archive.items()}
+    meta = json.loads(str(fields.pop("meta")))
+    meta.pop("digest")
+    damage, words = IMPOSSIBLE[kind]
+    damage(meta, fields)
+    meta["digest"] = checkpoint.digest_of(meta, fields)
+    np.savez(path, **fields, meta=np.array(json.dumps(meta)))
+    with pytest.raises(FileError, match=f"holds what no run comes to: .*{words}") as caught:
+        rt.fit(*data, **OPTIONS, checkpoint=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_read_in_another_dtype_are_other_data(data, path):
+    """Their means differ, and with them the units of training."""
+    wide = [rt.Activations(part, dtype="float64") for part in data]
+    rt.fit(*data, **OPTIONS, checkpoint=path, progress=stop_at(3))
+    with pytest.raises(FileError, match="a run on other data"):
+        rt.fit(*wide, **OPTIONS, checkpoint=path)
+
+
+# The last few, and the best.
+
+
+def test_the_last_and_the_best_are_kept(data, path):
+    options = OPTIONS | {"checkpoint_every": 4, "checkpoint_last": 3, "checkpoint_best": True}
+    fit = rt.fit(*data, **options, checkpoint=path)
+    names = sorted(p.name for p in path.parent.iterdir())
+    assert names == ["run.best.npz", "run.npz", "run.step12.npz", "run.step16.npz"]
+    steps = {name: meta_of(path.with_name(name))["t"] for name in names}
+    fvus = {entry.step: entry.fvu for entry in fit.history}
+    best = min(fvus, key=fvus.get)
+    want = {"run.best.npz": best, "run.npz": 20, "run.step12.npz": 12, "run.step16.npz": 16}
+    assert steps == want
+    # Any of them goes on, under another name, to the same bits.
+    for name in names:
+        copy = path.with_name("copy.npz")
+        copy.write_bytes(path.with_name(name).read_bytes())
+        assert_same_run(rt.fit(*data, **OPTIONS, checkpoint=copy), fit)
+
+
+def test_the_last_are_kept_where_a_file_has_one_name_only(data, path, monkeypatch):
+    def none(*arguments):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("reftranscoder.training.keeping.os.link", none)
+    options = OPTIONS | {"checkpoint_every": 4, "checkpoint_last": 2}
+    rt.fit(*data, **options, checkpoint=path, progress=stop_at(9))
+    assert meta_of(path)["t"] == 9
+    assert meta_of(path.with_name("run.step8.npz"))["t"] == 8
+    rt.fit(*data, **options, checkpoint=path, progress=stop_at(12))  # goes on, and counts on
+    assert sorted(p.name for p in path.parent.iterdir()) == ["run.npz", "run.step9.npz"]
+    for bad in ({"checkpoint_last": 0}, {"checkpoint_best": 1}):
+        with pytest.raises(OptionError, match=f"^{next(iter(bad))} must be"):
+            rt.fit(*data, **OPTIONS | bad, checkpoint=path)

@@ -1,9 +1,10 @@
 """train a transcoder on activations
 
-Learns to predict the rows of Y from those of X with minibatch Adam.  FVU, the fraction of variance
-unexplained, is measured on the validation rows (1: no better than the mean; 0: perfect).  Ctrl-C
-stops after the step under way and still writes the model; with --checkpoint, the same command goes
-on later.
+Learns to predict the rows of Y from those of X with minibatch Adam.  Each is a .npy or .safetensors
+file, or a folder of such shards; X alone may be a folder that holds both.  FVU, the fraction of
+variance unexplained, is measured on the validation rows (1: no better than the mean; 0: perfect).
+Ctrl-C stops after the step under way and still writes the model; with --checkpoint, the same
+command goes on later.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ COMPILED = ("float32", "float64")  # the dtypes that the kernels take
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """X Y -o MODEL, and what `reftranscoder.fit` takes."""
-    parser.add_argument("x", metavar="X", help="activations to read (rows, input_size), .npy")
-    parser.add_argument("y", metavar="Y", help="activations to predict (rows, output_size), .npy")
+    """X [Y] -o MODEL, and what `reftranscoder.fit` takes."""
+    parser.add_argument("x", metavar="X", help="activations to read (rows, input_size)")
+    parser.add_argument(
+        "y", metavar="Y", nargs="?", help="activations to predict (rows, output_size)"
+    )
     add_output(parser, "MODEL", "where the transcoder goes, .npz or .safetensors")
 
     data = parser.add_argument_group("data")

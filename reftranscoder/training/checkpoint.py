@@ -81,7 +81,7 @@ def save(path: str | os.PathLike[str], run: Checkpoint) -> None:
         for group in _GROUPS
         for name, array in getattr(run.state, group).items()
     }
-    text = _to_json(meta | {"digest": _digest(meta, arrays)})
+    text = _to_json(meta | {"digest": digest_of(meta, arrays)})
     with atomic_write(path) as file:
         write_arrays(file, {**arrays, _META: np.array(text)})
 
@@ -110,9 +110,11 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
         raise FileError(path, problem, _REMEDY)
     entries = _entries(path, meta)
     digest = meta.pop("digest")
-    if digest != _digest(meta, arrays):
+    if digest != digest_of(meta, arrays):
         problem = "is damaged: it is not what was written, by the digest in it"
         raise FileError(path, problem, _REMEDY)
+    if impossible := _impossible(identity, meta, arrays):
+        raise FileError(path, f"holds what no run comes to: {impossible}", _REMEDY)
     _compare_versions(path, meta["versions"])
     values, m, v = (
         {name: np.ascontiguousarray(arrays[f"{group}.{name}"]) for name in start.arrays}
@@ -127,7 +129,7 @@ def _to_json(value: Any) -> str:
     return json.dumps(value, default=lambda other: np.asarray(other).tolist())
 
 
-def _digest(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+def digest_of(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Of all that a checkpoint holds: SHA-256 of the text and of each array behind its name."""
     state = hashlib.sha256(json.dumps(json.loads(_to_json(meta)), sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
@@ -168,6 +170,26 @@ def _entries(path: Path, meta: Mapping[str, Any]) -> list[Entry]:
     if problem:
         raise FileError(path, f"is damaged: its log makes no sense: {problem}", _REMEDY)
     return [Entry(**entry) for entry in meta["entries"]]
+
+
+def _impossible(
+    identity: Mapping[str, Any], meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> str | None:
+    """What is wrong with content whose digest is right: somebody made the digest for it."""
+    t, steps, every = meta["t"], identity["steps"], identity["log_every"]
+    if t > steps:
+        return f"step {t} of {steps}"
+    due = list(range(every, t + 1, every))
+    if t == steps and t % every:
+        due.append(t)
+    if [entry["step"] for entry in meta["entries"]] != due:
+        return f"a log that does not have a line for every {every} steps"
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            return f"{name} is not finite"
+        if name.startswith("v.") and (array < 0).any():
+            return f"{name}, a mean of squares, is negative"
+    return None
 
 
 def _compare(path: Path, now: Mapping[str, Any], then: Mapping[str, Any]) -> None:

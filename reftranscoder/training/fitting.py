@@ -18,15 +18,16 @@ from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
 from ..interruption import Interruption, number_of
 from ..metrics import Metrics
-from ..options import path, positive_integer, seed_sequence
+from ..options import path, positive_integer, seed_sequence, truth
 from ..params import Architecture, TranscoderConfig, check_activation
 from ..transcoder import Transcoder
 from .adam import Recipe, State
 from .batches import Batches, start_generator
-from .checkpoint import Checkpoint, load, save
+from .checkpoint import Checkpoint, load
 from .evaluation import Measure
 from .history import History
 from .identity import identity_of, start_digests
+from .keeping import Keeper
 from .options import FitOptions
 from .progress import listener
 from .run import Run
@@ -61,8 +62,9 @@ class Fit:
 def fit(options: FitOptions) -> Fit:
     """Train a transcoder that predicts ``target`` (N, O) from ``x`` (N, I).
 
-    Both are arrays, paths of ``.npy`` files (memory-mapped; float16 is read as it is) or
-    `Activations`, whose rows belong together.  Training sees them divided by their root mean
+    Both are arrays, paths of files or of folders of shards (memory-mapped; float16 is read as it
+    is) or `Activations`, whose rows belong together; or ``x`` alone is the path of both, as an
+    `ActivationWriter` fills it.  Training sees them divided by their root mean
     squares; the scales are folded into the parameters that are returned (``training/scaling.py``),
     which take data as they are.
 
@@ -94,6 +96,8 @@ def fit(options: FitOptions) -> Fit:
     (200, True)
     """
     x, target = paired(options.x, options.target, dtype=options.dtype)
+    for data in (x, target):
+        data.verify()
     x, target, held_out = _split(x, target, options.validation, options.dtype)
     I, O = x.shape[1], target.shape[1]
     config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
@@ -119,6 +123,8 @@ def _checked(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOpt
         "batch_size": positive_integer("batch_size", options.batch_size, max(rows, _LARGEST_BATCH)),
         "log_every": positive_integer("log_every", options.log_every),
         "checkpoint_every": positive_integer("checkpoint_every", options.checkpoint_every),
+        "checkpoint_last": positive_integer("checkpoint_last", options.checkpoint_last),
+        "checkpoint_best": truth("checkpoint_best", options.checkpoint_best),
     }
     if options.checkpoint is not None:
         if not isinstance(options.checkpoint, str | os.PathLike):
@@ -162,19 +168,29 @@ def _prepared(
 
 def _train(run: Run, options: FitOptions) -> int | None:
     """Make the steps that are left, or those up to a signal; return its number."""
+    keeper = _keeper(run, options)
     with listener(options.progress, run.steps, options.steps) as tell, Interruption() as stop:
         while not run.done and stop.requested is None:
             told = run.step()
-            due = run.steps % options.checkpoint_every == 0 or run.done
-            if options.checkpoint is not None and due:
-                save(options.checkpoint, run.saved)
+            if keeper is not None:
+                keeper.save_if_best(run.saved)
+                if run.steps % options.checkpoint_every == 0 or run.done:
+                    keeper.save(run.saved)
             try:
                 tell(told)
             except KeyboardInterrupt as raised:
                 stop.requested = number_of(raised)
-        if options.checkpoint is not None and not run.done:
-            save(options.checkpoint, run.saved)
+        if keeper is not None and not run.done:
+            keeper.save(run.saved)
     return stop.requested
+
+
+def _keeper(run: Run, options: FitOptions) -> Keeper | None:
+    if options.checkpoint is None:
+        return None
+    found = run.steps if os.path.exists(options.checkpoint) else None
+    checkpoint = path("checkpoint", options.checkpoint)
+    return Keeper(checkpoint, options.checkpoint_last, options.checkpoint_best, found)
 
 
 def _split(

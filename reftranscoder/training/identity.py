@@ -3,7 +3,8 @@ from.
 
 ===============  ===============================================================================
 ``data``         for ``x``, ``target`` and the two of the validation rows: SHA-256 of the rows
-                 that `fit` reads, in order, as they are stored, behind their dtype and shape
+                 that `fit` reads, in order, as they are stored, behind their dtype, their shape
+                 and the dtype they are read as, if it is not float32
 options          every field of `TranscoderConfig`, `Schedule` and `Recipe`; ``backend``,
                  ``log_every``; the seed, as entropy and spawn key
 ``validation``   which rows are measured while training

@@ -16,7 +16,7 @@ from .schedule import Schedule
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Data:
     x: Any
-    target: Any
+    target: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,6 +46,16 @@ class FitOptions(Recipe, Schedule, Architecture, _Data):
         "steps, when interrupted, and at the end",
     )
     checkpoint_every: int = option(100, "steps between two checkpoints")
+    checkpoint_last: int = option(
+        1,
+        "checkpoints that are kept, the last so many",
+        "before the suffix of FILE those before it have their steps (``training/keeping.py``)",
+    )
+    checkpoint_best: bool = option(
+        False,
+        "keep the checkpoint with the lowest FVU too",
+        "of the steps that ``history`` measures, as ``best`` before the suffix of FILE",
+    )
     progress: Any = option(
         False,
         "True for a bar on a terminal",

@@ -1,30 +1,7 @@
-"""How good a transcoder is: FVU, L0, firing rates and dead features.
+"""`Evaluation`: blocks of rows in, `Metrics` of all of them out.
 
-Several definitions go by these names.  Here:
-
-**FVU**, the fraction of variance unexplained, is ``sum((y - y_hat)**2) / sum((y - mean)**2)`` over
-all rows and all columns at once, with ``mean`` (O,) that of each column over all rows; ``1 - FVU``
-is R^2.  SAELens (evals.py, "explained_variance") has the same.  sparsify divides by the variance
-within a batch; dictionary_learning averages the ratios of batches and takes the variance of the
-error, so that a constant error costs nothing; older SAELens and SAEBench average ratios of rows;
-others clip the result or average ratios of columns.  Those numbers are not comparable with this
-one.
-
-**L0** is the mean number of active features of a row, where active means a value above zero.
-
-**A dead feature** is one that is active in no row of the data given.  dictionary_learning and
-sparsify also count a feature that was selected with value zero as having fired, OpenAI's code only
-one above 0.001, and Edifice wants a running mean of the firing rate above 0.001.
-
-Sums are taken in float64 in one pass over blocks of rows, after moving the origin near the data and
-with each block's squares about its own mean, so that a large mean does not swallow the variance.
-
->>> rt.metrics.fvu([[0, 0], [2, 4]], [[0, 0], [2, 3]])  # 1 / (1 + 4 + 1 + 4)
-0.1
->>> rt.metrics.l0([[0, 2, 1], [0, 0, 1]])
-1.5
->>> rt.metrics.dead_features([[0, 2, 1], [0, 0, 1]])
-array([0])
+Sums are taken in float64 in one pass, after moving the origin near the data and with each block's
+squares about its own mean, so that a large mean does not swallow the variance.
 """
 
 from __future__ import annotations
@@ -35,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import to_array, to_dtype, to_matrix, to_sparse
-from .errors import OptionError, ShapeError
+from ..arrays import to_array, to_dtype, to_matrix
+from ..errors import OptionError, ShapeError
+from .features import active_counts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,7 +126,7 @@ class Evaluation:
 
     def _add_hidden(self, hidden: Any, rows: int) -> None:
         features = None if self._counts is None else len(self._counts)
-        counts, got = _active_counts(hidden, features)
+        counts, got = active_counts(hidden, features)
         if got != rows:
             raise ShapeError("hidden", (rows, len(counts)), (got, len(counts)), letters="(B, D)")
         self._counts = counts if self._counts is None else self._counts + counts
@@ -168,52 +146,6 @@ def fvu(target: Any, reconstruction: Any, mean: Any = None) -> float:
     evaluation = Evaluation(mean)
     evaluation.add(target, reconstruction)
     return evaluation.result().fvu
-
-
-def l0(hidden: Any) -> float:
-    """Return the mean number of active features of a row of ``hidden`` (B, D), sparse or dense.
-
-    Raises:
-        ShapeError: there is no row.
-    """
-    counts, rows = _active_counts(hidden)
-    return float(counts.sum() / _some(rows, hidden))
-
-
-def firing_rates(hidden: Any) -> np.ndarray:
-    """In what fraction of the rows of ``hidden`` (B, D), sparse or dense, each feature fires.
-
-    Returns:
-        (D,) float64, from 0 to 1.
-
-    Raises:
-        ShapeError: there is no row.
-    """
-    counts, rows = _active_counts(hidden)
-    return counts / _some(rows, hidden)
-
-
-def dead_features(hidden: Any) -> np.ndarray:
-    """Return the indices, ascending, of the features that no row of ``hidden`` (B, D) activates.
-
-    Raises:
-        ShapeError: there is no row.
-    """
-    return np.flatnonzero(firing_rates(hidden) == 0)
-
-
-def _active_counts(hidden: Any, features: int | None = None) -> tuple[np.ndarray, int]:
-    """In how many rows each feature is active (D,) int64, and the number of rows."""
-    hidden = to_sparse(hidden, "hidden", features)
-    active = hidden.indices[hidden.values > 0]
-    rows, features = hidden.shape
-    return np.bincount(active, minlength=features), rows
-
-
-def _some(rows: int, hidden: Any) -> int:
-    if not rows:
-        raise ShapeError("hidden", "with at least one row", hidden.shape)
-    return rows
 
 
 def _ratio(errors: float, squares: float) -> float:

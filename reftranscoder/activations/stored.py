@@ -1,0 +1,117 @@
+"""Rows where they lie: what `Activations` asks for, whether they are in memory, files or chunks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DTypeError, ShapeError
+from ..files.npy import BFLOAT16
+
+#: Bytes between two wanted rows that are read rather than skipped: a disk reads on in less time
+#: than it takes to begin anew.
+_GAP = 1 << 16
+_ADVISES = hasattr(os, "posix_fadvise")  # Linux; elsewhere rows are read when they are needed
+
+
+class Stored:
+    """N rows of one width and dtype.  What is not in files has nothing to add to `take`."""
+
+    shape: tuple[int, int]  # (N, width)
+    dtype: np.dtype  # of the rows as they are stored
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """The rows (n, width) at ``places`` (n,), in the dtype of the store, new."""
+        raise NotImplementedError
+
+    def announce(self, places: np.ndarray) -> None:
+        """Be told that the rows at ``places``, ascending, will be taken soon."""
+
+    def where(self, place: int) -> tuple[str | None, int]:
+        """The file that row ``place`` is in, if it has one of its own, and its row there."""
+        return None, place
+
+    def shards(self) -> list[tuple[str, int]]:
+        """The files of a folder and how many rows each has."""
+        return []
+
+    def verify(self) -> None:
+        """Read all, if there is something to compare it with: what its writer wrote down."""
+
+
+class InMemory(Stored):
+    """The rows of an array."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """As `Stored.take`."""
+        rows: np.ndarray = self._array[places]
+        return rows
+
+
+class Mapped(InMemory):
+    """The rows of a file, of which only those are read that are taken.
+
+    ``array`` is its read-only memory map, whose first entry is at byte ``start``.
+    """
+
+    def __init__(self, path: Path, array: np.ndarray, start: int) -> None:
+        super().__init__(array)
+        self.path = path
+        self._start = start
+
+    def announce(self, places: np.ndarray) -> None:
+        """Have the system read them meanwhile, from front to back, and small gaps with them."""
+        if not _ADVISES or not len(places):
+            return
+        width = self.dtype.itemsize * self.shape[1]
+        breaks = np.flatnonzero(np.diff(places) * width > _GAP)
+        firsts = places[np.concatenate([[0], breaks + 1])]
+        lasts = places[np.concatenate([breaks, [len(places) - 1]])]
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError:  # gone since: the map still holds it
+            return
+        try:
+            for first, last in zip(firsts.tolist(), lasts.tolist()):
+                begin, length = self._start + first * width, (last + 1 - first) * width
+                os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)
+
+
+def widened(rows: np.ndarray) -> np.ndarray:
+    """``rows`` themselves, or their bfloat16 as the float32 whose upper half they are."""
+    if rows.dtype != BFLOAT16:
+        return rows
+    return (rows.view("<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def check_shape(shape: tuple[int, ...], name: str) -> None:
+    """Refuse what is not rows of at least one number.
+
+    Raises:
+        ShapeError: not two axes, or an empty one.
+    """
+    if len(shape) != 2:
+        hints = {1: "One row: x[None, :].", 3: "Join sequences: x.reshape(-1, x.shape[-1])."}
+        raise ShapeError(name, "(any, any)", shape, hints.get(len(shape), ""), "(rows, columns)")
+    if min(shape) < 1:
+        raise ShapeError(name, "without an empty axis", shape)
+
+
+def check_float(dtype: np.dtype, name: str) -> None:
+    """Refuse what is not stored as floating-point numbers.
+
+    Raises:
+        DTypeError: another dtype.
+    """
+    if dtype.kind != "f" and dtype != BFLOAT16:
+        hint = "Save it as float32: np.save(path, x.astype('float32'))."
+        raise DTypeError(name, dtype, hint)
