@@ -14,7 +14,7 @@ import numpy as np
 from . import reference
 from .errors import OptionError
 from .options import one_of
-from .params import Params, TranscoderConfig
+from .params import Conventions, Params, TranscoderConfig
 from .sparse import Sparse
 
 
@@ -47,7 +47,8 @@ def check_backend(name: str, dtype: np.typing.DTypeLike) -> None:
 def backend_for(name: str, config: TranscoderConfig, params: Params) -> Backend:
     """The backend called ``name``.  Raises `OptionError` as `check_backend`."""
     check_backend(name, params.dtype)
-    return BACKENDS[name](config, params)
+    kinds = BACKENDS if config.conventions.plain else CONVENTIONAL
+    return kinds[name](config, params)
 
 
 def _selection(config: TranscoderConfig, own: reference.JumpReLU | None) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def _own(params: Params, dtype: np.dtype) -> reference.JumpReLU | None:
 
 
 #: An overflow gives inf, and what follows from it NaN, without a warning: as in the kernels.
-_quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")
+#: Nor does the norm of a row of zeros warn.
+_quiet = np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore")
 
 
 class ReferenceBackend:
@@ -77,6 +79,8 @@ class ReferenceBackend:
         self.arrays = {name: a.astype(self.wide, copy=False) for name, a in params.arrays().items()}
         self.own = _own(params, self.wide)
         self.config = config
+        self.gradients: Callable[..., Any] = reference.transcoder_backward
+        self.options: dict[str, Any] = {"activation": config.activation, "own": self.own}
 
     @_quiet
     def encode(self, x: np.ndarray) -> Sparse:
@@ -116,30 +120,19 @@ class ReferenceBackend:
         return made | self._backward(forward, x, target, l1_coeff)
 
     def _backward(
-        self, forward: reference.Forward, x: np.ndarray, target: np.ndarray, l1_coeff: float
+        self, forward: Any, x: np.ndarray, target: np.ndarray, l1_coeff: float
     ) -> dict[str, Any]:
         x, target = x.astype(self.wide), target.astype(self.wide)
         loss = reference.transcoder_loss(target, forward.reconstruction, forward.hidden, l1_coeff)
-        gradients = reference.transcoder_backward(
-            x,
-            target,
-            forward,
-            self.arrays["W_enc"],
-            self.arrays["W_dec"],
-            self.arrays.get("W_skip"),
-            l1_coeff=l1_coeff,
-            activation=self.config.activation,
-            own=self.own,
-        )
+        weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
+        gradients = self.gradients(x, target, forward, *weights, l1_coeff=l1_coeff, **self.options)
         made = {"loss": loss} | gradients._asdict()
         d_own = made.pop("d_own")
         return self._rounded(made if d_own is None else made | {"dtheta": d_own.theta})
 
-    def _forward(self, x: np.ndarray) -> reference.Forward:
-        forward: reference.Forward
+    def _forward(self, x: np.ndarray) -> Any:
         selection = _selection(self.config, self.own)
-        forward = reference.transcoder_forward(x, **self.arrays, **selection)
-        return forward
+        return reference.transcoder_forward(x, **self.arrays, **selection)
 
     def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
         rounded = {n: s.astype(self.dtype) for n, s in stages.items() if s is not None}
@@ -208,9 +201,7 @@ class KernelsBackend:
         target: np.ndarray,
         l1_coeff: float,
     ) -> dict[str, Any]:
-        if self.own is not None and self.own.bandwidth is not None:
-            want = "'reference', where the activation has a bandwidth"
-            raise OptionError("backend", want, "kernels", "Straight-through gradients need it.")
+        self._refuse_bandwidth()
         loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
         gradients = self.kernels.transcoder_backward(
             x,
@@ -223,13 +214,143 @@ class KernelsBackend:
             activation=self.config.activation,
             own=self.own,
         )
-        stages = {"loss": self.dtype.type(loss)} | gradients._asdict()
+        return self._named(loss, gradients._asdict())
+
+    def _refuse_bandwidth(self) -> None:
+        if self.own is not None and self.own.bandwidth is not None:
+            want = "'reference', where the activation has a bandwidth"
+            raise OptionError("backend", want, "kernels", "Straight-through gradients need it.")
+
+    def _named(self, loss: Any, gradients: dict[str, Any]) -> dict[str, Any]:
+        stages = {"loss": self.dtype.type(loss)} | gradients
         if self.own is not None:  # which moves the loss by jumps alone
             stages["dtheta"] = np.zeros_like(self.own.theta)
         return {name: stage for name, stage in stages.items() if stage is not None}
+
+
+class ConventionalReference(ReferenceBackend):
+    """The reference under conventions.  What the encoder reads is a stage, rounded once like every
+    one that is stored, and this is what is encoded: by the kernels, too."""
+
+    def __init__(self, config: TranscoderConfig, params: Params) -> None:
+        super().__init__(config, params)
+        self.gradients = reference.conventional_backward
+        self.options |= {"conventions": config.conventions}
+
+    def encode(self, x: np.ndarray) -> Sparse:
+        hidden: Sparse = self.forward(x)["hidden"]
+        return hidden
+
+    @_quiet
+    def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
+        dense, wide = hidden.astype(self.wide).dense(), None if x is None else x.astype(self.wide)
+        weights = (self.arrays.get(name) for name in ("W_dec", "b_dec", "W_skip"))
+        read = self._read(wide)
+        made = reference.conventional_decode(dense, wide, read, *weights, self.config.conventions)
+        reconstruction: np.ndarray = made[-1].astype(self.dtype)
+        return reconstruction
+
+    def _forward(self, x: np.ndarray) -> Any:
+        options = _selection(self.config, self.own) | {"conventions": self.config.conventions}
+        return reference.conventional_forward(x, self._read(x), **self.arrays, **options)
+
+    def _read(self, x: np.ndarray | None) -> Any:
+        if x is None:
+            return reference.Read(None, 1, 0)
+        read = reference.input_forward(x, self.arrays["b_dec"], self.config.conventions)
+        rounded = read.encoder_input.astype(self.dtype).astype(self.wide)
+        return read._replace(encoder_input=rounded)
+
+    def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
+        return super()._rounded(_there(stages, self.config.conventions))
+
+
+class ConventionalKernels(KernelsBackend):
+    """The kernels under conventions."""
+
+    def __init__(self, config: TranscoderConfig, params: Params) -> None:
+        super().__init__(config, params)
+        from .kernels import conventional
+
+        self.conventional: Any = conventional
+        self.norms, self.W, self.b = None, self.arrays["W_enc"], self.arrays["b_enc"]
+        if config.conventions.rescale_acts_by_decoder_norm:
+            self.encoder = conventional.scaled_encoder_of(params)
+            self.norms, self.W, self.b = self.encoder[:3]
+
+    @_quiet
+    def encode(self, x: np.ndarray) -> Sparse:
+        return super().encode(self._read(x).encoder_input)
+
+    @_quiet
+    def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
+        decoded: np.ndarray = self._decoded(hidden, x, self._read(x)).reconstruction
+        return decoded
+
+    @_quiet
+    def forward(self, x: np.ndarray) -> dict[str, Any]:
+        return self._forward(x)[0]
+
+    @_quiet
+    def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+        read = self._read(x)
+        decoded = self._decoded(super().encode(read.encoder_input), x, read)
+        return self._gradients(x, read, decoded, target, l1_coeff)
+
+    @_quiet
+    def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+        made, read, decoded = self._forward(x)
+        return made | self._gradients(x, read, decoded, target, l1_coeff)
+
+    def _forward(self, x: np.ndarray) -> tuple[dict[str, Any], Any, Any]:
+        read = self._read(x)
+        pre = self.kernels.affine_forward(read.encoder_input, self.W, self.b)
+        pre_acts, hidden = self.activate(pre, **_selection(self.config, self.own))
+        decoded = self._decoded(hidden.astype(self.dtype), x, read)
+        dense = {"pre": pre.astype(self.dtype), "pre_acts": pre_acts.astype(self.dtype)}
+        made = {"encoder_input": read.encoder_input} | dense | decoded._asdict()
+        return _there(made, self.config.conventions), read, decoded
+
+    def _gradients(
+        self, x: np.ndarray, read: Any, decoded: Any, target: np.ndarray, l1_coeff: float
+    ) -> dict[str, Any]:
+        self._refuse_bandwidth()
+        weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
+        options = {"norms": self.norms, "conventions": self.config.conventions}
+        gradients = self.conventional.conventional_backward(
+            x, target, read, decoded, *weights, l1_coeff=l1_coeff, **options
+        )
+        hidden, reconstruction = decoded.hidden, decoded.reconstruction
+        loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
+        return self._named(loss, _there(gradients, self.config.conventions))
+
+    def _read(self, x: np.ndarray | None) -> Any:
+        if x is None:
+            return self.conventional.Read(None, 1.0, 0.0)
+        return self.conventional.input_forward(x, self.arrays["b_dec"], self.config.conventions)
+
+    def _decoded(self, hidden: Sparse, x: np.ndarray | None, read: Any) -> Any:
+        weights = (self.arrays.get(name) for name in ("W_dec", "b_dec", "W_skip"))
+        options = self.norms, self.config.conventions
+        return self.conventional.conventional_decode(hidden, x, read, *weights, *options)
 
 
 BACKENDS: dict[str, Callable[[TranscoderConfig, Params], Backend]] = {
     "kernels": KernelsBackend,
     "reference": ReferenceBackend,
 }
+#: The same under conventions.
+CONVENTIONAL: dict[str, Callable[[TranscoderConfig, Params], Backend]] = {
+    "kernels": ConventionalKernels,
+    "reference": ConventionalReference,
+}
+
+
+def _there(stages: dict[str, Any], conventions: Conventions) -> dict[str, Any]:
+    """The ``stages`` that these conventions have."""
+    hidden = {"affine", "written", "gain", "shift"}
+    if not conventions.changes_input:
+        hidden |= {"encoder_input", "d_encoder_input"}
+    if not conventions.changes_output:
+        hidden |= {"decoded", "d_decoded"}
+    return {name: stage for name, stage in stages.items() if name not in hidden}

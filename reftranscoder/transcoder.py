@@ -31,7 +31,7 @@ from .arrays import check_same_rows, to_array, to_batch, to_csr, to_matrix, to_s
 from .backends import Backend, backend_for
 from .errors import OptionError, ShapeError
 from .options import finite_number, instance, truth
-from .params import JumpReLU, Params, TranscoderConfig, check_agreement
+from .params import Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
 from .sparse import Sparse
 
 if TYPE_CHECKING:
@@ -85,11 +85,13 @@ class Transcoder:
         activation: str = "topk",
         ties: str = "lowest_index",
         own: JumpReLU | None = None,
+        conventions: Conventions | None = None,
     ) -> Transcoder:
         """A transcoder with copies of these arrays or torch tensors; sizes and dtype are theirs.
 
         ``W_enc`` (D, I), ``b_enc`` (D,), ``W_dec`` (D, O), ``b_dec`` (O,), ``W_skip`` (O, I);
-        ``own`` is a `JumpReLU` where that is the activation.
+        ``own`` is a `JumpReLU` where that is the activation; ``conventions`` say what is done to
+        input and output.
 
         Returns:
             A `Transcoder` in their widest dtype, at least float32.
@@ -110,6 +112,7 @@ class Transcoder:
             skip=W_skip is not None,
             ties=ties,
             dtype=params.dtype.name,
+            conventions=Conventions() if conventions is None else conventions,
         )
         return cls(config, params)
 
@@ -149,7 +152,8 @@ class Transcoder:
     ) -> np.ndarray:
         """The reconstruction (B, O) of ``hidden`` (B, D), sparse or dense.
 
-        With a skip connection, ``x`` (B, I) is needed too; without one it is not used.
+        With a skip connection, or conventions that change the output, ``x`` (B, I) is needed too;
+        otherwise it is not used.
 
         Returns:
             (B, O), as from a call.
@@ -158,10 +162,11 @@ class Transcoder:
         hidden = to_sparse(hidden, "hidden", self.config.dict_size, self.params.dtype)
         if truth("check_finite", check_finite):
             refuse_non_finite(hidden.values, "hidden.values", "Correct it.")
-        if not self.config.skip:
+        if not self.config.decode_reads_x:
             return run.decode(hidden, None)
         if x is None:
-            raise OptionError("x", "the input (B, I), which the skip connection reads", x)
+            reader = "the skip connection reads" if self.config.skip else "the output is rescaled by"
+            raise OptionError("x", f"the input (B, I), which {reader}", x)
         x = self._input(x, check_finite)
         check_same_rows("x", x, hidden.shape[0])
         return run.decode(hidden, x)
@@ -295,8 +300,9 @@ class Transcoder:
     def __repr__(self) -> str:
         c = self.config
         skip = ", skip" if c.skip else ""
+        conventions = f", {c.conventions!r}" if c.conventions.chosen else ""
         sizes = f"{c.input_size} -> {c.dict_size} -> {c.output_size}"
-        return f"Transcoder({sizes}, {c.selection}{skip}, {c.dtype})"
+        return f"Transcoder({sizes}, {c.selection}{skip}, {c.dtype}{conventions})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Transcoder, (self.config, self.params)
