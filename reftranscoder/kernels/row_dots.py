@@ -1,4 +1,4 @@
-"""Dot products of the rows of two matrices: what means and norms are made of, in a written order."""
+"""Dot products of the rows of two matrices, of which means and norms are made."""
 
 from __future__ import annotations
 

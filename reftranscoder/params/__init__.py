@@ -21,6 +21,22 @@ from ..ownership import common_dtype, float_dtype, locked, owned, view
 from .conventions import Conventions, check_conventions
 from .jumprelu import JumpReLU
 
+__all__ = [
+    "ACTIVATIONS",
+    "KEEPING_ALL",
+    "NAMES",
+    "TIES",
+    "Architecture",
+    "Conventions",
+    "JumpReLU",
+    "Params",
+    "Sizes",
+    "TranscoderConfig",
+    "check_activation",
+    "check_agreement",
+    "check_plain",
+]
+
 ACTIVATIONS = ("topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu")
 #: Those of which every active feature is kept: ``top_k`` is then ``dict_size``.
 KEEPING_ALL = ("relu", "jumprelu")
@@ -244,6 +260,17 @@ def check_activation(config: TranscoderConfig, known: tuple[str, ...], what: str
     """
     if config.activation not in known:
         raise OptionError("activation", f"{' or '.join(known)}, for {what}", config.activation)
+
+
+def check_plain(config: TranscoderConfig, what: str, remedy: str = "") -> None:
+    """Refuse conventions of input and output, which are not known to ``what``.
+
+    Raises:
+        OptionError: naming those that were chosen.
+    """
+    if not config.conventions.plain:
+        want = f"none, for {what}"
+        raise OptionError("conventions", want, config.conventions.chosen, remedy)
 
 
 def check_agreement(config: TranscoderConfig, params: Params) -> None:

@@ -12,9 +12,9 @@ with affine from (A1); written is what is decoded.  Backward::
     d_hidden[b, d]  =  d_written[b, d] / n[d]  +  the penalty's P[b, d]                   (W4)
     d_affine[b, d]  =  n[d] d_pre[b, d]                                                   (W5)
 
-n itself gets d_pre affine from (W2) and -d_written hidden / n^2 from (W3).  Where hidden is pre, and
-d_pre d_hidden, the two cancel but for the penalty, and where not, but for what d_pre has beside
-(straight-through gradients); what is left is no difference of large numbers::
+n itself gets d_pre affine from (W2) and -d_written hidden / n^2 from (W3).  These cancel but for
+the penalty and, with straight-through gradients, but for what d_pre has beside d_hidden.  What is
+left is no difference of large numbers::
 
     d_n[d]      =  sum_b (P[b, d] hidden[b, d] / n[d]  +  e[b, d] affine[b, d])           (W6)
     e[b, d]     =  d_pre[b, d]  -  d_hidden[b, d]  where hidden[b, d] != 0,  else d_pre[b, d]

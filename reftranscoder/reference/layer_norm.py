@@ -8,8 +8,8 @@ With mean and sigma those of a row, sigma over I - 1 as of a sample::
 
 eps is added to sigma, not to the variance, and the way back multiplies by sigma without it.
 
-The derivative of z[b, j] by x[b, i] is [i = j] - 1 / I, and that of sigma z[b, i] / ((I - 1) sigma),
-as the z add up to zero.  Write q for sigma + eps::
+By x[b, i] the derivative of z[b, j] is [i = j] - 1 / I, and that of sigma is
+z[b, i] / ((I - 1) sigma), as the z add up to zero.  Write q for sigma + eps::
 
     dx[b, i]    =  (d_u[b, i]  -  sum_j d_u[b, j] / I) / q  +  d_shift[b] / I             (Y4)
                    +  (d_gain[b]  -  sum_j d_u[b, j] z[b, j] / q^2) z[b, i] / ((I - 1) sigma)   (Y5)

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import reference
-from .errors import OptionError
-from .options import one_of
-from .params import Conventions, Params, TranscoderConfig
-from .sparse import Sparse
+from .. import reference
+from ..errors import OptionError
+from ..options import one_of
+from ..params import Params, TranscoderConfig
+from ..sparse import Sparse
 
 
 class Backend(Protocol):
@@ -47,11 +47,15 @@ def check_backend(name: str, dtype: np.typing.DTypeLike) -> None:
 def backend_for(name: str, config: TranscoderConfig, params: Params) -> Backend:
     """The backend called ``name``.  Raises `OptionError` as `check_backend`."""
     check_backend(name, params.dtype)
-    kinds = BACKENDS if config.conventions.plain else CONVENTIONAL
-    return kinds[name](config, params)
+    if config.conventions.plain:
+        return BACKENDS[name](config, params)
+    from .conventional import CONVENTIONAL
+
+    return CONVENTIONAL[name](config, params)
 
 
-def _selection(config: TranscoderConfig, own: reference.JumpReLU | None) -> dict[str, Any]:
+def selection(config: TranscoderConfig, own: reference.JumpReLU | None) -> dict[str, Any]:
+    """What the functions that select take, by name."""
     options = {"top_k": config.top_k, "activation": config.activation, "ties": config.ties}
     return options | {"own": own}
 
@@ -66,7 +70,7 @@ def _own(params: Params, dtype: np.dtype) -> reference.JumpReLU | None:
 
 #: An overflow gives inf, and what follows from it NaN, without a warning: as in the kernels.
 #: Nor does the norm of a row of zeros warn.
-_quiet = np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore")
+quiet = np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore")
 
 
 class ReferenceBackend:
@@ -82,16 +86,16 @@ class ReferenceBackend:
         self.gradients: Callable[..., Any] = reference.transcoder_backward
         self.options: dict[str, Any] = {"activation": config.activation, "own": self.own}
 
-    @_quiet
+    @quiet
     def encode(self, x: np.ndarray) -> Sparse:
         W_enc, b_enc = self.arrays["W_enc"], self.arrays["b_enc"]
         hidden = reference.encode_forward(
-            x.astype(self.wide), W_enc, b_enc, **_selection(self.config, self.own)
+            x.astype(self.wide), W_enc, b_enc, **selection(self.config, self.own)
         )
         rounded: Sparse = self._rounded({"hidden": hidden})["hidden"]
         return rounded
 
-    @_quiet
+    @quiet
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
         W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
         dense = hidden.astype(self.wide).dense()
@@ -105,15 +109,15 @@ class ReferenceBackend:
         reconstruction: np.ndarray = self.forward(x)["reconstruction"]
         return reconstruction
 
-    @_quiet
+    @quiet
     def forward(self, x: np.ndarray) -> dict[str, Any]:
         return self._rounded(self._forward(x.astype(self.wide))._asdict())
 
-    @_quiet
+    @quiet
     def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
         return self._backward(self._forward(x.astype(self.wide)), x, target, l1_coeff)
 
-    @_quiet
+    @quiet
     def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
         forward = self._forward(x.astype(self.wide))
         made = self._rounded(forward._asdict())
@@ -131,8 +135,8 @@ class ReferenceBackend:
         return self._rounded(made if d_own is None else made | {"dtheta": d_own.theta})
 
     def _forward(self, x: np.ndarray) -> Any:
-        selection = _selection(self.config, self.own)
-        return reference.transcoder_forward(x, **self.arrays, **selection)
+        chosen = selection(self.config, self.own)
+        return reference.transcoder_forward(x, **self.arrays, **chosen)
 
     def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
         rounded = {n: s.astype(self.dtype) for n, s in stages.items() if s is not None}
@@ -145,9 +149,9 @@ class KernelsBackend:
     """`reftranscoder.kernels`, imported (and Numba with it) at the first use."""
 
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
-        from . import kernels
-        from .kernels.encode import activate
-        from .kernels.screened_encoder import encoder_of
+        from .. import kernels
+        from ..kernels.encode import activate
+        from ..kernels.screened_encoder import encoder_of
 
         self.kernels: Any = kernels
         self.activate: Any = activate
@@ -158,7 +162,7 @@ class KernelsBackend:
         self.own = _own(params, self.dtype)
 
     def encode(self, x: np.ndarray) -> Sparse:
-        hidden: Sparse = self.encoder.encode(x, **_selection(self.config, self.own))
+        hidden: Sparse = self.encoder.encode(x, **selection(self.config, self.own))
         return hidden
 
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
@@ -174,7 +178,7 @@ class KernelsBackend:
     def forward(self, x: np.ndarray) -> dict[str, Any]:
         # The dense p that `encode` never keeps, and the same selection from it.
         pre = self.kernels.affine_forward(x, self.arrays["W_enc"], self.arrays["b_enc"])
-        pre_acts, hidden = self.activate(pre, **_selection(self.config, self.own))
+        pre_acts, hidden = self.activate(pre, **selection(self.config, self.own))
         hidden = hidden.astype(self.dtype)
         with np.errstate(over="ignore", under="ignore"):
             return {
@@ -228,129 +232,8 @@ class KernelsBackend:
         return {name: stage for name, stage in stages.items() if stage is not None}
 
 
-class ConventionalReference(ReferenceBackend):
-    """The reference under conventions.  What the encoder reads is a stage, rounded once like every
-    one that is stored, and this is what is encoded: by the kernels, too."""
-
-    def __init__(self, config: TranscoderConfig, params: Params) -> None:
-        super().__init__(config, params)
-        self.gradients = reference.conventional_backward
-        self.options |= {"conventions": config.conventions}
-
-    def encode(self, x: np.ndarray) -> Sparse:
-        hidden: Sparse = self.forward(x)["hidden"]
-        return hidden
-
-    @_quiet
-    def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
-        dense, wide = hidden.astype(self.wide).dense(), None if x is None else x.astype(self.wide)
-        weights = (self.arrays.get(name) for name in ("W_dec", "b_dec", "W_skip"))
-        read = self._read(wide)
-        made = reference.conventional_decode(dense, wide, read, *weights, self.config.conventions)
-        reconstruction: np.ndarray = made[-1].astype(self.dtype)
-        return reconstruction
-
-    def _forward(self, x: np.ndarray) -> Any:
-        options = _selection(self.config, self.own) | {"conventions": self.config.conventions}
-        return reference.conventional_forward(x, self._read(x), **self.arrays, **options)
-
-    def _read(self, x: np.ndarray | None) -> Any:
-        if x is None:
-            return reference.Read(None, 1, 0)
-        read = reference.input_forward(x, self.arrays["b_dec"], self.config.conventions)
-        rounded = read.encoder_input.astype(self.dtype).astype(self.wide)
-        return read._replace(encoder_input=rounded)
-
-    def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
-        return super()._rounded(_there(stages, self.config.conventions))
-
-
-class ConventionalKernels(KernelsBackend):
-    """The kernels under conventions."""
-
-    def __init__(self, config: TranscoderConfig, params: Params) -> None:
-        super().__init__(config, params)
-        from .kernels import conventional
-
-        self.conventional: Any = conventional
-        self.norms, self.W, self.b = None, self.arrays["W_enc"], self.arrays["b_enc"]
-        if config.conventions.rescale_acts_by_decoder_norm:
-            self.encoder = conventional.scaled_encoder_of(params)
-            self.norms, self.W, self.b = self.encoder[:3]
-
-    @_quiet
-    def encode(self, x: np.ndarray) -> Sparse:
-        return super().encode(self._read(x).encoder_input)
-
-    @_quiet
-    def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
-        decoded: np.ndarray = self._decoded(hidden, x, self._read(x)).reconstruction
-        return decoded
-
-    @_quiet
-    def forward(self, x: np.ndarray) -> dict[str, Any]:
-        return self._forward(x)[0]
-
-    @_quiet
-    def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
-        read = self._read(x)
-        decoded = self._decoded(super().encode(read.encoder_input), x, read)
-        return self._gradients(x, read, decoded, target, l1_coeff)
-
-    @_quiet
-    def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
-        made, read, decoded = self._forward(x)
-        return made | self._gradients(x, read, decoded, target, l1_coeff)
-
-    def _forward(self, x: np.ndarray) -> tuple[dict[str, Any], Any, Any]:
-        read = self._read(x)
-        pre = self.kernels.affine_forward(read.encoder_input, self.W, self.b)
-        pre_acts, hidden = self.activate(pre, **_selection(self.config, self.own))
-        decoded = self._decoded(hidden.astype(self.dtype), x, read)
-        dense = {"pre": pre.astype(self.dtype), "pre_acts": pre_acts.astype(self.dtype)}
-        made = {"encoder_input": read.encoder_input} | dense | decoded._asdict()
-        return _there(made, self.config.conventions), read, decoded
-
-    def _gradients(
-        self, x: np.ndarray, read: Any, decoded: Any, target: np.ndarray, l1_coeff: float
-    ) -> dict[str, Any]:
-        self._refuse_bandwidth()
-        weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
-        options = {"norms": self.norms, "conventions": self.config.conventions}
-        gradients = self.conventional.conventional_backward(
-            x, target, read, decoded, *weights, l1_coeff=l1_coeff, **options
-        )
-        hidden, reconstruction = decoded.hidden, decoded.reconstruction
-        loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
-        return self._named(loss, _there(gradients, self.config.conventions))
-
-    def _read(self, x: np.ndarray | None) -> Any:
-        if x is None:
-            return self.conventional.Read(None, 1.0, 0.0)
-        return self.conventional.input_forward(x, self.arrays["b_dec"], self.config.conventions)
-
-    def _decoded(self, hidden: Sparse, x: np.ndarray | None, read: Any) -> Any:
-        weights = (self.arrays.get(name) for name in ("W_dec", "b_dec", "W_skip"))
-        options = self.norms, self.config.conventions
-        return self.conventional.conventional_decode(hidden, x, read, *weights, *options)
-
 
 BACKENDS: dict[str, Callable[[TranscoderConfig, Params], Backend]] = {
     "kernels": KernelsBackend,
     "reference": ReferenceBackend,
 }
-#: The same under conventions.
-CONVENTIONAL: dict[str, Callable[[TranscoderConfig, Params], Backend]] = {
-    "kernels": ConventionalKernels,
-    "reference": ConventionalReference,
-}
-
-
-def _there(stages: dict[str, Any], conventions: Conventions) -> dict[str, Any]:
-    """The ``stages`` that these conventions have."""
-    hidden = {"affine", "written", "gain", "shift"}
-    if not conventions.changes_input:
-        hidden |= {"encoder_input", "d_encoder_input"}
-    if not conventions.changes_output:
-        hidden |= {"decoded", "d_decoded"}
-    return {name: stage for name, stage in stages.items() if name not in hidden}
