@@ -23,14 +23,14 @@ from .jumprelu import JumpReLU
 
 __all__ = [
     "ACTIVATIONS",
-    "KEEPING_ALL",
-    "NAMES",
-    "TIES",
     "Architecture",
     "Conventions",
     "JumpReLU",
+    "KEEPING_ALL",
+    "NAMES",
     "Params",
     "Sizes",
+    "TIES",
     "TranscoderConfig",
     "check_activation",
     "check_agreement",
