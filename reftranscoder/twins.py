@@ -137,8 +137,8 @@ def _alone(name: str, outputs: str, why: str) -> Twin:
 
 
 _ALONE = (
-    "``kernels/conventional.py`` has it by other names: in float64, of sparse arrays, with sums in a "
-    "written order."
+    "``kernels/conventional.py`` has it by other names: in float64, of sparse arrays, with sums in "
+    "a written order."
 )
 #: What stands before the encoder and after the decoder: name -> what it returns.
 _CONVENTIONAL = {

@@ -341,7 +341,7 @@ def check_folding(tc, x):
     ):
         error, most = np.abs(want - got), as_fractions(bound[name])
         assert (error <= most).all(), (name, tc.config.conventions)
-        # And not much more: no sum here has terms of more than 1000, and float64 counts 40 roundings.
+        # And not much more: no term here exceeds 1000, and float64 counts 40 roundings.
         most = 1000 * np.finfo(tc.params.dtype).eps + 1000 * 40 * np.finfo(np.float64).eps
         assert bound[name].max() <= most
 
