@@ -12,6 +12,7 @@ import itertools
 import json
 import pickle
 from fractions import Fraction
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -454,3 +455,37 @@ def test_info_says_which_conventions_there_are(tmp_path):
     assert made(conventions).config.to_dict()["conventions"] == {"apply_b_dec_to_input": True}
     assert "conventions" not in made(rt.Conventions()).config.to_dict()
     assert repr(made(conventions)).endswith("Conventions(apply_b_dec_to_input=True))")
+
+
+# Other libraries; see golden/make_conventions.py.
+
+GOLDEN = Path(__file__).parent / "golden" / "conventions_f64.npz"
+INPUTS = {"x", "target", "W_enc", "b_enc", "W_dec", "b_dec", "W_skip", "theta"}
+
+
+def golden_cases():
+    with np.load(GOLDEN) as file:
+        held = dict(file)
+    options = json.loads(str(held.pop("options")))
+    for name, given in options.items():
+        arrays = {k.partition(".")[2]: a for k, a in held.items() if k.startswith(f"{name}.")}
+        yield pytest.param(given, arrays, id=name)
+
+
+@pytest.mark.parametrize(("given", "arrays"), list(golden_cases()))
+def test_other_libraries_compute_the_same(given, arrays):
+    """In float64, in which sums of 12 terms, a few of them in a row, leave some 1e-15 of their
+    largest term; no term exceeds 100."""
+    options = {"top_k": 3, "activation": given.pop("activation")}
+    parameters = {name: arrays[name] for name in INPUTS & set(arrays) - {"x", "target", "theta"}}
+    own = rt.JumpReLU(arrays["theta"]) if "theta" in arrays else None
+    conventions = rt.Conventions(**{"apply_b_dec_to_input": True} | given)
+    tc = rt.Transcoder.from_arrays(**parameters, **options, own=own, conventions=conventions)
+    for backend in ("reference", "kernels"):
+        stages = tc.stages(arrays["x"], arrays["target"], 0.25, backend=backend)
+        compared = set(arrays) - INPUTS
+        assert len(compared) == (9 if "W_skip" in arrays else 8)
+        for name in compared:
+            error = np.max(np.abs(dense(stages[name]) - arrays[name]))
+            assert error <= 1e-12, (backend, name, error)
+        assert np.array_equal(dense(stages["hidden"]) != 0, arrays["hidden"] != 0)
