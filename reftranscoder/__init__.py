@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .edifice import build, loss, output_size
     from .evaluating import evaluate
     from .gradcheck import check_gradient
-    from .params import JumpReLU, Params, TranscoderConfig
+    from .params import Conventions, JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
     from .transcoder import Transcoder, load
@@ -31,6 +31,7 @@ _HOMES = {
     "ActivationWriter": "activations",
     "Activations": "activations",
     "Arithmetic": "auditor",
+    "Conventions": "params",
     "JumpReLU": "params",
     "Params": "params",
     "Sparse": "sparse",
@@ -54,6 +55,7 @@ __all__ = [
     "ActivationWriter",
     "Activations",
     "Arithmetic",
+    "Conventions",
     "JumpReLU",
     "Params",
     "Sparse",
