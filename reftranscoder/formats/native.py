@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import Error, FileError, words
 from ..files import schema
 from ..params import NAMES, JumpReLU, Params, TranscoderConfig, check_agreement
+from .origin import Origin
 
 FORMAT = "reftranscoder"
 VERSION = 1
@@ -29,6 +30,7 @@ class Model(NamedTuple):
 
     config: TranscoderConfig
     params: Params
+    origin: Origin | None = None  # of what was read, and None of what is written
 
 
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
