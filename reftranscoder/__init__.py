@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .params import JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
-    from .transcoder import Transcoder, load
+    from .transcoder import Transcoder
+    from .transcoder.loading import load, scan
 
 __version__ = "0.1.0"
 
@@ -38,9 +39,10 @@ _HOMES = {
     "build": "edifice",
     "check_gradient": "gradcheck",
     "fit": "training",
-    "load": "transcoder",
+    "load": "transcoder.loading",
     "loss": "edifice",
     "output_size": "edifice",
+    "scan": "transcoder.loading",
 }
 _MODULES = ("errors", "kernels", "metrics", "reference", "sample", "testing", "twins")
 
@@ -65,6 +67,7 @@ __all__ = [
     "output_size",
     "reference",
     "sample",
+    "scan",
     "testing",
     "twins",
 ]

@@ -41,7 +41,8 @@ def open_container(path: Path) -> Container:
         return _of_shards(path)
     kind = kind_of(path)
     if kind not in _READERS:
-        raise FileError(path, f"holds no tensors by name: it is {words(kind)}", _REMEDY.get(kind, ""))
+        problem = f"holds no tensors by name: it is {words(kind)}"
+        raise FileError(path, problem, _REMEDY.get(kind, ""))
     tensors, values = _READERS[kind](path)
     return Container(path, kind, tensors, values)
 
@@ -81,7 +82,7 @@ def inside(folder: Path, name: str) -> Path:
     """The file ``name`` in ``folder``, which must lie there.
 
     A symbolic link may lead elsewhere in the folder, or, from ``snapshots/REVISION`` of a cache of
-    the Hugging Face hub, into the ``blobs`` beside ``snapshots``, which is how the hub leaves files.
+    the Hugging Face hub, into the ``blobs`` beside ``snapshots``: so the hub leaves files.
 
     Raises:
         FileError: it leads out of the folder.

@@ -142,7 +142,8 @@ def extension_dtype(path: Path, name: str) -> np.dtype:
         FileError: the package is not installed, or has no such type.
     """
     try:
-        return np.dtype(getattr(importlib.import_module("ml_dtypes"), name))
+        found: np.dtype = np.dtype(getattr(importlib.import_module("ml_dtypes"), name))
+        return found
     except (ImportError, AttributeError):
         problem = f"its {name} needs the package ml_dtypes, which is not installed"
         hint = 'Install it: pip install "reftranscoder[formats]"'

@@ -67,7 +67,7 @@ class _Storage(NamedTuple):
 
     member: zipfile.ZipInfo
     dtype: str | None
-    count: int  # of entries; of bytes where there is no type
+    entries: int  # of entries; of bytes where there is no type
 
 
 def read_torch(path: Path) -> Any:
@@ -197,14 +197,14 @@ class _Tensors:
         named = written == name  # a type that NumPy lacks
         dtype = extension_dtype(self.path, name) if named else np.dtype(written)
         size = storage.member.file_size
-        if storage.count * (dtype.itemsize if storage.dtype else 1) != size:
-            raise ValueError(f"a storage of {storage.count} entries has {size} bytes")
-        entries = size // dtype.itemsize
+        if storage.entries * (dtype.itemsize if storage.dtype else 1) != size:
+            raise ValueError(f"a storage of {storage.entries} entries has {size} bytes")
+        within = size // dtype.itemsize
         counts = (shape, strides)
         if not _is_count(first) or not all(isinstance(c, tuple) for c in counts):
             raise ValueError("its pickle makes a tensor of no sizes")
         fits = len(shape) == len(strides) <= _MOST_AXES and all(map(_is_count, shape + strides))
-        if not fits or not _lies_within(first, shape, strides, entries):
+        if not fits or not _lies_within(first, shape, strides, within):
             raise ValueError(f"a tensor of shape {shown(shape)} does not lie within its storage")
         start = first_byte(self.file, storage.member)
         return Stored(

@@ -7,26 +7,34 @@ which it is, unless D is O.  ``W_enc`` is (D, I) and ``W_skip`` (O, I) in either
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..errors import FileError, shown, words
 from ..files import plain_yaml
-from ..files.container import Container
 from ..files.stored import Stored
 from .place import Place
-from .published import Decisions, Published
+from .published import Decisions, Published, texts_of
 
 SETTINGS = "config.yaml"
 _NEEDED = {"W_enc", "b_enc", "W_dec", "b_dec"}
 _THRESHOLD, _K = "activation_function.threshold", "k"
+_FILE = re.compile(r"layer_\d+\.safetensors")
+_HOOKS = ("feature_input_hook", "feature_output_hook")
 _ALL = _NEEDED | {"W_skip", _THRESHOLD, _K}
+#: What a file leaves open, of `Decisions`.
+DECIDED = ("top_k", "activation", "W_dec_rows")
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     held = container.tensors.keys()
-    cross_layer = any(name.startswith(("W_enc_", "W_dec_")) for name in held)
-    return container.kind == "safetensors" and (cross_layer or _NEEDED <= held <= _ALL)
+    if any(name.startswith(("W_enc_", "W_dec_")) for name in held):
+        return True
+    # The names of the tensors are not its own: the file's, or what is beside it, must be.
+    marked = place.named or _THRESHOLD in held or _FILE.match(place.path.name) is not None
+    return marked and container.kind == "safetensors" and _NEEDED <= held <= _ALL
 
 
 def read(place: Place, decisions: Decisions) -> Published:
@@ -48,8 +56,7 @@ def read(place: Place, decisions: Decisions) -> Published:
     for name, ours in (("W_skip", "W_skip"), (_THRESHOLD, "theta")):
         if name in tensors:
             arrays[ours] = tensors[name]
-    texts = {n: settings.get(n) for n in ("model_name", "feature_input_hook", "feature_output_hook")}
-    model, hook_in, hook_out = (t if isinstance(t, str) else None for t in texts.values())
+    model, hook_in, hook_out = texts_of(settings, "model_name", *_HOOKS)
     unsaid = activation == "relu" and "activation" not in settings and not decisions.activation
     return Published(
         path=place.path,
@@ -89,7 +96,8 @@ def _activation(
     if k is None and _K in tensors and not tensors[_K].shape:
         k = int(tensors[_K].read())
     if not isinstance(k, int) or k < 1:
-        raise FileError(place.path, f"its k must be a whole number; it is {shown(k)}", "Say top_k=.")
+        problem = f"its k must be a whole number; it is {shown(k)}"
+        raise FileError(place.path, problem, "Say top_k=.")
     if decisions.activation is None:
         problem = f"keeps the {k} largest of a row, be they positive or not, and ours must be"
         hint = "Say activation='topk' to keep only the positive ones of them."

@@ -9,14 +9,14 @@ arrays are used as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import FileError, shown
 from ..files import schema
 from ..files.container import Container
 from ..files.stored import Stored
 from .place import Place
-from .published import Decisions, Published
+from .published import Decisions, Published, texts_of
 
 SETTINGS = "config.json"
 
@@ -47,13 +47,16 @@ CLASSES = {
     "JumpReluAutoEncoder": _Class(_PLAIN, _ENCODER, "jumprelu", False),
     "GatedAutoEncoder": _Class({"encoder.weight": "W_enc"}, _DECODER, "gated", True),
 }
+#: What a file leaves open, of `Decisions`.
+DECIDED = ("apply_b_dec_to_input", "top_k")
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     content = _state(container)
     linear = {"encoder.weight", "decoder.weight"} <= content.keys() and "pre_bias" not in content
-    plain = _PLAIN.keys() <= content.keys() and SETTINGS in names
+    plain = _PLAIN.keys() <= content.keys() and SETTINGS in place.names
     return container.kind == "torch" and (linear or plain)
 
 
@@ -63,8 +66,9 @@ def read(place: Place, decisions: Decisions) -> Published:
     Raises:
         FileError: the class is not named, or not read here, or its arrays are not what it has.
     """
-    tensors, trainer = _state(place.container()), place.settings(SETTINGS).get("trainer")
-    trainer = trainer if schema.is_object(trainer) else {}
+    tensors = _state(place.container())
+    said = place.settings(SETTINGS).get("trainer")
+    trainer = said if schema.is_object(said) else {}
     name = trainer.get("dict_class")
     if not schema.is_text(name) or name not in CLASSES:
         known = ", ".join(CLASSES)
@@ -78,13 +82,15 @@ def read(place: Place, decisions: Decisions) -> Published:
         raise FileError(place.path, f"is a {name}, and lacks {', '.join(lacking)}")
     arrays = {ours: tensors[theirs] for theirs, ours in row.arrays.items()}
     arrays |= {ours: arrays[ours].transposed for ours in row.turned}
-    activation, top_k, warnings = row.activation, None, ()
+    activation, top_k = row.activation, None
+    warnings: tuple[str, ...] = ()
     if activation in ("topk", "batchtopk"):
         top_k = decisions.top_k or _number(place, tensors, "k")
     if activation == "batchtopk":
         activation, top_k, warnings = "jumprelu", None, _unset(place, tensors)
     if activation == "jumprelu":
         arrays["theta"] = tensors["threshold"]
+    model, hook_in = texts_of(trainer, "lm_name", "submodule_name")
     applies = decisions.apply_b_dec_to_input
     return Published(
         path=place.path,
@@ -96,7 +102,8 @@ def read(place: Place, decisions: Decisions) -> Published:
         if (row.applies_b_dec if applies is None else applies)
         else {},
         layer=trainer["layer"] if schema.is_whole(trainer.get("layer")) else place.layer(),
-        **_hooks(trainer),
+        model=model,
+        hook_in=hook_in,
         warnings=warnings,
     )
 
@@ -121,9 +128,3 @@ def _unset(place: Place, tensors: Mapping[str, Stored]) -> tuple[str, ...]:
     if tensors["threshold"].read() >= 0:
         return ()
     return ("its threshold was never set, so that every positive activation is kept",)
-
-
-def _hooks(trainer: Mapping[str, Any]) -> dict[str, str | None]:
-    fields = {"model": "lm_name", "hook_in": "submodule_name"}
-    texts = {ours: trainer.get(theirs) for ours, theirs in fields.items()}
-    return {ours: text if schema.is_text(text) else None for ours, text in texts.items()}

@@ -7,7 +7,6 @@ There is no file format of its own; arrays are looked for under the names that A
 from __future__ import annotations
 
 from ..errors import FileError
-from ..files.container import Container
 from .place import Place
 from .published import Decisions, Published
 
@@ -17,10 +16,13 @@ NAMES = {
     "transcoder_decoder.kernel": "W_dec",
     "transcoder_decoder.bias": "b_dec",
 }
+#: What a file leaves open, of `Decisions`.
+DECIDED = ("top_k", "activation")
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     return NAMES.keys() <= container.tensors.keys()
 
 

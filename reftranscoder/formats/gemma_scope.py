@@ -1,20 +1,22 @@
 """Gemma Scope: ``params.npz`` with five arrays, and no file of settings.
 
-Lieberum et al., *Gemma Scope* (2024), arXiv:2408.05147, and the tutorial that goes with it: features
-are ``relu(z) [z > threshold]``, and b_dec is not subtracted from the input.
+Lieberum et al., *Gemma Scope* (2024), arXiv:2408.05147, and the tutorial that goes with it:
+features are ``relu(z) [z > threshold]``, and b_dec is not subtracted from the input.
 """
 
 from __future__ import annotations
 
-from ..files.container import Container
 from .place import Place
 from .published import Decisions, Published
 
 _NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
+#: What a file leaves open, of `Decisions`.
+DECIDED = ("apply_b_dec_to_input",)
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     return container.kind == "npz" and container.tensors.keys() == set(_NAMES)
 
 

@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 from ..errors import FileError, shown
-from ..files.container import Container
 from .place import Place
-from .published import Decisions, Published
+from .published import Decisions, Published, texts_of
 
 SETTINGS = "config.json"
 _NEEDED = {"w_enc", "b_enc", "w_dec", "b_dec", "threshold"}
+#: What a file leaves open, of `Decisions`.
+DECIDED = ()
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     return _NEEDED <= container.tensors.keys()
 
 
@@ -44,8 +46,9 @@ def read(place: Place, decisions: Decisions) -> Published:
     }
     if skip:
         arrays["W_skip"] = tensors["affine_skip_connection"].transposed
-    texts = {n: settings.get(n) for n in ("hf_hook_point_in", "hf_hook_point_out", "model_name")}
-    hook_in, hook_out, model = (t if isinstance(t, str) else None for t in texts.values())
+    hook_in, hook_out, model = texts_of(
+        settings, "hf_hook_point_in", "hf_hook_point_out", "model_name"
+    )
     kind = settings.get("type")
     return Published(
         path=place.path,

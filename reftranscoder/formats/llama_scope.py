@@ -15,16 +15,19 @@ import numpy as np
 
 from ..errors import FileError, shown
 from ..files import schema
-from ..files.container import Container, inside, json_of
+from ..files.container import inside, json_of
 from .place import Place
-from .published import Decisions, Published
+from .published import Decisions, Published, texts_of
 
 SETTINGS = "hyperparams.json"
 _ARRAYS = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.bias": "b_dec"}
+#: What a file leaves open, of `Decisions`.
+DECIDED = ()
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     names_ours = {*_ARRAYS, "decoder.weight"}
     return container.kind == "safetensors" and container.tensors.keys() == names_ours
 
@@ -43,25 +46,29 @@ def read(place: Place, decisions: Decisions) -> Published:
     arrays["W_dec"] = tensors["decoder.weight"].transposed
     norms = settings.get("dataset_average_activation_norm")
     norm = norms.get("in") if isinstance(norms, dict) else None
-    threshold = settings.get("jump_relu_threshold")
-    for name, value in (("jump_relu_threshold", threshold), ("norm of activations", norm)):
-        if not schema.is_finite(value) or value < 0:
-            problem = f"its {name} in {SETTINGS} must be a number; it is {shown(value)}"
-            raise FileError(place.path, problem)
+    norm = _number(place, "norm of activations", norm)
+    threshold = _number(place, "jump_relu_threshold", settings.get("jump_relu_threshold"))
     if not norm:
         raise FileError(place.path, f"its norm of activations in {SETTINGS} must be above 0")
     scale = math.sqrt(arrays["b_dec"].shape[0]) / norm if arrays["b_dec"].shape else 1.0
-    hook_in, hook_out = (settings.get(name) for name in ("hook_point_in", "hook_point_out"))
+    hook_in, hook_out = texts_of(settings, "hook_point_in", "hook_point_out")
     return Published(
         path=place.path,
         variant="jumprelu",
-        arrays={**arrays, "theta": np.float32(threshold).reshape(())},
+        arrays={**arrays, "theta": np.array(threshold, np.float32)},
         activation="jumprelu",
         conventions={"normalize_activations": "expected_average_only_in", "scale": scale},
         layer=place.layer(),
-        hook_in=hook_in if isinstance(hook_in, str) else None,
-        hook_out=hook_out if isinstance(hook_out, str) else None,
+        hook_in=hook_in,
+        hook_out=hook_out,
     )
+
+
+def _number(place: Place, name: str, value: Any) -> float:
+    if not schema.is_finite(value) or value < 0:
+        problem = f"its {name} in {SETTINGS} must be a number; it is {shown(value)}"
+        raise FileError(place.path, problem)
+    return float(value)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

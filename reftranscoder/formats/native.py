@@ -97,7 +97,7 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Model
     try:
         taken = None if own is None else JumpReLU(given.pop("theta"), **own)
         model = Model(TranscoderConfig(**options), Params.taking(**given, own=taken))
-        check_agreement(*model)
+        check_agreement(model.config, model.params)
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error
     return model

@@ -10,16 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import FileError, shown
-from ..files.container import Container
 from .place import Place
 from .published import Decisions, Published
 
 _ARRAYS = {"encoder.weight": "W_enc", "latent_bias": "b_enc", "pre_bias": "b_dec"}
 _ACTIVATIONS = {"ReLU": "relu", "TopK": "topk"}
+#: What a file leaves open, of `Decisions`.
+DECIDED = ("top_k",)
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     return container.kind == "torch" and _ARRAYS.keys() <= container.tensors.keys()
 
 

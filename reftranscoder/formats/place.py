@@ -21,6 +21,7 @@ class Place:
 
     def __init__(self, path: Path, folder: Path, names: frozenset[str]) -> None:
         self.path, self.folder, self.names = path, folder, names
+        self.named = False  # whether its format was told
         self._container: Container | None = None
 
     def container(self) -> Container:

@@ -16,9 +16,29 @@ import numpy as np
 
 from ..errors import Error, FileError
 from ..files.stored import Stored
+from ..options import one_of, positive_integer, truth
 from ..params import ACTIVATIONS, JumpReLU, Params, TranscoderConfig, check_agreement
 from .native import Model
 from .origin import Origin
+
+#: The formats of others; `formats.recognition` has a row for each.
+FORMAT_NAMES = (
+    "sparsify",
+    "saelens",
+    "gemma_scope",
+    "gemma_scope_2",
+    "circuit_tracer",
+    "llama_scope",
+    "dictionary_learning",
+    "openai",
+    "transcoder_circuits",
+    "edifice",
+)
+_CHOICES = {
+    "format": FORMAT_NAMES,
+    "activation": ACTIVATIONS,
+    "W_dec_rows": ("feature", "output"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +56,21 @@ class Decisions:
     top_k: int | None = None
     activation: str | None = None
     W_dec_rows: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("format", "activation", "W_dec_rows"):
+            if (value := getattr(self, name)) is not None:
+                one_of(name, value, _CHOICES.get(name, ()))
+        if self.apply_b_dec_to_input is not None:
+            truth("apply_b_dec_to_input", self.apply_b_dec_to_input)
+        if self.top_k is not None:
+            object.__setattr__(self, "top_k", positive_integer("top_k", self.top_k))
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of those that were said, but ``format``."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return tuple(n for n in fields if n != "format" and getattr(self, n) is not None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +104,12 @@ class Published:
     def dtype(self) -> str:
         """The type of the weights in the file."""
         return self.arrays["W_enc"].dtype.newbyteorder("=").name
+
+
+def texts_of(settings: Mapping[str, Any], *names: str) -> tuple[str | None, ...]:
+    """Of each of ``names`` the text in ``settings``, or None where there is none."""
+    values = (settings.get(name) for name in names)
+    return tuple(value if isinstance(value, str) else None for value in values)
 
 
 def model_of(published: Published, format_name: str) -> Model:
@@ -162,12 +203,14 @@ def _origin(published: Published, format_name: str, params: Params) -> Origin:
 def _seen_in(params: Params) -> tuple[str, ...]:
     """What the arrays themselves give a reason to say."""
     found = []
-    silent = ~params.W_enc.any(axis=1) & (params.b_enc <= 0)
+    silent = np.logical_not(params.W_enc.any(axis=1)) & (params.b_enc <= 0)
+    mute = np.logical_not(params.W_dec.any(axis=1))
+    below = np.less(0 if params.own is None else params.own.theta, 0)
     if silent.any():
-        found.append(f"{_features(silent)} can never be active: W_enc and b_enc give no more than 0")
-    if (mute := ~params.W_dec.any(axis=1)).any():
+        found.append(f"{_features(silent)} can never be active: they read nothing")
+    if mute.any():
         found.append(f"{_features(mute)} write nothing: their rows of W_dec are 0")
-    if params.own is not None and (below := params.own.theta < 0).any():
+    if below.any():
         found.append(
             f"{_features(below)} have a threshold below zero, which is as one of zero here: "
             "only positive activations are kept"

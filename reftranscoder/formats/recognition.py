@@ -43,7 +43,6 @@ READERS = (
     Reader("transcoder_circuits", ("*sparse_autoencoder_*.pt",), "transcoder_circuits"),
     Reader("edifice", ("edifice.*",), "edifice"),
 )
-NAMES = tuple(row.name for row in READERS)
 
 
 class Found(NamedTuple):
@@ -65,18 +64,17 @@ def recognised(place: Place, decisions: Decisions) -> Reader | None:
     Raises:
         FileError: it could be of several, or is not what ``decisions`` says, or is damaged.
     """
-    container = place.container()
+    place.named = decisions.format is not None
     rows = [
         row
         for row in READERS
-        if decisions.format in (None, row.name)
-        and _module(row).recognises(container, place.names)
+        if decisions.format in (None, row.name) and _module(row).recognises(place)
     ]
     if len(rows) > 1:
         names = " or ".join(f"format={row.name!r}" for row in rows)
         raise FileError(place.path, "could be of several formats", f"Say which: {names}.")
     if decisions.format is not None and not rows:
-        held = ", ".join(map(words, sorted(container.tensors)[:8])) or "no tensors"
+        held = ", ".join(map(words, sorted(place.container().tensors)[:8])) or "no tensors"
         raise FileError(place.path, f"is not of format {decisions.format!r}: it holds {held}")
     return rows[0] if rows else None
 
@@ -87,7 +85,12 @@ def publish(place: Place, row: Reader, decisions: Decisions) -> Published:
     Raises:
         FileError: as the reader.
     """
-    published: Published = _module(row).read(place, decisions)
+    module = _module(row)
+    unused = [name for name in decisions.given if name not in module.DECIDED]
+    if unused:
+        problem = f"is of format {row.name!r}, in which {', '.join(unused)} is not left open"
+        raise FileError(place.path, problem, "Leave it out.")
+    published: Published = module.read(place, decisions)
     return published
 
 

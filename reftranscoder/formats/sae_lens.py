@@ -14,10 +14,9 @@ import numpy as np
 
 from ..errors import FileError, shown
 from ..files import schema
-from ..files.container import Container
 from ..files.stored import Stored
 from .place import Place
-from .published import Decisions, Published
+from .published import Decisions, Published, texts_of
 
 SETTINGS = "cfg.json"
 _WEIGHTS = {"W_enc", "b_enc", "W_dec", "b_dec"}
@@ -50,12 +49,15 @@ _NORMALIZATIONS = {
     "constant_norm_rescale": "constant_norm_rescale",
     "layer_norm": "layer_norm",
 }
+#: What a file leaves open, of `Decisions`.
+DECIDED = ("apply_b_dec_to_input", "top_k")
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     needed = {"W_enc", "W_dec", "b_dec"}  # gated ones have no b_enc
-    return SETTINGS in names and needed <= container.tensors.keys()
+    return SETTINGS in place.names and needed <= container.tensors.keys()
 
 
 def read(place: Place, decisions: Decisions) -> Published:
@@ -92,6 +94,9 @@ def read(place: Place, decisions: Decisions) -> Published:
         held = ", ".join(map(shown, sorted(tensors)[:4]))
         raise FileError(place.path, f"is a {name}, and also holds {held}")
     metadata = settings.get("metadata")
+    model, hook_in, hook_out = texts_of(
+        metadata if schema.is_object(metadata) else {}, "model_name", "hook_name", "hook_name_out"
+    )
     return Published(
         path=place.path,
         variant=name,
@@ -100,7 +105,9 @@ def read(place: Place, decisions: Decisions) -> Published:
         top_k=_top_k(place, settings, activation, decisions),
         conventions=_conventions(place, settings, architecture, decisions),
         layer=place.layer(),
-        **_hooks(metadata if schema.is_object(metadata) else {}),
+        model=model,
+        hook_in=hook_in,
+        hook_out=hook_out,
     )
 
 
@@ -137,7 +144,8 @@ def _turned(array: Any) -> Stored:
 def _threshold(tensors: dict[str, Stored]) -> Stored | np.ndarray | None:
     """The thresholds, by whichever of the names that the library has had for them."""
     if "log_threshold" in tensors:
-        return np.exp(tensors.pop("log_threshold").read())
+        logarithms = tensors.pop("log_threshold").read()
+        return np.asarray(np.exp(logarithms))
     for name in ("threshold", "topk_threshold"):
         if name in tensors:
             return tensors.pop(name)
@@ -188,10 +196,3 @@ def _check_scaling(place: Place, settings: Mapping[str, Any], factor: Stored | N
         raise FileError(place.path, "its features have a scaling_factor, which is not among ours")
     if settings.get("finetuning_scaling_factor") and factor is None:
         raise FileError(place.path, "its scaling_factor is missing")
-
-
-def _hooks(metadata: Mapping[str, Any]) -> dict[str, str | None]:
-    """Where the activations are taken, by the names of the language model."""
-    fields = {"model": "model_name", "hook_in": "hook_name", "hook_out": "hook_name_out"}
-    texts = {ours: metadata.get(theirs) for ours, theirs in fields.items()}
-    return {ours: text if schema.is_text(text) else None for ours, text in texts.items()}

@@ -23,7 +23,7 @@ from ..files.safetensors import FLOATS, read_tensors, tensors_as_bytes
 from ..files.stored import AGAIN
 from .native import META, Model, arrays_of, check_names, meta_of, model_from
 
-_CHECKSUMS = "crc32"
+CHECKSUMS = "crc32"
 
 
 def save(model: Model, path: Path, *, force: bool) -> None:
@@ -37,7 +37,7 @@ def save(model: Model, path: Path, *, force: bool) -> None:
     if params.dtype.name not in ("float32", "float64"):
         raise FileError(path, f"the format has no {params.dtype}", "Save it as .npz.")
     arrays, meta = arrays_of(model), meta_of(model)
-    texts = {META: meta, _CHECKSUMS: json.dumps(_checksums(arrays, meta))}
+    texts = {META: meta, CHECKSUMS: json.dumps(_checksums(arrays, meta))}
     content = tensors_as_bytes(path, arrays, texts)
     with atomic_write(path, force=force) as file:
         file.write(content)
@@ -52,7 +52,7 @@ def load(path: Path) -> Model:
     """
     tensors, metadata = read_tensors(path, {"npz": "Name it .npz."}, FLOATS)
     texts = dict(metadata)
-    checksums = texts.pop(_CHECKSUMS, None)  # files of before 0.2 have none
+    checksums = texts.pop(CHECKSUMS, None)  # files of before 0.2 have none
     check_names(path, [*tensors, *texts])
     if META in tensors or set(texts) != {META}:
         raise FileError(path, f"its {META}, and no other text, must stand in __metadata__")

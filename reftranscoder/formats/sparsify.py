@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import FileError, shown
+from ..errors import FileError, shown, words
 from ..files import schema
-from ..files.container import Container
 from ..files.stored import Stored
 from .place import Place
 from .published import Decisions, Published
 
 NAMES = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
 SETTINGS = "cfg.json"
+#: What a file leaves open, of `Decisions`.
+DECIDED = ("apply_b_dec_to_input", "top_k")
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     return NAMES.keys() <= container.tensors.keys()
 
 
@@ -51,11 +53,11 @@ def read(place: Place, decisions: Decisions) -> Published:
     applies = _applies_b_dec(place, settings, decisions)
     unmarked = "transcode" not in settings
     old = "was saved before 2025-02-12, when b_dec was subtracted from the input of transcoders too"
-    kind = "skip transcoder" if "W_skip" in arrays else "transcoder"
-    activation = settings.get("activation", "topk")
+    skip, activation = "W_skip" in arrays, settings.get("activation", "topk")
+    kind = "skip transcoder" if skip else "transcoder" if settings.get("transcode") else "SAE"
     return Published(
         path=place.path,
-        variant=f"{activation} {kind if settings.get('transcode') or 'W_skip' in arrays else 'SAE'}",
+        variant=f"{words(activation)} {kind}",
         arrays=arrays,
         activation=activation if schema.is_text(activation) else shown(activation),
         top_k=_top_k(place, settings, decisions),
@@ -69,7 +71,8 @@ def read(place: Place, decisions: Decisions) -> Published:
 def _top_k(place: Place, settings: dict[str, Any], decisions: Decisions) -> int:
     k = settings.get("k")
     if not schema.is_whole(k) or not k:
-        raise FileError(place.folder / SETTINGS, f"its k must be a number above 0; it is {shown(k)}")
+        problem = f"its k must be a whole number above 0; it is {shown(k)}"
+        raise FileError(place.folder / SETTINGS, problem)
     if decisions.top_k is not None:
         return decisions.top_k
     if settings.get("multi_topk"):
@@ -83,8 +86,8 @@ def _applies_b_dec(place: Place, settings: dict[str, Any], decisions: Decisions)
         return decisions.apply_b_dec_to_input
     if settings.get("transcode") and "activation" not in settings:
         problem = (
-            "is a transcoder of the time when sparsify ceased to subtract b_dec from the input, and "
-            "does not say which it is"
+            "is a transcoder of the time when sparsify ceased to subtract b_dec from the input, "
+            "and does not say which it is"
         )
         hint = "Say apply_b_dec_to_input=True (before 2025-02-12) or False."
         raise FileError(place.path, problem, hint)

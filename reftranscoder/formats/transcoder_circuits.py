@@ -9,17 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import FileError
-from ..files.container import Container
 from ..files.pickled import Record
 from ..files.stored import Stored
 from .place import Place
-from .published import Decisions, Published
+from .published import Decisions, Published, texts_of
 
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
+#: What a file leaves open, of `Decisions`.
+DECIDED = ()
 
 
-def recognises(container: Container, names: frozenset[str]) -> bool:
-    """Whether these tensors, with these files beside them, are of this format."""
+def recognises(place: Place) -> bool:
+    """Whether the tensors at ``place``, with the files beside them, are of this format."""
+    container = place.container()
     return isinstance(container.values.get("state_dict"), dict) and "cfg" in container.values
 
 
@@ -54,8 +56,7 @@ def read(place: Place, decisions: Decisions) -> Published:
                 "b_dec_out, which is not among ours"
             )
             raise FileError(place.path, problem)
-    hooks = (settings.get(name) for name in ("hook_point", "out_hook_point", "model_name"))
-    hook_in, hook_out, model = (hook if isinstance(hook, str) else None for hook in hooks)
+    hook_in, hook_out, model = texts_of(settings, "hook_point", "out_hook_point", "model_name")
     return Published(
         path=place.path,
         variant="transcoder" if transcoder else "sae",
