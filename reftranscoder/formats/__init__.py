@@ -29,8 +29,8 @@ from .recognition import Found, Reader, found_at, places_at, publish, recognised
 from .safetensors import CHECKSUMS
 
 __all__ = [
-    "FORMATS",
     "Decisions",
+    "FORMATS",
     "Format",
     "Found",
     "Model",
