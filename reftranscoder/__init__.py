@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .auditor.audit import audit
     from .edifice import build, loss, output_size
     from .gradcheck import check_gradient
-    from .params import JumpReLU, Params, TranscoderConfig
+    from .params import Conventions, JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
     from .transcoder import Transcoder
@@ -30,6 +30,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Activations": "activations",
     "Arithmetic": "auditor",
+    "Conventions": "params",
     "JumpReLU": "params",
     "Params": "params",
     "Sparse": "sparse",
@@ -49,6 +50,7 @@ _MODULES = ("errors", "kernels", "metrics", "reference", "sample", "testing", "t
 __all__ = [
     "Activations",
     "Arithmetic",
+    "Conventions",
     "JumpReLU",
     "Params",
     "Sparse",

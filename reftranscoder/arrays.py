@@ -272,6 +272,21 @@ def to_batch(
     return spread_non_finite(rows) if spread else rows
 
 
+def to_target(
+    value: Any, x: np.ndarray, width: int, dtype: np.dtype, check: bool
+) -> np.ndarray:
+    """Return the target (B, O) that goes with ``x`` (B, I), B >= 1.
+
+    Raises:
+        ShapeError, DTypeError, NonFiniteError, OptionError: as `to_batch`; or there is no row.
+    """
+    rows = to_matrix(value, "target", "(B, O)", width, dtype)
+    check_same_rows("target", rows, len(x))
+    if len(x) == 0:
+        raise ShapeError("x", "with at least one row", x.shape, "A mean needs one.")
+    return to_batch(rows, "target", "(B, O)", width, dtype, check, spread=False)
+
+
 def check_same_rows(name: str, array: np.ndarray, rows: int) -> None:
     """Refuse an array that does not have as many ``rows`` as what it goes with.
 
@@ -287,6 +302,11 @@ def to_csr(sparse: Sparse) -> csr_array:
     csr = _csr(sparse)
     csr.has_canonical_format = True  # sorted and without repeats by construction: do not look again
     return csr
+
+
+def for_users(stages: dict[str, Any]) -> dict[str, Any]:
+    """Return ``stages``, those that are a `Sparse` as a ``csr_array``."""
+    return {name: to_csr(s) if isinstance(s, Sparse) else s for name, s in stages.items()}
 
 
 def _csr(sparse: Sparse) -> csr_array:

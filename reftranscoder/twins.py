@@ -136,6 +136,34 @@ def _alone(name: str, outputs: str, why: str) -> Twin:
     return Twin(name, tuple(outputs.split()), f"reference.{name}", None, None, why)
 
 
+_ALONE = (
+    "``kernels/conventional.py`` has it without this name: in float64, on sparse arrays, with sums in "
+    "a written order."
+)
+#: What stands before the encoder and after the decoder: name -> what it returns.
+_CONVENTIONAL = {
+    "input_forward": "encoder_input gain shift",
+    "constant_scale_forward": "u gain",
+    "constant_scale_backward": "dx",
+    "constant_norm_forward": "u gain",
+    "constant_norm_backward": "dx",
+    "layer_norm_forward": "u gain shift",
+    "layer_norm_backward": "dx",
+    "rescale_forward": "reconstruction",
+    "rescale_backward": "d_decoded d_gain d_shift",
+    "input_bias_forward": "encoder_input",
+    "input_bias_backward": "d_u db_dec",
+    "decoder_norms": "n",
+    "decoder_norm_forward": "pre",
+    "decoder_norm_inverse": "written",
+    "decoder_norm_backward": "d_affine dW_dec",
+    "conventional_forward": "encoder_input gain shift affine pre pre_acts hidden written decoded "
+    "reconstruction",
+    "conventional_decode": "written decoded reconstruction",
+    "conventional_backward": "d_reconstruction d_decoded d_hidden d_pre d_own dW_dec db_dec dW_skip "
+    "dW_enc db_enc d_encoder_input dx",
+}
+
 TWINS = (
     _twin(
         "affine_forward",
@@ -267,4 +295,5 @@ TWINS = (
         "d_reconstruction d_hidden d_pre d_own dW_dec db_dec dW_skip dW_enc db_enc dx",
         "The backward functions in a row, each with what the one before it was off by.",
     ),
+    *(_alone(name, outputs, _ALONE) for name, outputs in _CONVENTIONAL.items()),
 )

@@ -8,7 +8,6 @@ from typing import Any
 
 from ..errors import OptionError
 from ..options import finite_number
-from ..params import check_activation
 from ..transcoder import Transcoder
 from .explaining.conventions import checked_names
 from .judged_batch import checked_batch, judge_batch
@@ -19,7 +18,7 @@ from .probes.probe_set import probes_of
 from .reporting.report import Report
 from .task.arithmetic import Arithmetic, by_stage
 from .task.case import Case
-from .task.definition import JUDGED
+from .task.definition import definition_of
 
 
 def audit(
@@ -92,7 +91,7 @@ def _audit_of_results(
     """Of arrays, or of a function that returns them."""
     if not isinstance(tc, Transcoder):
         raise OptionError("tc", "the Transcoder to compare with", type(tc).__name__)
-    check_activation(tc.config, JUDGED, "an audit")
+    definition_of(tc.config)  # or it is refused
     if x is None:
         if not callable(candidate):
             raise OptionError("x", "what the candidate was given, (B, I)", None)

@@ -11,16 +11,16 @@ import numpy as np
 from ..arrays import to_matrix
 from ..errors import OptionError, ShapeError
 from ..options import finite_number
-from ..params import TranscoderConfig, check_activation
+from ..params import TranscoderConfig
 from .cross_checks.non_finite_rows import checked_refusals, set_aside
 from .judging.judge import Judge
 from .judging.verdict import StageResult, first_fault
 from .task.arithmetic import Arithmetic
 from .task.candidate import Candidate
 from .task.case import Case, non_finite_rows
-from .task.definition import JUDGED, Definition
+from .task.definition import definition_of
 from .task.problem import Problem
-from .task.stage_graph import STAGES
+from .task.stage_graph import NOT_JUDGED, STAGES
 
 
 class JudgedBatch(NamedTuple):
@@ -46,7 +46,7 @@ def checked_batch(
     Raises:
         ShapeError, DTypeError: they are no such matrices.
     """
-    check_activation(config, JUDGED, "an audit")
+    definition_of(config)  # or it is refused
     x = to_matrix(x, "x", "(B, I)", config.input_size, np.float64)
     if target is not None:
         target = to_matrix(target, "target", "(B, O)", config.output_size, np.float64)
@@ -76,7 +76,7 @@ def judge_batch(
     if not isinstance(results, Mapping):
         raise OptionError("candidate", "a mapping from stages to arrays", type(results).__name__)
     bad = non_finite_rows(x, target)
-    results = dict(results)
+    results = {name: result for name, result in results.items() if name not in NOT_JUDGED}
     refused = results.pop("refused", None)
     refused = checked_refusals([] if refused is None else refused, bad)
     sizes = (len(x), config.input_size, config.dict_size, config.output_size)
@@ -87,7 +87,7 @@ def judge_batch(
             raise OptionError("target", f"given, since {needs[0]} depends on it", None)
     problem = Problem(
         params=case.params,
-        definition=Definition(config.top_k, config.activation, config.ties),
+        definition=definition_of(config),
         arithmetic=arithmetic,
         x=x,
         target=target,

@@ -9,7 +9,6 @@ on later.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import inspect
 import tempfile
 import time
@@ -35,7 +34,7 @@ from .streams import complain
 PARAMETERS = inspect.signature(fit).parameters
 OPTIONS = declared(FitOptions)
 #: Two are said otherwise here, and who changes the others writes a program.
-WITHOUT_FLAG = ("validation", "progress", "beta1", "beta2", "eps")
+WITHOUT_FLAG = ("validation", "progress", "beta1", "beta2", "eps", "conventions")
 COMPILED = ("float32", "float64")  # the dtypes that the kernels take
 
 
@@ -159,7 +158,7 @@ def _report(options: argparse.Namespace, result: Fit, seconds: float) -> dict[st
         "interrupted": result.interrupted,
         "steps": result.steps,
         "seconds": round(seconds, 3),
-        "config": dataclasses.asdict(result.transcoder.config),
+        "config": result.transcoder.config.to_dict(),
         "validation": None,
         "history": result.history.to_dict(),
     }

@@ -7,7 +7,6 @@ on them and which never are; given the target Y as well, how much of it stays un
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from typing import Any
 
@@ -43,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
         "model": options.model,
         "bytes": os.path.getsize(options.model if tc.origin is None else tc.origin.path),
         "parameters": sum(array.size for array in tc.params.arrays().values()),
-        "config": dataclasses.asdict(tc.config),
+        "config": tc.config.to_dict(),
         "arrays": {name: _numbers(array) for name, array in tc.params.arrays().items()},
         "features": _features(tc.params),
         "origin": None if tc.origin is None else tc.origin.to_dict(),

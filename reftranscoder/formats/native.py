@@ -1,8 +1,9 @@
 """What our own files hold in either container: the arrays of `Params` by name, and one text.
 
 The text, called ``meta``, is JSON: the format's name, its version, every field of
-`TranscoderConfig` and, for JumpReLU, whose thresholds are one more array, ``theta``, its other
-fields as ``own``.  ``.npz`` and ``.safetensors`` files differ only in how they store the two.
+`TranscoderConfig` (of its conventions what is not by default) and, for JumpReLU, whose thresholds
+are one more array, ``theta``, its other fields as ``own``.  ``.npz`` and ``.safetensors`` files
+differ only in how they store the two.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from ..errors import Error, FileError, words
 from ..files import schema
-from ..params import NAMES, JumpReLU, Params, TranscoderConfig, check_agreement
+from ..params import NAMES, Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
 from .origin import Origin
 
 FORMAT = "reftranscoder"
@@ -48,7 +49,7 @@ def arrays_of(model: Model) -> dict[str, np.ndarray]:
 
 def meta_of(model: Model) -> str:
     """The text that goes with the arrays of `arrays_of`."""
-    content = {"format": FORMAT, "version": VERSION, "config": dataclasses.asdict(model.config)}
+    content = {"format": FORMAT, "version": VERSION, "config": model.config.to_dict()}
     own = model.params.own
     if own is not None:
         content["own"] = {"bandwidth": own.bandwidth, "through": own.through}
@@ -96,6 +97,7 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Model
     given: dict[str, Any] = dict(arrays)
     try:
         taken = None if own is None else JumpReLU(given.pop("theta"), **own)
+        options["conventions"] = Conventions(**options.get("conventions", {}))
         model = Model(TranscoderConfig(**options), Params.taking(**given, own=taken))
         check_agreement(model.config, model.params)
     except Error as error:
@@ -122,11 +124,21 @@ def _options(path: Path, meta: str) -> tuple[dict[str, Any], dict[str, Any] | No
     fields = _FIELDS | ({"own": _ANYTHING} if "own" in content else {})
     if problem := schema.fault(content, fields):
         raise FileError(path, f"its {META} is not what reftranscoder writes: {problem}")
-    if not isinstance(options, dict) or set(options) != set(_OPTIONS):
+    if not isinstance(options, dict) or set(options) | {"conventions"} != set(_OPTIONS):
         got = ", ".join(map(words, options)) if isinstance(options, dict) else words(options)
         raise FileError(path, f"its config must hold {', '.join(_OPTIONS)}; it holds {got}")
+    _check_conventions(path, options.get("conventions", {}))
     own = content.get("own")
     if own is not None and (not isinstance(own, dict) or set(own) != {"bandwidth", "through"}):
         got = ", ".join(map(words, own)) if isinstance(own, dict) else words(own)
         raise FileError(path, f"its own must hold bandwidth, through; it holds {got}")
     return options, own
+
+
+def _check_conventions(path: Path, conventions: Any) -> None:
+    """Refuse what are no fields of `Conventions`."""
+    known = [field.name for field in dataclasses.fields(Conventions)]
+    if not isinstance(conventions, dict) or not set(conventions) <= set(known):
+        got = ", ".join(map(words, conventions)) if isinstance(conventions, dict) else conventions
+        want = f"its conventions must be among {', '.join(known)}"
+        raise FileError(path, f"{want}; it holds {words(got)}")

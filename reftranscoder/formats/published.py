@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import Error, FileError
 from ..files.stored import Stored
 from ..options import one_of, positive_integer, truth
-from ..params import ACTIVATIONS, JumpReLU, Params, TranscoderConfig, check_agreement
+from ..params import ACTIVATIONS, Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
 from .native import Model
 from .origin import Origin
 
@@ -140,6 +140,7 @@ def model_of(published: Published, format_name: str) -> Model:
             activation=published.activation,
             skip="W_skip" in arrays,
             dtype=params.dtype.name,
+            conventions=Conventions(**published.conventions),
         )
         check_agreement(config, params)
     except Error as error:
@@ -156,9 +157,6 @@ def refuse_unknown(published: Published) -> None:
     if published.activation not in ACTIVATIONS:
         problem = f"its activation is {published.activation}, which is not among ours"
         raise FileError(published.path, problem, f"Ours are {', '.join(ACTIVATIONS)}.")
-    if published.conventions:
-        chosen = ", ".join(f"{name}={value!r}" for name, value in published.conventions.items())
-        raise FileError(published.path, f"it is computed with {chosen}, which is not among ours")
 
 
 def check_shapes(published: Published) -> None:

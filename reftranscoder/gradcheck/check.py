@@ -12,7 +12,7 @@ from ..arrays import check_finite, to_matrix
 from ..bounds import PRECISIONS, precision
 from ..errors import GradientError, KinkError, OptionError, ShapeError
 from ..options import finite_number, instance, one_of, positive_integer, random_generator
-from ..params import Params, TranscoderConfig, check_activation
+from ..params import Params, TranscoderConfig, check_activation, check_plain
 from .point import Point, Slope
 
 
@@ -113,6 +113,7 @@ def _checked_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """``x`` and ``target`` as matrices of finite numbers that fit."""
     check_activation(instance("config", config, TranscoderConfig), CHECKED, "check_gradient")
+    check_plain(config, "check_gradient", "Without them: Transcoder.folded.")
     instance("params", params, Params)
     x = to_matrix(x, "x", "(B, I)", config.input_size, params.dtype)
     target = to_matrix(target, "target", "(B, O)", config.output_size, params.dtype)

@@ -5,7 +5,7 @@ derives them as numbered equations, which the lines of code cite.  The letters: 
 I input_size, D dict_size, O output_size, K top_k; ``d_name`` is the derivative of the loss by
 ``name`` and has its shape.  Any numbers do: float16 to longdouble, complex for a complex step, and
 object arrays of `fractions.Fraction`, in which case every result is exact (pass ``l1_coeff`` as a
-Fraction too).
+Fraction too).  Norms want a ``sqrt`` of the numbers, which a Fraction does not have.
 
 Nothing here checks its input, and nothing here imports Numba, SciPy or ``reftranscoder.kernels``:
 the truth borrows nothing from what it judges.
@@ -20,12 +20,32 @@ from .abstopk import abstopk_forward
 from .adam import adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
 from .batchtopk import batchtopk_forward
+from .constant_norm import constant_norm_backward, constant_norm_forward
+from .constant_scale import constant_scale_backward, constant_scale_forward
+from .conventional import (
+    ConventionalBackward,
+    ConventionalForward,
+    Read,
+    conventional_backward,
+    conventional_decode,
+    conventional_forward,
+    input_forward,
+)
 from .decode import decode_backward, decode_forward
+from .decoder_norm import (
+    decoder_norm_backward,
+    decoder_norm_forward,
+    decoder_norm_inverse,
+    decoder_norms,
+)
 from .encode import ACTIVATIONS, Activation, JumpReLU, encode_forward
 from .groupmax import groupmax_forward
+from .input_bias import input_bias_backward, input_bias_forward
 from .jumprelu import jumprelu_backward, jumprelu_forward
 from .l1 import l1_backward, l1_forward
+from .layer_norm import layer_norm_backward, layer_norm_forward
 from .mse import mse_backward, mse_forward
+from .normalizations import NORMALIZATIONS, Normalization, rescale_backward, rescale_forward
 from .relu import relu_backward, relu_forward
 from .skip import skip_backward, skip_forward
 from .topk import topk_backward, topk_forward
@@ -41,26 +61,49 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Backward",
+    "ConventionalBackward",
+    "ConventionalForward",
     "Forward",
     "JumpReLU",
+    "NORMALIZATIONS",
+    "Normalization",
+    "Read",
     "abstopk_forward",
     "adam_step",
     "affine_backward",
     "affine_forward",
     "affine_relu_forward",
     "batchtopk_forward",
+    "constant_norm_backward",
+    "constant_norm_forward",
+    "constant_scale_backward",
+    "constant_scale_forward",
+    "conventional_backward",
+    "conventional_decode",
+    "conventional_forward",
     "decode_backward",
     "decode_forward",
+    "decoder_norm_backward",
+    "decoder_norm_forward",
+    "decoder_norm_inverse",
+    "decoder_norms",
     "encode_forward",
     "groupmax_forward",
+    "input_bias_backward",
+    "input_bias_forward",
+    "input_forward",
     "jumprelu_backward",
     "jumprelu_forward",
     "l1_backward",
     "l1_forward",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "mse_backward",
     "mse_forward",
     "relu_backward",
     "relu_forward",
+    "rescale_backward",
+    "rescale_forward",
     "skip_backward",
     "skip_forward",
     "topk_backward",

@@ -19,7 +19,7 @@ from ..files.leftovers import remove_leftovers
 from ..interruption import Interruption, number_of
 from ..metrics import Metrics
 from ..options import path, positive_integer, seed_sequence
-from ..params import Architecture, TranscoderConfig, check_activation
+from ..params import Architecture, TranscoderConfig, check_activation, check_plain
 from ..transcoder import Transcoder
 from .adam import Recipe, State
 from .batches import Batches, start_generator
@@ -98,6 +98,7 @@ def fit(options: FitOptions) -> Fit:
     I, O = x.shape[1], target.shape[1]
     config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
     check_activation(config, TRAINED, "fit")
+    check_plain(config, "fit")
     options = _checked(options, config, len(x))
     run, measure = _prepared(options, config, (x, target), held_out)
     requested = _train(run, options)

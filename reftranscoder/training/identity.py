@@ -59,7 +59,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """The identity of a run as plain values; ``more`` has what no class of options holds."""
     return {
-        **dataclasses.asdict(config),
+        **config.to_dict(),
         **dataclasses.asdict(schedule),
         **dataclasses.asdict(recipe),
         **more,

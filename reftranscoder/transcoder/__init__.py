@@ -12,9 +12,6 @@ A feature is active if p > 0; selection ranks p itself; a stored value is p roun
 dtype of the parameters, and is not stored if that is zero.  The kernels fix the order of that sum
 (see ``kernels/affine.py``), so that their results depend on the row alone: not on the batch, the
 number of threads or the processor.
-
-The ``"reference"`` backend computes in float64 (in longdouble for longdouble parameters) and
-rounds each result once to the dtype of the parameters.
 """
 
 from __future__ import annotations
@@ -27,12 +24,12 @@ import numpy as np
 
 from .. import formats
 from ..arrays import check_finite as refuse_non_finite
-from ..arrays import check_same_rows, to_array, to_batch, to_csr, to_matrix, to_sparse
+from ..arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
 from ..backends import Backend, backend_for
-from ..errors import OptionError, ShapeError
+from ..errors import OptionError
 from ..options import finite_number, instance, truth
-from ..params import JumpReLU, Params, TranscoderConfig, check_agreement
-from ..sparse import Sparse
+from ..params import Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
+from ..params.folding import folded, with_threshold
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -89,11 +86,13 @@ class Transcoder:
         activation: str = "topk",
         ties: str = "lowest_index",
         own: JumpReLU | None = None,
+        conventions: Conventions | None = None,
     ) -> Transcoder:
         """A transcoder with copies of these arrays or torch tensors; sizes and dtype are theirs.
 
         ``W_enc`` (D, I), ``b_enc`` (D,), ``W_dec`` (D, O), ``b_dec`` (O,), ``W_skip`` (O, I);
-        ``own`` is a `JumpReLU` where that is the activation.
+        ``own`` is a `JumpReLU` where that is the activation; ``conventions`` say what is done to
+        input and output.
 
         Returns:
             A `Transcoder` in their widest dtype, at least float32.
@@ -114,6 +113,7 @@ class Transcoder:
             skip=W_skip is not None,
             ties=ties,
             dtype=params.dtype.name,
+            conventions=Conventions() if conventions is None else conventions,
         )
         return cls(config, params)
 
@@ -158,7 +158,8 @@ class Transcoder:
     ) -> np.ndarray:
         """The reconstruction (B, O) of ``hidden`` (B, D), sparse or dense.
 
-        With a skip connection, ``x`` (B, I) is needed too; without one it is not used.
+        With a skip connection, or conventions that change the output, ``x`` (B, I) is needed too;
+        otherwise it is not used.
 
         Returns:
             (B, O), as from a call.
@@ -167,10 +168,10 @@ class Transcoder:
         hidden = to_sparse(hidden, "hidden", self.config.dict_size, self.params.dtype)
         if truth("check_finite", check_finite):
             refuse_non_finite(hidden.values, "hidden.values", "Correct it.")
-        if not self.config.skip:
+        if not self.config.decode_reads_x:
             return run.decode(hidden, None)
         if x is None:
-            raise OptionError("x", "the input (B, I), which the skip connection reads", x)
+            raise OptionError("x", "the input (B, I), on which this output depends, too", x)
         x = self._input(x, check_finite)
         check_same_rows("x", x, hidden.shape[0])
         return run.decode(hidden, x)
@@ -215,9 +216,9 @@ class Transcoder:
         run = self._backend(backend)
         x = self._input(x, check_finite)
         if target is None:
-            return _for_users(run.forward(x))
+            return for_users(run.forward(x))
         target = self._target(target, x, check_finite)
-        return _for_users(run.stages(x, target, finite_number("l1_coeff", l1_coeff)))
+        return for_users(run.stages(x, target, finite_number("l1_coeff", l1_coeff)))
 
     def backward(
         self,
@@ -235,7 +236,7 @@ class Transcoder:
         """
         stages = self._backward(x, target, l1_coeff, backend, check_finite)
         del stages["loss"]
-        return _for_users(stages)
+        return for_users(stages)
 
     def value_and_grad(
         self,
@@ -277,14 +278,23 @@ class Transcoder:
         >>> tc.with_threshold(0.5)
         Transcoder(4 -> 8 -> 3, jumprelu, float32)
         """
-        theta = to_array(theta, "theta")
-        if not theta.ndim:
-            with np.errstate(over="ignore", under="ignore"):
-                theta = np.full(self.config.dict_size, theta, self.params.dtype)
-        own, config = JumpReLU(theta), dataclasses.replace(self.config, activation="jumprelu")
-        arrays: dict[str, Any] = self.params.arrays()
-        params = Params(**arrays, own=own)
-        return Transcoder(dataclasses.replace(config, dtype=params.dtype.name), params)
+        return Transcoder(*with_threshold(self.config, self.params, theta))
+
+    def folded(self) -> Transcoder:
+        """Return the transcoder without conventions that computes the same: b_dec is folded into
+        b_enc, the scale and the norms of W_dec into the weights, each entry rounded once
+        (``params/folding.py``, whose `folding_bound` says how far that takes what follows).
+
+        Raises:
+            OptionError: what is done to x depends on the row: there is no such transcoder.
+
+        >>> conventions = rt.Conventions(apply_b_dec_to_input=True)
+        >>> arrays = {"W_enc": [[2, 0]], "b_enc": [1], "W_dec": [[3, 0]], "b_dec": [4, 0]}
+        >>> tc = rt.Transcoder.from_arrays(**arrays, top_k=1, conventions=conventions)
+        >>> tc.folded().params.b_enc, float(tc([[5, 5]])[0, 0]), float(tc.folded()([[5, 5]])[0, 0])
+        (array([-7.], dtype=float32), 13.0, 13.0)
+        """
+        return Transcoder(*folded(self.config, self.params))
 
     def astype(self, dtype: Any) -> Transcoder:
         """Return the same transcoder with parameters rounded to ``dtype``, and results in it."""
@@ -304,8 +314,9 @@ class Transcoder:
     def __repr__(self) -> str:
         c = self.config
         skip = ", skip" if c.skip else ""
+        conventions = f", {c.conventions!r}" if c.conventions.chosen else ""
         sizes = f"{c.input_size} -> {c.dict_size} -> {c.output_size}"
-        return f"Transcoder({sizes}, {c.selection}{skip}, {c.dtype})"
+        return f"Transcoder({sizes}, {c.selection}{skip}, {c.dtype}{conventions})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Transcoder, (self.config, self.params, self.origin)
@@ -329,13 +340,4 @@ class Transcoder:
         return to_batch(x, "x", "(B, I)", self.config.input_size, self.params.dtype, check)
 
     def _target(self, target: Any, x: np.ndarray, check: bool) -> np.ndarray:
-        size, dtype = self.config.output_size, self.params.dtype
-        rows = to_matrix(target, "target", "(B, O)", size, dtype)
-        check_same_rows("target", rows, len(x))
-        if len(x) == 0:
-            raise ShapeError("x", "with at least one row", x.shape, "A mean needs one.")
-        return to_batch(rows, "target", "(B, O)", size, dtype, check, spread=False)
-
-
-def _for_users(stages: dict[str, Any]) -> dict[str, Any]:
-    return {name: to_csr(s) if isinstance(s, Sparse) else s for name, s in stages.items()}
+        return to_target(target, x, self.config.output_size, self.params.dtype, check)

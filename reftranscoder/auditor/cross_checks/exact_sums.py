@@ -29,9 +29,12 @@ _MOST_ENTRIES = 1 << 20  # numbers in an array, above which nobody looks whether
 def exact_stages(case: Case, arithmetic: dict[str, Arithmetic]) -> frozenset[str]:
     """The stages of ``case`` whose sums, and all that they read, fulfil (X1).
 
-    None, where some row is not finite, or the ``arithmetic`` is coarser than float32.
+    None, where some row is not finite, or the ``arithmetic`` is coarser than float32, or under
+    conventions, whose sums are others.
     """
-    if len(case.non_finite) or any(_unit(a) > _UNIT for a in arithmetic.values()):
+    if not case.config.conventions.plain or len(case.non_finite):
+        return frozenset()
+    if any(_unit(a) > _UNIT for a in arithmetic.values()):
         return frozenset()
     exact: set[str] = set()
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not exact

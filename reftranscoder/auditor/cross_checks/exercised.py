@@ -30,7 +30,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ...params import Params
+from ...params import Conventions, Params
 from ...transcoder import Transcoder
 from ..intervals.interval import made
 from ..judging.verdict import StageResult
@@ -123,7 +123,10 @@ class _Summed:
             return self.candidate.nonzero("hidden")[1]
         x, definition = self.problem.x, self.problem.definition
         config = dataclasses.replace(
-            self.case.config, activation=definition.activation, ties=definition.ties
+            self.case.config,
+            activation=definition.activation,
+            ties=definition.ties,
+            conventions=Conventions(),  # which the definition says
         )
         tc = Transcoder(config, _with_ranks(self.case.params, definition))
         if definition.input != "x":

@@ -69,7 +69,8 @@ def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float
     if config.dict_size * (config.input_size + config.output_size) > _MOST_WEIGHTS:
         return cases
     sizes = Sizes(16, config.input_size, config.dict_size, config.output_size, config.top_k)
-    options = {"activation": config.activation, "ties": config.ties, "skip": config.skip}
+    names = ("activation", "ties", "skip", "conventions")
+    options = {name: getattr(config, name) for name in names}
     for k, (name, kind) in enumerate(PROBE_KINDS.items()):
         if name in ("square", "all-kept", "smallest", "every-feature"):
             continue  # a matter of sizes, or among the cases by now

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from ...errors import OptionError
+from ...params import TranscoderConfig, check_activation
+
 #: The activations that an audit judges.
 JUDGED = ("topk", "relu")
 
@@ -56,3 +59,26 @@ class Definition:
     def reaches_norms(self) -> bool:
         """Whether gradients flow to W_dec through |W_dec[j]|."""
         return (self.norms in ("hidden", "pre") or self.l1_weighted) and not self.detached
+
+
+def definition_of(config: TranscoderConfig) -> Definition:
+    """The definition that a transcoder with these options is judged under.
+
+    Raises:
+        OptionError: an activation or a normalization for which there are no intervals.
+    """
+    check_activation(config, JUDGED, "an audit")
+    conventions = config.conventions
+    if conventions.normalize_activations != "none":
+        remedy = "What one constant scales: audit Transcoder.folded()."
+        got = conventions.normalize_activations
+        raise OptionError("normalize_activations", "none, for an audit", got, remedy)
+    read = "x - b_dec" if conventions.apply_b_dec_to_input else "x"
+    return Definition(
+        config.top_k,
+        config.activation,
+        config.ties,
+        input=read,
+        skip_input=read if conventions.skip_input == "encoder_input" else "x",
+        norms="pre" if conventions.rescale_acts_by_decoder_norm else "none",
+    )

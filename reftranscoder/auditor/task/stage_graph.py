@@ -21,6 +21,9 @@ STAGES = (
     "dx",
 )
 
+#: Stages that `Transcoder.stages` has under conventions, and that are judged by what follows.
+NOT_JUDGED = ("encoder_input", "d_encoder_input")
+
 #: What each stage reads.  "Nearest given" walks up from here.
 PARENTS = {
     "pre": (),

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import reference
-from .errors import OptionError
-from .options import one_of
-from .params import Params, TranscoderConfig
-from .sparse import Sparse
+from .. import reference
+from ..errors import OptionError
+from ..options import one_of
+from ..params import Params, TranscoderConfig
+from ..sparse import Sparse
 
 
 class Backend(Protocol):
@@ -47,10 +47,15 @@ def check_backend(name: str, dtype: np.typing.DTypeLike) -> None:
 def backend_for(name: str, config: TranscoderConfig, params: Params) -> Backend:
     """The backend called ``name``.  Raises `OptionError` as `check_backend`."""
     check_backend(name, params.dtype)
-    return BACKENDS[name](config, params)
+    if config.conventions.plain:
+        return BACKENDS[name](config, params)
+    from .conventional import CONVENTIONAL
+
+    return CONVENTIONAL[name](config, params)
 
 
-def _selection(config: TranscoderConfig, own: reference.JumpReLU | None) -> dict[str, Any]:
+def selection(config: TranscoderConfig, own: reference.JumpReLU | None) -> dict[str, Any]:
+    """What the functions that select take, by name."""
     options = {"top_k": config.top_k, "activation": config.activation, "ties": config.ties}
     return options | {"own": own}
 
@@ -64,7 +69,8 @@ def _own(params: Params, dtype: np.dtype) -> reference.JumpReLU | None:
 
 
 #: An overflow gives inf, and what follows from it NaN, without a warning: as in the kernels.
-_quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")
+#: Nor does the norm of a row of zeros warn.
+quiet = np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore")
 
 
 class ReferenceBackend:
@@ -77,17 +83,19 @@ class ReferenceBackend:
         self.arrays = {name: a.astype(self.wide, copy=False) for name, a in params.arrays().items()}
         self.own = _own(params, self.wide)
         self.config = config
+        self.gradients: Callable[..., Any] = reference.transcoder_backward
+        self.options: dict[str, Any] = {"activation": config.activation, "own": self.own}
 
-    @_quiet
+    @quiet
     def encode(self, x: np.ndarray) -> Sparse:
         W_enc, b_enc = self.arrays["W_enc"], self.arrays["b_enc"]
         hidden = reference.encode_forward(
-            x.astype(self.wide), W_enc, b_enc, **_selection(self.config, self.own)
+            x.astype(self.wide), W_enc, b_enc, **selection(self.config, self.own)
         )
         rounded: Sparse = self._rounded({"hidden": hidden})["hidden"]
         return rounded
 
-    @_quiet
+    @quiet
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
         W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
         dense = hidden.astype(self.wide).dense()
@@ -101,45 +109,34 @@ class ReferenceBackend:
         reconstruction: np.ndarray = self.forward(x)["reconstruction"]
         return reconstruction
 
-    @_quiet
+    @quiet
     def forward(self, x: np.ndarray) -> dict[str, Any]:
         return self._rounded(self._forward(x.astype(self.wide))._asdict())
 
-    @_quiet
+    @quiet
     def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
         return self._backward(self._forward(x.astype(self.wide)), x, target, l1_coeff)
 
-    @_quiet
+    @quiet
     def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
         forward = self._forward(x.astype(self.wide))
         made = self._rounded(forward._asdict())
         return made | self._backward(forward, x, target, l1_coeff)
 
     def _backward(
-        self, forward: reference.Forward, x: np.ndarray, target: np.ndarray, l1_coeff: float
+        self, forward: Any, x: np.ndarray, target: np.ndarray, l1_coeff: float
     ) -> dict[str, Any]:
         x, target = x.astype(self.wide), target.astype(self.wide)
         loss = reference.transcoder_loss(target, forward.reconstruction, forward.hidden, l1_coeff)
-        gradients = reference.transcoder_backward(
-            x,
-            target,
-            forward,
-            self.arrays["W_enc"],
-            self.arrays["W_dec"],
-            self.arrays.get("W_skip"),
-            l1_coeff=l1_coeff,
-            activation=self.config.activation,
-            own=self.own,
-        )
+        weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
+        gradients = self.gradients(x, target, forward, *weights, l1_coeff=l1_coeff, **self.options)
         made = {"loss": loss} | gradients._asdict()
         d_own = made.pop("d_own")
         return self._rounded(made if d_own is None else made | {"dtheta": d_own.theta})
 
-    def _forward(self, x: np.ndarray) -> reference.Forward:
-        forward: reference.Forward
-        selection = _selection(self.config, self.own)
-        forward = reference.transcoder_forward(x, **self.arrays, **selection)
-        return forward
+    def _forward(self, x: np.ndarray) -> Any:
+        chosen = selection(self.config, self.own)
+        return reference.transcoder_forward(x, **self.arrays, **chosen)
 
     def _rounded(self, stages: dict[str, Any]) -> dict[str, Any]:
         rounded = {n: s.astype(self.dtype) for n, s in stages.items() if s is not None}
@@ -152,9 +149,9 @@ class KernelsBackend:
     """`reftranscoder.kernels`, imported (and Numba with it) at the first use."""
 
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
-        from . import kernels
-        from .kernels.encode import activate
-        from .kernels.screened_encoder import encoder_of
+        from .. import kernels
+        from ..kernels.encode import activate
+        from ..kernels.screened_encoder import encoder_of
 
         self.kernels: Any = kernels
         self.activate: Any = activate
@@ -165,7 +162,7 @@ class KernelsBackend:
         self.own = _own(params, self.dtype)
 
     def encode(self, x: np.ndarray) -> Sparse:
-        hidden: Sparse = self.encoder.encode(x, **_selection(self.config, self.own))
+        hidden: Sparse = self.encoder.encode(x, **selection(self.config, self.own))
         return hidden
 
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
@@ -181,7 +178,7 @@ class KernelsBackend:
     def forward(self, x: np.ndarray) -> dict[str, Any]:
         # The dense p that `encode` never keeps, and the same selection from it.
         pre = self.kernels.affine_forward(x, self.arrays["W_enc"], self.arrays["b_enc"])
-        pre_acts, hidden = self.activate(pre, **_selection(self.config, self.own))
+        pre_acts, hidden = self.activate(pre, **selection(self.config, self.own))
         hidden = hidden.astype(self.dtype)
         with np.errstate(over="ignore", under="ignore"):
             return {
@@ -208,9 +205,7 @@ class KernelsBackend:
         target: np.ndarray,
         l1_coeff: float,
     ) -> dict[str, Any]:
-        if self.own is not None and self.own.bandwidth is not None:
-            want = "'reference', where the activation has a bandwidth"
-            raise OptionError("backend", want, "kernels", "Straight-through gradients need it.")
+        self._refuse_bandwidth()
         loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
         gradients = self.kernels.transcoder_backward(
             x,
@@ -223,10 +218,19 @@ class KernelsBackend:
             activation=self.config.activation,
             own=self.own,
         )
-        stages = {"loss": self.dtype.type(loss)} | gradients._asdict()
+        return self._named(loss, gradients._asdict())
+
+    def _refuse_bandwidth(self) -> None:
+        if self.own is not None and self.own.bandwidth is not None:
+            want = "'reference', where the activation has a bandwidth"
+            raise OptionError("backend", want, "kernels", "Straight-through gradients need it.")
+
+    def _named(self, loss: Any, gradients: dict[str, Any]) -> dict[str, Any]:
+        stages = {"loss": self.dtype.type(loss)} | gradients
         if self.own is not None:  # which moves the loss by jumps alone
             stages["dtheta"] = np.zeros_like(self.own.theta)
         return {name: stage for name, stage in stages.items() if stage is not None}
+
 
 
 BACKENDS: dict[str, Callable[[TranscoderConfig, Params], Backend]] = {

@@ -13,16 +13,33 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import check_finite, to_array
-from .declaring import option
-from .errors import OptionError, ShapeError
-from .options import LARGEST_SIZE, finite_number, instance, one_of, positive_integer, truth
-from .ownership import common_dtype, float_dtype, locked, owned, view
+from ..arrays import check_finite, to_array
+from ..declaring import option
+from ..errors import OptionError, ShapeError
+from ..options import LARGEST_SIZE, instance, one_of, positive_integer, truth
+from ..ownership import common_dtype, float_dtype, locked, owned, view
+from .conventions import Conventions, check_conventions
+from .jumprelu import JumpReLU
+
+__all__ = [
+    "ACTIVATIONS",
+    "KEEPING_ALL",
+    "NAMES",
+    "TIES",
+    "Architecture",
+    "Conventions",
+    "JumpReLU",
+    "Params",
+    "Sizes",
+    "TranscoderConfig",
+    "check_activation",
+    "check_agreement",
+    "check_plain",
+]
 
 ACTIVATIONS = ("topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu")
 #: Those of which every active feature is kept: ``top_k`` is then ``dict_size``.
 KEEPING_ALL = ("relu", "jumprelu")
-THROUGH = ("theta", "theta_and_input")
 #: The arrays of `Params`.
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 TIES = ("lowest_index", "keep_all")
@@ -46,6 +63,7 @@ class Architecture:
     skip: bool = option(False, "with a skip connection")
     ties: str = option("lowest_index", "which of equal activations are kept", choices=TIES)
     dtype: Any = option("float32", "of the parameters")  # whatever names one; kept as its name
+    conventions: Conventions = option(Conventions(), "of input and output", "a `Conventions`")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,11 +81,13 @@ class TranscoderConfig(Architecture, Sizes):
 
     For relu and jumprelu ``top_k`` is ``dict_size``, whatever was passed.  ``ties`` says what
     happens to values equal to the last one that is kept: ``"lowest_index"`` keeps exactly as many
-    as above, ``"keep_all"`` keeps them all.
+    as above, ``"keep_all"`` keeps them all.  ``conventions`` says what the encoder reads, and what
+    is done to what is decoded.
 
     Raises:
         OptionError: a size that is not a positive integer, ``top_k`` above ``dict_size`` or, for
-            groupmax, no divisor of it, or a name that is not among those above.
+            groupmax, no divisor of it, a name that is not among those above, or conventions that
+            make no sense in these sizes.
 
     >>> config = rt.TranscoderConfig(input_size=4, output_size=3, dict_size=8, activation="relu")
     >>> config.top_k, config.dtype
@@ -82,6 +102,8 @@ class TranscoderConfig(Architecture, Sizes):
         one_of("ties", self.ties, TIES)
         object.__setattr__(self, "skip", truth("skip", self.skip))
         object.__setattr__(self, "dtype", float_dtype(self.dtype).name)
+        instance("conventions", self.conventions, Conventions)
+        check_conventions(self.conventions, self.input_size, self.output_size)
         if self.activation in KEEPING_ALL:
             object.__setattr__(self, "top_k", self.dict_size)
         if self.top_k > self.dict_size:
@@ -91,6 +113,17 @@ class TranscoderConfig(Architecture, Sizes):
         if self.activation == "groupmax" and self.dict_size % self.top_k:
             raise OptionError("top_k", f"a divisor of dict_size = {self.dict_size}", self.top_k)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, for files and reports; conventions only where chosen."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        chosen = fields.pop("conventions").chosen
+        return {**fields, "conventions": chosen} if chosen else fields
+
+    @property
+    def decode_reads_x(self) -> bool:
+        """Whether a reconstruction depends on x beside hidden."""
+        return self.skip or self.conventions.changes_output
+
     @property
     def selection(self) -> str:
         """Which features are active, in few words."""
@@ -98,62 +131,6 @@ class TranscoderConfig(Architecture, Sizes):
             return self.activation
         name = "" if self.activation == "topk" else f"{self.activation}, "
         return f"{name}top_k={self.top_k}, ties={self.ties!r}"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class JumpReLU:
-    """What the activation ``"jumprelu"`` takes: the threshold of each feature.
-
-    With a ``bandwidth``, gradients are straight-through ones of that bandwidth, which are not
-    derivatives; without one the derivative by ``theta`` is zero, as it is wherever there is one
-    (``reference/jumprelu.py``).  ``through`` is ``"theta"`` (Rajamanoharan et al. 2024) or
-    ``"theta_and_input"`` (Conerly et al. 2025).
-
-    Raises:
-        ShapeError: ``theta`` has more than one axis, or is empty.
-        DTypeError: complex numbers, strings, objects.
-        NonFiniteError: NaN or infinity in ``theta``.
-        OptionError: a ``bandwidth`` that is not a number above zero, or another ``through``.
-
-    >>> own = rt.JumpReLU([0.5, 2.0])
-    >>> arrays = {"W_enc": np.eye(2), "b_enc": np.zeros(2), "W_dec": np.eye(2)}
-    >>> tc = rt.Transcoder.from_arrays(**arrays, b_dec=np.zeros(2), activation="jumprelu", own=own)
-    >>> tc.encode([[1.0, 1.0]]).toarray()
-    array([[1., 0.]])
-    """
-
-    theta: np.ndarray  # (D,)
-    bandwidth: float | None = None
-    through: str = "theta"
-
-    def __post_init__(self) -> None:
-        theta = to_array(self.theta, "theta")
-        if theta.ndim != 1 or not len(theta):
-            raise ShapeError("theta", "(any,)", theta.shape, letters="(D,)")
-        ours = owned(theta, common_dtype({"theta": theta}, {"theta": self.theta}))
-        check_finite(ours, "theta", "No threshold may be: correct the array.")
-        object.__setattr__(self, "theta", ours)
-        if self.bandwidth is not None:
-            bandwidth = finite_number("bandwidth", self.bandwidth)
-            if bandwidth <= 0:
-                raise OptionError("bandwidth", "above 0, or None", self.bandwidth)
-            object.__setattr__(self, "bandwidth", bandwidth)
-        one_of("through", self.through, THROUGH)
-
-    def gradient(self, dtheta: np.ndarray) -> JumpReLU:
-        """Return the same with a derivative by ``theta`` in its place, which is taken as it is."""
-        made = object.__new__(JumpReLU)
-        fields = {"theta": view(dtheta), "bandwidth": self.bandwidth, "through": self.through}
-        for name, value in fields.items():
-            object.__setattr__(made, name, value)
-        return made
-
-    def astype(self, dtype: np.dtype) -> JumpReLU:
-        """Return the same, each threshold rounded once to ``dtype``.  Raises `NonFiniteError`."""
-        if self.theta.dtype == dtype:
-            return self
-        with np.errstate(over="ignore", under="ignore"):
-            return dataclasses.replace(self, theta=self.theta.astype(dtype))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -283,6 +260,17 @@ def check_activation(config: TranscoderConfig, known: tuple[str, ...], what: str
     """
     if config.activation not in known:
         raise OptionError("activation", f"{' or '.join(known)}, for {what}", config.activation)
+
+
+def check_plain(config: TranscoderConfig, what: str, remedy: str = "") -> None:
+    """Refuse conventions of input and output, which are not known to ``what``.
+
+    Raises:
+        OptionError: naming those that were chosen.
+    """
+    if not config.conventions.plain:
+        want = f"none, for {what}"
+        raise OptionError("conventions", want, config.conventions.chosen, remedy)
 
 
 def check_agreement(config: TranscoderConfig, params: Params) -> None:
