@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .params import Conventions, JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
-    from .transcoder import Transcoder, load
+    from .transcoder import Transcoder
+    from .transcoder.loading import load, scan
 
 __version__ = "0.1.0"
 
@@ -42,10 +43,11 @@ _HOMES = {
     "check_gradient": "gradcheck",
     "evaluate": "evaluating",
     "fit": "training",
-    "load": "transcoder",
+    "load": "transcoder.loading",
     "loss": "edifice",
     "output_size": "edifice",
     "paired": "activations",
+    "scan": "transcoder.loading",
 }
 #: What needs a package that is an extra: not in ``__all__``, so that ``import *`` needs none.
 _EXTRAS = {"TranscoderRegressor": "estimator"}
@@ -76,6 +78,7 @@ __all__ = [
     "paired",
     "reference",
     "sample",
+    "scan",
     "testing",
     "twins",
 ]

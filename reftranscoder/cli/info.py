@@ -14,9 +14,11 @@ import numpy as np
 
 from ..activations import Activations, paired
 from ..errors import printable
+from ..formats import OURS, Origin
 from ..metrics import Evaluation, Metrics
 from ..params import Params
-from ..transcoder import Transcoder, load
+from ..transcoder import Transcoder
+from ..transcoder.loading import load
 from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, open_input
 from .progress import Progress
 from .report import plural, print_report, table
@@ -38,11 +40,12 @@ def run(options: argparse.Namespace) -> None:
     tc = load(options.model)
     report = {
         "model": options.model,
-        "bytes": os.path.getsize(options.model),
+        "bytes": os.path.getsize(options.model if tc.origin is None else tc.origin.path),
         "parameters": sum(array.size for array in tc.params.arrays().values()),
         "config": tc.config.to_dict(),
         "arrays": {name: _numbers(array) for name, array in tc.params.arrays().items()},
         "features": _features(tc.params),
+        "origin": None if tc.origin is None else tc.origin.to_dict(),
     }
     if options.x:
         report["on"] = _on(options, tc)
@@ -113,6 +116,7 @@ def _text(tc: Transcoder, report: dict[str, Any]) -> str:
     blocks = [
         f"{printable(report['model'])}: {tc!r}\n"
         f"{report['parameters']:,} parameters, {report['bytes'] / 1e6:.1f} MB",
+        *_text_of(tc.origin),
         table(arrays),
         table(norms),
         f"never active, as they read nothing: {_listed(features['never_active'])}\n"
@@ -121,6 +125,19 @@ def _text(tc: Transcoder, report: dict[str, Any]) -> str:
     if "on" in report:
         blocks.append(_text_on(report["on"]))
     return "\n\n".join(blocks)
+
+
+def _text_of(origin: Origin | None) -> list[str]:
+    """Where it comes from, and what its file says of it; nothing of a file of ours."""
+    if origin is None or origin.format == OURS:
+        return []
+    layer = None if origin.layer is None else str(origin.layer)
+    said = {"layer": layer, "of": origin.model, "reads": origin.hook_in, "writes": origin.hook_out}
+    facts = [f"{name} {printable(value)}" for name, value in said.items() if value]
+    lines = [f"format {origin.format}, {printable(origin.variant)}, stored as {origin.dtype}"]
+    lines += [", ".join(facts)] if facts else []
+    lines += [f"{name}={value!r}" for name, value in origin.conventions.items()]
+    return ["\n".join(lines + [f"warning: {printable(w)}" for w in origin.warnings])]
 
 
 def _text_on(on: dict[str, Any]) -> str:

@@ -10,11 +10,14 @@ import os
 import zipfile
 from typing import BinaryIO
 
+from ..errors import words
+
 _LARGEST_TABLE = 8_000_000  # bytes: 100,000 members, and less than 100 MB once read
 
 # Where an archive ends (APPNOTE.TXT of PKWARE, sections 4.3.14 to 4.3.16).
 _END, _END_SIZE, _LONGEST_COMMENT = b"PK\x05\x06", 22, 65535
 _END_64, _LOCATOR_64, _LOCATOR_64_SIZE = b"PK\x06\x06", b"PK\x06\x07", 20
+_LOCAL, _LOCAL_SIZE = b"PK\x03\x04", 30  # what stands before each member: section 4.3.7
 
 
 def members(file: BinaryIO) -> list[zipfile.ZipInfo]:
@@ -30,6 +33,27 @@ def members(file: BinaryIO) -> list[zipfile.ZipInfo]:
             return archive.infolist()
     except Exception as error:  # zipfile raises what it stumbles over: struct.error, UnicodeError
         raise ValueError(str(error) or type(error).__name__) from None
+
+
+def first_byte(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+    """Where the content of ``member``, stored as it is, begins in ``file``.
+
+    Raises:
+        ValueError: it is compressed or encrypted, or does not lie in the file as the table says.
+    """
+    if member.flag_bits & 0x1 or member.compress_type != zipfile.ZIP_STORED:
+        how = "encrypted" if member.flag_bits & 0x1 else "compressed"
+        raise ValueError(f"its {words(member.filename)} is {how}")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(member.header_offset)
+    local = file.read(_LOCAL_SIZE)
+    if len(local) < _LOCAL_SIZE or not local.startswith(_LOCAL):
+        raise ValueError(f"its {words(member.filename)} is not where its table says")
+    name, extra = (int.from_bytes(local[place : place + 2], "little") for place in (26, 28))
+    start = member.header_offset + _LOCAL_SIZE + name + extra
+    if member.file_size != member.compress_size or start + member.file_size > size:
+        raise ValueError(f"its {words(member.filename)} ends outside it")
+    return int(start)
 
 
 def _table_size(file: BinaryIO) -> int:

@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import FileError, words
-from .archive import members
+from .archive import first_byte, members
 from .npy import BFLOAT16, Header, read_header
 from .sniff import require
+from .stored import Checksum, Stored, row_major
 
 _CHUNK = 1 << 20
 _KINDS = "biufcUS"  # truth values, numbers and texts; not records, dates and objects
@@ -57,6 +58,24 @@ def read_arrays(path: Path, remedies: Mapping[str, str]) -> dict[str, np.ndarray
     except Exception as error:  # whatever zipfile stumbles over, the file is at fault
         reason = words(error) or type(error).__name__
         raise FileError(path, f"is damaged: {reason}", _AGAIN) from error
+
+
+def find_arrays(path: Path) -> dict[str, Stored]:
+    """The arrays in ``path`` by name, found and not read.
+
+    Raises:
+        FileError: as `read_arrays`; but a checksum is compared only when an array is read.
+    """
+    try:
+        with open(path, "rb") as file:
+            listed = members(file)
+            _check_table(path, listed, file.seek(0, 2))
+            with zipfile.ZipFile(file) as archive:
+                return {_name(m): _found(path, file, archive, m) for m in listed}
+    except FileError:
+        raise
+    except Exception as error:  # whatever zipfile stumbles over, the file is at fault
+        raise FileError(path, f"is damaged: {words(error)}", _AGAIN) from error
 
 
 def write_arrays(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
@@ -116,6 +135,22 @@ def _header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> He
         problem = f"is damaged: {name} has {member.file_size} bytes, and {expected} by its shape"
         raise FileError(path, problem, _AGAIN)
     return header
+
+
+def _found(
+    path: Path, file: BinaryIO, archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> Stored:
+    header = _header(path, archive, member)
+    start = first_byte(file, member)
+    strides = row_major(header.shape[:: -1 if header.fortran else 1], header.dtype.itemsize)
+    return Stored(
+        path=path,
+        dtype=header.dtype,
+        shape=header.shape,
+        start=start + member.file_size - header.nbytes,
+        strides=strides[::-1] if header.fortran else strides,
+        checksum=Checksum(start, member.file_size, member.CRC),
+    )
 
 
 def _entries(archive: zipfile.ZipFile, member: zipfile.ZipInfo, header: Header) -> np.ndarray:

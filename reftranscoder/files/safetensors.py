@@ -20,9 +20,11 @@ import numpy as np
 from ..errors import FileError, words
 from . import schema
 from .sniff import require
+from .stored import Stored, extension_dtype, row_major
 
 FLOATS = ("F64", "F32", "F16", "BF16")
-NUMBERS = (*FLOATS, "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+_EXTENSIONS = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+NUMBERS = (*FLOATS, *("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"))
 
 _AGAIN = "Make or download it again."
 _DTYPES = {"BOOL": "?"} | {
@@ -85,6 +87,26 @@ def read_tensors(path: Path, remedies: Mapping[str, str], dtypes: tuple[str, ...
     return Contents(tensors, metadata)
 
 
+def find_tensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """The tensors in ``path`` by name, found and not read, and the texts of its ``__metadata__``.
+
+    The header alone is read, and the package safetensors is not needed.
+
+    Raises:
+        FileError: the file is damaged, or holds numbers of a type that is not read here; or one
+            that NumPy lacks, and the package ml_dtypes is missing.
+    """
+    try:
+        with open(path, "rb") as file:
+            places, metadata, start = _header(file)
+            _check_filled(places, file.seek(0, os.SEEK_END) - start)
+        return {n: _found(path, n, start, place) for n, place in places.items()}, metadata
+    except FileError:
+        raise
+    except (OSError, ValueError) as error:
+        raise FileError(path, f"is damaged: {words(error)}", _AGAIN) from None
+
+
 def tensors_as_bytes(
     path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> bytes:
@@ -140,6 +162,30 @@ def _check_dtype(path: Path, name: str, dtype: str, dtypes: tuple[str, ...]) -> 
         raise FileError(path, problem, "Convert it first.")
     if dtype == "BF16":
         package(path, "ml_dtypes")
+
+
+def _check_filled(places: Mapping[str, _Place], size: int) -> None:
+    """Refuse tensors that overlap, leave gaps or do not end where the file does."""
+    end = 0
+    for start, stop in sorted((place.start, place.stop) for place in places.values()):
+        if start != end or stop < start:
+            raise ValueError(f"a tensor begins at byte {start}, and the one before ends at {end}")
+        end = stop
+    if end != size:
+        raise ValueError(f"its tensors have {end} bytes by its header, and {size} follow it")
+
+
+def _found(path: Path, name: str, start: int, place: _Place) -> Stored:
+    if place.dtype in _EXTENSIONS:
+        dtype = extension_dtype(path, _EXTENSIONS[place.dtype])
+    elif place.dtype in _DTYPES:
+        dtype = np.dtype(_DTYPES[place.dtype])
+    else:
+        raise FileError(path, f"its {words(name)} holds {words(place.dtype)}", "Convert it first.")
+    if dtype.itemsize * math.prod(place.shape) != place.stop - place.start:
+        raise ValueError(f"its {words(name)} has another number of bytes than its shape says")
+    strides = row_major(place.shape, dtype.itemsize)
+    return Stored(path, dtype, place.shape, start + place.start, strides)
 
 
 def _check_by(library: ModuleType, path: Path, places: Mapping[str, _Place]) -> None:

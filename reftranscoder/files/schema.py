@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from ..errors import shown
 
@@ -51,27 +51,27 @@ def fault(content: Mapping[str, Any], fields: Mapping[str, Field]) -> str | None
     return f"it also holds {', '.join(map(shown, strange[:8]))}" if strange else None
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """A whole number, 0 or above, that 64 bits hold."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """A number: NaN and infinity too, truth values not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> TypeGuard[int | float]:
     """A number that float64 holds and that is neither NaN nor infinite."""
     return is_number(value) and abs(value) <= 1e308 and math.isfinite(value)
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """A text."""
     return isinstance(value, str)
 
 
-def is_object(value: Any) -> bool:
+def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
     """A JSON object."""
     return isinstance(value, dict)
 

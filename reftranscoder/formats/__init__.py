@@ -1,7 +1,9 @@
-"""Transcoders in files.  Each format is one module here and one row of `FORMATS`.
+"""Transcoders in files: our own formats, and those of the libraries that publish transcoders.
 
-What is read and written is a `Model`: the options and the arrays of a transcoder, which
-`reftranscoder.load` and ``Transcoder.save`` make one of, and take from one.
+Ours are two rows of `FORMATS`, known by their suffixes; those of others are the rows of
+``recognition.READERS``, one module each, known by what is in them.  What is read and written is a
+`Model`: the options and the arrays of a transcoder, which `reftranscoder.load` and
+``Transcoder.save`` make one of, and take from one.
 
 Reading a file never executes it, whatever the file holds.
 """
@@ -15,11 +17,30 @@ from types import ModuleType
 from typing import NamedTuple
 
 from .. import options
-from ..errors import FileError
+from ..errors import FileError, words
+from ..files.container import Container
 from ..files.sniff import kind_of
-from .native import Model
+from .native import FORMAT as OURS
+from .native import META, Model
+from .origin import Origin
+from .place import Place
+from .published import Decisions, model_of
+from .recognition import Found, Reader, found_at, places_at, publish, recognised
+from .safetensors import CHECKSUMS
 
-__all__ = ["FORMATS", "Format", "Model", "format_of", "load", "save"]
+__all__ = [
+    "Decisions",
+    "FORMATS",
+    "Format",
+    "Found",
+    "Model",
+    "OURS",
+    "Origin",
+    "format_of",
+    "load",
+    "save",
+    "scan",
+]
 
 
 class Format(NamedTuple):
@@ -34,14 +55,6 @@ FORMATS = (
     Format(".safetensors", "safetensors"),
 )
 
-_PICKLES = {
-    "torch": (
-        "PyTorch",
-        "Read it with torch.load(path, weights_only=True), then Transcoder.from_arrays.",
-    ),
-    "pickle": ("Python", "If you trust it, unpickle it yourself, then Transcoder.from_arrays."),
-}
-
 
 def save(model: Model, path: str | os.PathLike[str], *, force: bool = True) -> None:
     """Write ``model`` to ``path``, in the format that its suffix names, all or nothing.
@@ -54,19 +67,59 @@ def save(model: Model, path: str | os.PathLike[str], *, force: bool = True) -> N
     _module(format_of(path)).save(model, path, force=force)
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """Read the model in ``path``, in the format that its suffix names.
+def load(
+    path: str | os.PathLike[str],
+    *,
+    layer: int | None = None,
+    decisions: Decisions | None = None,
+) -> Model:
+    """Read the model in ``path``: a file, or a folder as a library or the hub leaves it.
+
+    ``layer`` says which, where a folder holds several; ``decisions`` what a file leaves open.
 
     Raises:
-        FileError: the file is missing, damaged, of another format, or holds no transcoder.
+        FileError: the file is missing, damaged, of no known format, or holds no transcoder, or one
+            that ours cannot be; or it leaves open which, and was not told.
     """
     path = options.path("path", path)
+    decisions = Decisions() if decisions is None else decisions
+    if path.is_dir():
+        return _published(*_one_of(path, layer, decisions), decisions)
     kind = kind_of(path)  # a missing file is missing whatever it is called
-    if kind in _PICKLES:
-        name, remedy = _PICKLES[kind]
-        raise FileError(path, f"this is a {name} pickle, which can run any code when read", remedy)
-    model: Model = _module(format_of(path)).load(path)
-    return model
+    if kind == "pickle":
+        problem = "this is a Python pickle, which can run any code when read"
+        remedy = "If you trust it, unpickle it yourself, then Transcoder.from_arrays."
+        raise FileError(path, problem, remedy)
+    if (place := _foreign(path, kind, decisions)) is not None:
+        if (row := recognised(place, decisions)) is not None:
+            return _published(place, row, decisions)
+        if kind == "torch":
+            held = ", ".join(map(words, sorted(place.container().tensors)[:8])) or "no tensors"
+            problem = f"this is a PyTorch file of no known format: it holds {held}"
+            remedy = "Read it with torch.load(path, weights_only=True): Transcoder.from_arrays."
+            raise FileError(path, problem, remedy)
+    if decisions.given or decisions.format:
+        problem = "is no file of another library's that leaves anything open"
+        raise FileError(path, problem, "Load it without options.")
+    read: Model = _module(format_of(path)).load(path)
+    return read._replace(origin=_own_origin(path, read))
+
+
+def scan(root: str | os.PathLike[str]) -> list[Found]:
+    """The transcoders of others' formats in ``root``, a folder or a file, by their headers alone.
+
+    Raises:
+        FileError: ``root`` is missing, or a file in it is damaged or not what its name says.
+    """
+    root = options.path("root", root)
+    if not root.is_dir():
+        kind_of(root)
+    decisions, found = Decisions(), []
+    for place in places_at(root):
+        row = recognised(place, decisions)
+        if row is not None:
+            found.append(found_at(place, row, decisions))
+    return sorted(found, key=lambda f: (f.layer is None, f.layer or 0, str(f.path)))
 
 
 def format_of(path: str | os.PathLike[str]) -> Format:
@@ -81,6 +134,60 @@ def format_of(path: str | os.PathLike[str]) -> Format:
             return row
     known = ", ".join(row.suffix for row in FORMATS)
     raise FileError(path, f"no format is known by the suffix {suffix!r}", f"Known: {known}.")
+
+
+def _published(place: Place, row: Reader, decisions: Decisions) -> Model:
+    return model_of(publish(place, row, decisions), row.name)
+
+
+def _foreign(path: Path, kind: str, decisions: Decisions) -> Place | None:
+    """The place of a file that may be another library's; None where it is ours, or no container."""
+    if kind not in ("npz", "safetensors", "torch") and not path.name.endswith(".index.json"):
+        return None
+    place = places_at(path)[0]
+    try:
+        container = place.container()
+    except FileError:
+        if kind == "torch" or decisions.format or path.name.endswith(".index.json"):
+            raise
+        return None  # our own reader says what is wrong with it
+    return None if _is_ours(container) else place
+
+
+def _is_ours(container: Container) -> bool:
+    """Whether anything in the file says that we wrote it, so that damage to one word hides none."""
+    texts = (text for text in container.values.values() if isinstance(text, str))
+    marked = {META, CHECKSUMS} & {*container.tensors, *container.values}
+    return bool(marked) or any(f'"{OURS}"' in text for text in texts)
+
+
+def _one_of(path: Path, layer: int | None, decisions: Decisions) -> tuple[Place, Reader]:
+    """The one transcoder in the folder ``path``, or that of ``layer``."""
+    places = places_at(path)
+    if layer is not None:
+        layer = options.integer_in("layer", layer, 0, 10_000)
+        places = [place for place in places if place.layer() == layer]
+    if len(places) > 1:
+        layers = sorted({found for place in places if (found := place.layer()) is not None})
+        problem = f"holds {len(places)} transcoders"
+        hint = f"Name one of them, such as {places[0].path}; rt.scan lists them."
+        if layer is None and len(layers) == len(places):
+            hint = f"Say which: layer={layers[0]} to {layers[-1]}; rt.scan lists them."
+        raise FileError(path, problem, hint)
+    rows = [(place, row) for place in places if (row := recognised(place, decisions))]
+    if not rows:
+        which = "" if layer is None else f" for layer {layer}"
+        raise FileError(path, f"is a folder without a transcoder of a known format{which}")
+    return rows[0]
+
+
+def _own_origin(path: Path, model: Model) -> Origin:
+    return Origin(
+        format=OURS,
+        variant=model.config.activation,
+        path=str(path),
+        dtype=model.config.dtype,
+    )
 
 
 def _module(row: Format) -> ModuleType:

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import Error, FileError, words
 from ..files import schema
 from ..params import NAMES, Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
+from .origin import Origin
 
 FORMAT = "reftranscoder"
 VERSION = 1
@@ -30,6 +31,7 @@ class Model(NamedTuple):
 
     config: TranscoderConfig
     params: Params
+    origin: Origin | None = None  # of what was read, and None of what is written
 
 
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
@@ -97,7 +99,7 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Model
         taken = None if own is None else JumpReLU(given.pop("theta"), **own)
         options["conventions"] = Conventions(**options.get("conventions", {}))
         model = Model(TranscoderConfig(**options), Params.taking(**given, own=taken))
-        check_agreement(*model)
+        check_agreement(model.config, model.params)
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error
     return model

@@ -22,17 +22,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import formats
-from .arrays import check_finite as refuse_non_finite
-from .arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
-from .backends import Backend, backend_for
-from .errors import OptionError
-from .options import finite_number, instance, truth
-from .params import Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
-from .params.folding import folded, with_threshold
+from .. import formats
+from ..arrays import check_finite as refuse_non_finite
+from ..arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
+from ..backends import Backend, backend_for
+from ..errors import OptionError
+from ..options import finite_number, instance, truth
+from ..params import Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
+from ..params.folding import folded, with_threshold
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+    from ..formats import Origin
 
 
 class Container(NamedTuple):
@@ -64,10 +66,12 @@ class Transcoder:
     (5, 3)
     """
 
-    def __init__(self, config: TranscoderConfig, params: Params) -> None:
+    def __init__(
+        self, config: TranscoderConfig, params: Params, origin: Origin | None = None
+    ) -> None:
         instance("config", config, TranscoderConfig)
         check_agreement(config, instance("params", params, Params))
-        self._config, self._params = config, params
+        self._config, self._params, self._origin = config, params, origin
 
     @classmethod
     def from_arrays(
@@ -120,6 +124,11 @@ class Transcoder:
     @property
     def params(self) -> Params:
         return self._params
+
+    @property
+    def origin(self) -> Origin | None:
+        """What its file said of it, an `Origin`; None of a transcoder that was not loaded."""
+        return self._origin
 
     def __call__(
         self, x: Any, *, backend: str = "kernels", check_finite: bool = True
@@ -309,7 +318,7 @@ class Transcoder:
         return f"Transcoder({sizes}, {c.selection}{skip}, {c.dtype}{conventions})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Transcoder, (self.config, self.params)
+        return Transcoder, (self.config, self.params, self.origin)
 
     def __deepcopy__(self, memo: object) -> Transcoder:
         return self  # a value
@@ -331,20 +340,3 @@ class Transcoder:
 
     def _target(self, target: Any, x: np.ndarray, check: bool) -> np.ndarray:
         return to_target(target, x, self.config.output_size, self.params.dtype, check)
-
-
-def load(path: str | os.PathLike[str]) -> Transcoder:
-    """The transcoder in the file ``path``, ``.npz`` or ``.safetensors``, as `Transcoder.save` wrote
-    it.  Nothing in the file is ever executed.
-
-    Returns:
-        A `Transcoder`, with the bits that were saved.
-
-    Raises:
-        FileError: the file is missing, damaged, of another format, or holds no transcoder.
-
-    >>> rt.build(input_size=4, output_size=3, dict_size=8, top_k=2).save("model.npz")
-    >>> rt.load("model.npz")
-    Transcoder(4 -> 8 -> 3, top_k=2, ties='lowest_index', float32)
-    """
-    return Transcoder(*formats.load(path))

@@ -1,0 +1,76 @@
+"""a transcoder of another library in our own format, or one written as another library reads it
+
+SRC is a file, or a folder as a library or the Hugging Face hub leaves it.  DST is a file, .npz or
+.safetensors, or with --format a folder.  What was written is read again, and is equal to the bit in
+every array and option, or refused: then so is every stage that is computed from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import FileError, printable
+from ..formats import OURS, Decisions, Model, load, save
+from ..formats.writing import WRITERS, difference, write
+from ..params import ACTIVATIONS
+from .arguments import add_json
+from .report import print_report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SRC DST."""
+    parser.add_argument("source", metavar="SRC", help="a file or folder with a transcoder")
+    parser.add_argument("output", metavar="DST", help="what is written")
+    parser.add_argument("--format", choices=(OURS, *WRITERS), default=OURS, help="that of DST")
+    parser.add_argument("--layer", type=int, metavar="N", help="which, of a folder of many")
+    parser.add_argument("--top-k", type=int, metavar="K", help="where SRC leaves it open")
+    parser.add_argument("--activation", choices=ACTIVATIONS, help="where SRC leaves it open")
+    parser.add_argument(
+        "--apply-b-dec-to-input",
+        choices=("yes", "no"),
+        help="whether b_dec is subtracted from x, where SRC leaves it open",
+    )
+    parser.add_argument(
+        "--w-dec-rows",
+        choices=("feature", "output"),
+        help="what a row of a square W_dec is of, where SRC leaves it open",
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that exists")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read SRC, write DST, and compare."""
+    applies = options.apply_b_dec_to_input
+    decisions = Decisions(
+        apply_b_dec_to_input=None if applies is None else applies == "yes",
+        top_k=options.top_k,
+        activation=options.activation,
+        W_dec_rows=options.w_dec_rows,
+    )
+    model = load(options.source, layer=options.layer, decisions=decisions)
+    path = Path(options.output)
+    if options.format == OURS:
+        save(model, path, force=options.force)
+    else:
+        path = write(model, path, options.format, force=options.force)
+    _compare(model, path)
+    origin = model.origin
+    report = {
+        "from": None if origin is None else origin.to_dict(),
+        "format": options.format,
+        "path": str(path),
+        "equal": True,
+    }
+    text = f"{printable(str(path))}: format {options.format}, equal in every array and option"
+    print_report(options, report, text, made=printable(str(path)))
+
+
+def _compare(model: Model, path: Path) -> None:
+    try:
+        differs = difference(model, load(path))
+    except FileError as error:
+        differs = str(error)
+    if differs is not None:
+        raise FileError(path, f"does not say what was to be written: {differs}", "Do not use it.")

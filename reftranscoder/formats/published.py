@@ -1,0 +1,221 @@
+"""What a reader of somebody else's format finds, and how a `Model` is made of it.
+
+A reader says, by `Published`, what its format says: where the arrays lie, turned so that each row
+is a feature's, and by which definition they are used.  Whether a transcoder of ours can be that is
+decided here alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import Error, FileError
+from ..files.stored import Stored
+from ..options import one_of, positive_integer, truth
+from ..params import ACTIVATIONS, Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
+from .native import Model
+from .origin import Origin
+
+#: The formats of others; `formats.recognition` has a row for each.
+FORMAT_NAMES = (
+    "sparsify",
+    "saelens",
+    "gemma_scope",
+    "gemma_scope_2",
+    "circuit_tracer",
+    "llama_scope",
+    "dictionary_learning",
+    "openai",
+    "transcoder_circuits",
+    "edifice",
+)
+_CHOICES = {
+    "format": FORMAT_NAMES,
+    "activation": ACTIVATIONS,
+    "W_dec_rows": ("feature", "output"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What a file leaves open, and its reader has to be told; None where nothing was said.
+
+    ``format``: of `FORMATS`, where a file could be of two.  ``apply_b_dec_to_input``: whether the
+    encoder reads its input less b_dec.  ``top_k`` and ``activation``: those of `TranscoderConfig`.
+    ``W_dec_rows``: whether a row of a square ``W_dec`` in the file is of a ``"feature"`` or an
+    ``"output"``.
+    """
+
+    format: str | None = None
+    apply_b_dec_to_input: bool | None = None
+    top_k: int | None = None
+    activation: str | None = None
+    W_dec_rows: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("format", "activation", "W_dec_rows"):
+            if (value := getattr(self, name)) is not None:
+                one_of(name, value, _CHOICES.get(name, ()))
+        if self.apply_b_dec_to_input is not None:
+            truth("apply_b_dec_to_input", self.apply_b_dec_to_input)
+        if self.top_k is not None:
+            object.__setattr__(self, "top_k", positive_integer("top_k", self.top_k))
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of those that were said, but ``format``."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return tuple(n for n in fields if n != "format" and getattr(self, n) is not None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a file says of a transcoder.
+
+    ``arrays`` has the names of `Params`, and ``theta``, of which one number stands for all.
+    ``activation`` is one of `ACTIVATIONS`, or another word, which is then refused.
+    ``conventions`` are what changes the arithmetic, by the fields of `Conventions`.
+    """
+
+    path: Path
+    variant: str
+    arrays: Mapping[str, Stored | np.ndarray]
+    activation: str
+    top_k: int | None = None
+    conventions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    layer: int | None = None
+    model: str | None = None
+    hook_in: str | None = None
+    hook_out: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """I, D and O, by the shapes."""
+        D, I = self.arrays["W_enc"].shape
+        return I, D, self.arrays["b_dec"].shape[0]
+
+    @property
+    def dtype(self) -> str:
+        """The type of the weights in the file."""
+        return self.arrays["W_enc"].dtype.newbyteorder("=").name
+
+
+def texts_of(settings: Mapping[str, Any], *names: str) -> tuple[str | None, ...]:
+    """Of each of ``names`` the text in ``settings``, or None where there is none."""
+    values = (settings.get(name) for name in names)
+    return tuple(value if isinstance(value, str) else None for value in values)
+
+
+def model_of(published: Published, format_name: str) -> Model:
+    """Read the arrays, and make a transcoder of what ``published`` says.
+
+    Raises:
+        FileError: no transcoder of ours has that definition, or the arrays do not fit each other or
+            are not finite.
+    """
+    path = published.path
+    refuse_unknown(published)
+    for name, array in published.arrays.items():
+        if isinstance(array, Stored) and not array.is_float:
+            problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
+            raise FileError(path, problem)
+    check_shapes(published)
+    arrays = {n: a.read() if isinstance(a, Stored) else a for n, a in published.arrays.items()}
+    I, D, O = published.sizes
+    try:
+        theta = arrays.pop("theta", None)
+        own = None if theta is None else JumpReLU(np.broadcast_to(theta, (D,)))
+        params = Params.taking(own=own, **arrays)
+        config = TranscoderConfig(
+            input_size=I,
+            output_size=O,
+            dict_size=D,
+            top_k=D if published.top_k is None else published.top_k,
+            activation=published.activation,
+            skip="W_skip" in arrays,
+            dtype=params.dtype.name,
+            conventions=Conventions(**published.conventions),
+        )
+        check_agreement(config, params)
+    except Error as error:
+        raise FileError(path, str(error).rstrip(".")) from error
+    return Model(config, params, _origin(published, format_name, params))
+
+
+def refuse_unknown(published: Published) -> None:
+    """Refuse a definition that no transcoder of ours has.
+
+    Raises:
+        FileError: naming what is missing.
+    """
+    if published.activation not in ACTIVATIONS:
+        problem = f"its activation is {published.activation}, which is not among ours"
+        raise FileError(published.path, problem, f"Ours are {', '.join(ACTIVATIONS)}.")
+
+
+def check_shapes(published: Published) -> None:
+    """Refuse arrays that do not fit each other, by their headers, before one is read.
+
+    Raises:
+        FileError: naming the array, and both shapes.
+    """
+    arrays = published.arrays
+    axes = {"W_enc": 2, "b_enc": 1, "W_dec": 2, "b_dec": 1, "W_skip": 2}
+    for name, number in axes.items():
+        if name in arrays and len(arrays[name].shape) != number:
+            problem = f"{name} must have {number} axes; it has the shape {arrays[name].shape}"
+            raise FileError(published.path, problem)
+    I, D, O = published.sizes
+    shapes = {"W_enc": (D, I), "b_enc": (D,), "W_dec": (D, O), "W_skip": (O, I)}
+    for name, shape in shapes.items():
+        if name in arrays and arrays[name].shape != shape:
+            problem = f"{name} must have shape {shape} by the others; it has {arrays[name].shape}"
+            raise FileError(published.path, problem)
+    theta = arrays.get("theta")
+    if theta is not None and theta.shape not in ((), (D,)):
+        problem = f"its threshold must have shape {(D,)}; it has {theta.shape}"
+        raise FileError(published.path, problem)
+
+
+def _origin(published: Published, format_name: str, params: Params) -> Origin:
+    return Origin(
+        format=format_name,
+        variant=published.variant,
+        path=str(published.path),
+        dtype=published.dtype,
+        layer=published.layer,
+        model=published.model,
+        hook_in=published.hook_in,
+        hook_out=published.hook_out,
+        conventions=dict(published.conventions),
+        warnings=published.warnings + _seen_in(params),
+    )
+
+
+def _seen_in(params: Params) -> tuple[str, ...]:
+    """What the arrays themselves give a reason to say."""
+    found = []
+    silent = np.logical_not(params.W_enc.any(axis=1)) & (params.b_enc <= 0)
+    mute = np.logical_not(params.W_dec.any(axis=1))
+    below = np.less(0 if params.own is None else params.own.theta, 0)
+    if silent.any():
+        found.append(f"{_features(silent)} can never be active: they read nothing")
+    if mute.any():
+        found.append(f"{_features(mute)} write nothing: their rows of W_dec are 0")
+    if below.any():
+        found.append(
+            f"{_features(below)} have a threshold below zero, which is as one of zero here: "
+            "only positive activations are kept"
+        )
+    return tuple(found)
+
+
+def _features(mask: np.ndarray) -> str:
+    count = int(np.count_nonzero(mask))
+    return f"{count} of {mask.size:,} features"

@@ -1,0 +1,153 @@
+"""Makes the folders beside it: models as the libraries themselves save them, with their results.
+
+    python tests/golden/formats/make.py     # with torch, sae-lens, eai-sparsify, dictionary-learning
+
+Random weights by a seed.  ``expect.npz`` has ``x``, and ``features`` and ``reconstruction`` as the
+library computes them.  Where a format has no library that writes it (Gemma Scope) or none that is
+installed beside the others (circuit-tracer), the layout is written here by its description, and the
+results are those of the sae-lens class that computes the same.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from dictionary_learning import dictionary
+from dictionary_learning.trainers import batch_top_k, top_k
+from sae_lens import saes
+from safetensors.torch import save_file
+from sparsify import SparseCoder, SparseCoderConfig
+
+HERE = Path(__file__).parent
+I, O, D, K, B = 6, 5, 16, 3, 9
+
+
+def filled(module, dtype=torch.float32):
+    """``module`` with random numbers in every parameter, and thresholds above zero."""
+    with torch.no_grad():
+        for name, value in [*module.named_parameters(), *module.named_buffers()]:
+            if value.is_floating_point() and value.ndim:
+                value.copy_(torch.randn(value.shape))
+            if name.endswith("threshold"):
+                value.copy_(torch.rand(value.shape) * 0.4 + 0.1)
+    return module.to(dtype)
+
+
+def keep(name, features, reconstruction, x):
+    numbers = {"x": x, "features": features, "reconstruction": reconstruction}
+    path = HERE / name / "expect.npz"
+    np.savez(path, **{n: a.detach().float().numpy() for n, a in numbers.items()})
+
+
+def run(name, model, dtype=torch.float32):
+    x = torch.randn(B, I, dtype=dtype)
+    x[0] = 0
+    with torch.no_grad():
+        features = model.encode(x)
+        keep(name, features, model(x), x)
+
+
+def sae_lens(name, kind, config, dtype="float32", **options):
+    options = {"d_in": I, "d_sae": D, "dtype": dtype} | options
+    if "d_out" in options:
+        options["apply_b_dec_to_input"] = False
+    model = filled(kind(config(**options)), getattr(torch, dtype))
+    model.save_model(HERE / name)
+    run(name, model, getattr(torch, dtype))
+    return model
+
+
+def sparsify(name, **options):
+    model = filled(SparseCoder(I, SparseCoderConfig(**{"num_latents": D, "k": K} | options)))
+    model.save_to_disk(HERE / name)
+    x = torch.randn(B, I)
+    with torch.no_grad():
+        found = model.encode(x)
+        acts, indices = found.top_acts, found.top_indices
+        features = torch.zeros(B, D).scatter_(1, indices.long(), acts)
+        keep(name, features, model(x, x).sae_out, x)
+
+
+def dictionary_learning(name, model, **trainer):
+    (HERE / name).mkdir(exist_ok=True)
+    model = filled(model)
+    torch.save(model.state_dict(), HERE / name / "ae.pt")
+    trainer = {"dict_class": type(model).__name__, "activation_dim": I, "dict_size": D} | trainer
+    (HERE / name / "config.json").write_text(json.dumps({"trainer": trainer, "buffer": {}}))
+    run(name, model)
+
+
+def by_description():
+    """Gemma Scope, its successor, and circuit-tracer: see above."""
+    (HERE / "gemma_scope").mkdir(exist_ok=True)
+    model = sae_lens("gemma_scope", saes.JumpReLUSAE, saes.JumpReLUSAEConfig,
+                     apply_b_dec_to_input=False)  # fmt: skip
+    arrays = {n: a.detach().numpy() for n, a in model.state_dict().items()}
+    np.savez(HERE / "gemma_scope" / "params.npz", **arrays)
+    model = sae_lens("gemma_scope_2", saes.JumpReLUSkipTranscoder,
+                     saes.JumpReLUSkipTranscoderConfig, d_out=O)  # fmt: skip
+    state = {n.lower(): a.contiguous() for n, a in model.state_dict().items()}
+    state["affine_skip_connection"] = state.pop("w_skip").T.contiguous()
+    save_file(state, HERE / "gemma_scope_2" / "params.safetensors")
+    settings = {"architecture": "jump_relu", "affine_connection": True, "type": "transcoder",
+                "hf_hook_point_in": "model.layers.3.pre_feedforward_layernorm.output"}  # fmt: skip
+    (HERE / "gemma_scope_2" / "config.json").write_text(json.dumps(settings))
+    model = sae_lens("circuit_tracer", saes.SkipTranscoder, saes.SkipTranscoderConfig, d_out=O)
+    state = {n: a.contiguous() for n, a in model.state_dict().items()}
+    state["W_enc"] = state["W_enc"].T.contiguous()
+    save_file(state, HERE / "circuit_tracer" / "layer_7.safetensors")
+    (HERE / "circuit_tracer" / "config.yaml").write_text(
+        'model_name: "google/gemma-2-2b"\nmodel_kind: transcoder_set\n'
+        "feature_input_hook: ln2.hook_normalized  # of TransformerLens\n"
+        "feature_output_hook: hook_mlp_out\nscan:\n  - gemma\ntranscoders: []\n"
+    )
+    for name in ("gemma_scope", "gemma_scope_2", "circuit_tracer"):
+        for file in ("cfg.json", "sae_weights.safetensors"):
+            (HERE / name / file).unlink()
+
+
+def tensors():
+    """What torch.save can do to a tensor: views, types, parameters, nested dicts."""
+    (HERE / "torch").mkdir(exist_ok=True)
+    base = torch.randn(12, 10)
+    held = {
+        "rows": base, "transposed": base.T, "part": base[2:9:3, 1:8:2], "column": base[:, 3],
+        "bfloat16": base.bfloat16(), "float16": base.half().T, "float64": base.double(),
+        "e4m3": base.to(torch.float8_e4m3fn), "e5m2": base.to(torch.float8_e5m2),
+        "int": torch.arange(7), "bool": base > 0, "scalar": torch.tensor(3.5),
+        "empty": torch.zeros(0, 4), "parameter": torch.nn.Parameter(base[0]),
+    }  # fmt: skip
+    torch.save({**held, "text": "word", "list": [1, 2.5, None], "nested": {"a": base[1]}},
+               HERE / "torch" / "tensors.pt")  # fmt: skip
+    wide = {n: (a.float() if a.is_floating_point() and a.dtype != torch.float64 else a)
+            for n, a in held.items()}  # fmt: skip
+    np.savez(HERE / "torch" / "expect.npz", **{n: a.detach().numpy() for n, a in wide.items()})
+
+
+def main():
+    torch.manual_seed(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    sae_lens("sae_lens-standard", saes.StandardSAE, saes.StandardSAEConfig)
+    sae_lens("sae_lens-layer_norm", saes.StandardSAE, saes.StandardSAEConfig,
+             normalize_activations="layer_norm")  # fmt: skip
+    sae_lens("sae_lens-topk-rescaled", saes.TopKSAE, saes.TopKSAEConfig, k=K,
+             rescale_acts_by_decoder_norm=True)  # fmt: skip
+    sae_lens("sae_lens-jumprelu", saes.JumpReLUSAE, saes.JumpReLUSAEConfig)
+    sae_lens("sae_lens-gated", saes.GatedSAE, saes.GatedSAEConfig)
+    sae_lens("sae_lens-skip_transcoder", saes.SkipTranscoder, saes.SkipTranscoderConfig, d_out=O)
+    sae_lens("sae_lens-jumprelu_transcoder-bfloat16", saes.JumpReLUTranscoder,
+             saes.JumpReLUTranscoderConfig, dtype="bfloat16", d_out=O)  # fmt: skip
+    sparsify("sparsify-topk")
+    sparsify("sparsify-skip", transcode=True, skip_connection=True)
+    sparsify("sparsify-groupmax", transcode=True, activation="groupmax", k=4)
+    dictionary_learning("dictionary_learning-AutoEncoder", dictionary.AutoEncoder(I, D))
+    dictionary_learning("dictionary_learning-JumpRelu", dictionary.JumpReluAutoEncoder(I, D))
+    dictionary_learning("dictionary_learning-TopK", top_k.AutoEncoderTopK(I, D, K), k=K)
+    dictionary_learning("dictionary_learning-BatchTopK", batch_top_k.BatchTopKSAE(I, D, K), k=K)
+    by_description()
+    tensors()
+
+
+if __name__ == "__main__":
+    main()
