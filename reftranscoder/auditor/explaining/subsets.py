@@ -119,7 +119,8 @@ def _these_rows(
 ) -> Subset | None:
     target = None if problem.target is None else problem.target[rows]
     subset = problem._replace(x=problem.x[rows], target=target, part_of=problem.whole)
-    return _judged_subset(subset, candidate.part(rows=rows, without=SUMS), progress)
+    part = candidate.part(rows=rows, without=SUMS)
+    return _judged_subset(subset, part, progress, blind=("across",))
 
 
 def _these_features(
@@ -135,6 +136,7 @@ def _these_features(
     subset = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
     # Whatever needs all features at once.
     blind = "input", "skip_input", "W_enc", "W_dec", "mask", "flipped", "ties", "top_k", "rectified"
+    blind += ("error_skipped",)
     return _judged_subset(smaller, subset, progress, ("hidden", "reconstruction"), blind)
 
 
