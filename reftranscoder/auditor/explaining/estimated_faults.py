@@ -1,7 +1,8 @@
 """Mistakes with a number in their name, or a format: what a candidate's own results suggest.
 
-Each function takes the `Evidence` and returns hypotheses that are worth judging: none of them has a
-name before every entry of the stage at fault is within its bound under it.
+Each function takes the `Evidence` and yields lists of hypotheses that are worth judging, the
+plainest first; the next list is tried only if something is left to explain.  None has a name before
+every entry of the stage at fault is within its bound under it.
 """
 
 from __future__ import annotations
@@ -20,40 +21,34 @@ from .hypotheses import Hypothesis
 _TOLD = 16  # entries that fit a coarser format, at least: no coincidence
 _DECISIVE = 1e-4  # of the loss: one number, and how well it has to be known
 _PARAMETERS = ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
+_LAST = {*_PARAMETERS, "dx"}  # no stage reads these
 _FIRST_GRADIENT = STAGES.index("d_reconstruction")
 
 
-def stages_off_by_factors(evidence: Evidence) -> Iterator[Hypothesis]:
-    """A stage as a whole; or gradients, by one factor or by as many."""
+def stages_off_by_factors(evidence: Evidence) -> Iterator[list[Hypothesis]]:
+    """A stage as a whole; or gradients that none of the others read, by one factor or by many."""
     first = evidence.first
     if first == "loss":
-        yield from _the_loss_twice(evidence)
+        yield _the_loss_twice(evidence)
         return
-    c = _factor(evidence.entries(first))
-    if c is None:
-        return
-    yield _scaled({first: c})
-    if STAGES.index(first) < _FIRST_GRADIENT or len(evidence.faults) == 1:
-        return
-    yield from _gradients_off_by_factors(evidence, c)
+    for tangent in (False, True) if first == "dW_dec" else (False,):
+        c = _factor(evidence.entries(first, tangent=tangent))
+        if c is None:
+            continue
+        others = [stage for stage in evidence.faults if stage != first]
+        if others and first in _LAST and set(others) <= _LAST:
+            found = {first: c} | {stage: _factor(evidence.entries(stage)) for stage in others}
+            known = {stage: own for stage, own in found.items() if own is not None}
+            if known.keys() == found.keys():
+                # The first stands for all; but each may be of its own, too.
+                yield [_scaled(dict.fromkeys(known, c), tangent, _norm(evidence, known))]
+                yield [_scaled(known, tangent)]
+        yield [_scaled({first: c}, tangent)]
 
 
 def _factor(entries: Entries) -> float | None:
     found = estimate(entries, {"": entries.want}, [""])
     return None if found is None or found[""] == 0 else found[""]
-
-
-def _gradients_off_by_factors(evidence: Evidence, c: float) -> Iterator[Hypothesis]:
-    found = {evidence.first: c}
-    for stage in evidence.faults:
-        if stage != evidence.first:
-            own = _factor(evidence.entries(stage))
-            if own is None:
-                return
-            found[stage] = own
-    yield _scaled(found)
-    # The one that is known best stands for all.
-    yield _scaled(dict.fromkeys(found, c), _norm(evidence, found))
 
 
 def _norm(evidence: Evidence, stages: Mapping[str, float]) -> str:
@@ -66,19 +61,26 @@ def _norm(evidence: Evidence, stages: Mapping[str, float]) -> str:
     return f", and together of norm {np.sqrt(sum(squares)):.4g}"
 
 
-def _scaled(factors: Mapping[str, float], more: str = "") -> Hypothesis:
+def _scaled(factors: Mapping[str, float], tangent: bool = False, norm: str = "") -> Hypothesis:
     """Every stage, times its factor."""
     numbers = set(factors.values())
-    if len(factors) == 1 or len(numbers) > 1:
-        listed = [f"{stage} is {times_of(c)}{_parts(stage, c)}" for stage, c in factors.items()]
-        name = " and ".join([", ".join(listed[:-1]), listed[-1]] if listed[1:] else listed)
-    else:
-        c = next(iter(numbers))
-        listed = [*factors]
-        who = f"{', '.join(listed[:-1])} and {listed[-1]}"
+    c = next(iter(numbers))
+    if len(factors) > 1 and len(numbers) == 1:
         what = times_of(c).replace("it should be", "they should be")
-        name = f"{who} are {what}{more or _parts(listed[0], c)}"
-    return Hypothesis(name, name, next(iter(factors)), {"factors": tuple(factors.items())})
+        name = f"{listed([*factors])} are {what}{_parts(next(iter(factors)), c) or norm}"
+    else:
+        each = factors.items()
+        name = listed([f"{stage} is {times_of(c)}{_parts(stage, c)}" for stage, c in each])
+    changes: dict[str, object] = {"factors": tuple(factors.items())}
+    if tangent:
+        name += "; before, dW_dec lost its component along W_dec[j]"
+        changes["tangent"] = True
+    return Hypothesis(name, name, next(iter(factors)), changes)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence has them."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _parts(stage: str, c: float) -> str:
@@ -91,11 +93,12 @@ def _parts(stage: str, c: float) -> str:
     return ""
 
 
-def _the_loss_twice(evidence: Evidence) -> Iterator[Hypothesis]:
+def _the_loss_twice(evidence: Evidence) -> list[Hypothesis]:
     """The only factor that one number can show."""
     loss = evidence.results["loss"]
-    if loss.want and loss.bound is not None and loss.bound <= _DECISIVE * abs(loss.want):
-        yield _scaled({"loss": 2.0})
+    if not loss.want or loss.bound is None or loss.bound > _DECISIVE * abs(loss.want):
+        return []
+    return [_scaled({"loss": 2.0})]
 
 
 #: For a stage, its parts: the words for each, the field that counts it, and whether that "enters".
@@ -114,7 +117,7 @@ _PARTS: dict[str, tuple[tuple[str, str, bool], ...]] = {
 _AS_IF = {"x": ", as if x were scaled before the encoder"}
 
 
-def parts_off_by_factors(evidence: Evidence) -> Iterator[Hypothesis]:
+def parts_off_by_factors(evidence: Evidence) -> Iterator[list[Hypothesis]]:
     """Parts of a stage that count another number of times than once."""
     stage, changed = evidence.first, evidence.first
     rows = _PARTS.get(stage, ())
@@ -129,31 +132,30 @@ def parts_off_by_factors(evidence: Evidence) -> Iterator[Hypothesis]:
         return
     without = {field: {field: 0.0} for _, field, _ in rows}
     entries, parts = differences(problem, evidence.candidate, stage, without)
+    proposed = []
     for found in fewest_parts(entries, parts):
-        said = [_said(words, found[f], f, enters) for words, f, enters in rows if f in found]
-        name = " and ".join(said)
-        counted = {field: c * getattr(definition, field) for field, c in found.items()}
-        yield Hypothesis(name, name, changed, counted)
+        counted = [row for row in rows if row[1] in found]
+        name = listed([_said(*row, found[row[1]]) for row in counted])
+        proposed.append(Hypothesis(name, name, changed, found))
+    yield proposed
 
 
-def _said(words: str, c: float, field: str, enters: bool) -> str:
+def _said(words: str, field: str, enters: bool, c: float) -> str:
     if enters and c > 0:
         return f"{words} enters {'twice' if c == 2 else f'{c:.4g} times'}"
     return f"{words} is {times_of(c)}{_AS_IF.get(field, '')}"
 
 
-def stages_in_coarser_formats(evidence: Evidence) -> Iterator[Hypothesis]:
+def stages_in_coarser_formats(evidence: Evidence) -> Iterator[list[Hypothesis]]:
     """Every entry is a number of a format that is coarser than what was declared."""
     for name in COARSE:
         rounded = [stage for stage in evidence.faults if _fits(evidence, stage, name)]
         if evidence.first not in rounded:
             continue
         for stages in (rounded, [evidence.first]) if len(rounded) > 1 else (rounded,):
-            are = "are" if len(stages) > 1 else "is"
-            listed = ", ".join(stages[:-1]) + " and " if len(stages) > 1 else ""
-            text = f"{listed}{stages[-1]} {are} rounded to {name}"
+            text = f"{listed(stages)} {'are' if len(stages) > 1 else 'is'} rounded to {name}"
             formats = tuple((stage, name) for stage in stages)
-            yield Hypothesis(text, text, evidence.first, {"stored": formats})
+            yield [Hypothesis(text, text, evidence.first, {"stored": formats})]
 
 
 def _fits(evidence: Evidence, stage: str, name: str) -> bool:
@@ -166,11 +168,11 @@ def _fits(evidence: Evidence, stage: str, name: str) -> bool:
     else:
         got = candidate.whole(stage)
     got = np.asarray(got, np.float64)
-    return np.count_nonzero(got) >= _TOLD and bool(representable_mask(got, to).all())
+    return int(np.count_nonzero(got)) >= _TOLD and bool(representable_mask(got, to).all())
 
 
 #: What is tried where no plain mistake explains everything, in this order.
-Proposal = Callable[[Evidence], Iterator[Hypothesis]]
+Proposal = Callable[[Evidence], Iterator[list[Hypothesis]]]
 PROPOSALS: Sequence[Proposal] = (
     stages_off_by_factors,
     parts_off_by_factors,

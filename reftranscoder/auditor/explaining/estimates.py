@@ -45,7 +45,8 @@ class _Collected(Tally):
     def add(self, got: np.ndarray, want: Interval, index: Callable[[int], tuple[int, ...]]) -> None:
         super().add(got, want, index)
         bound = np.broadcast_to(want.error(0), want.value.shape)
-        self.parts.append(tuple(np.asarray(a, np.float64).ravel() for a in (got, want.value, bound)))
+        arrays = got, want.value, bound
+        self.parts.append(tuple(np.asarray(a, np.float64).ravel() for a in arrays))
 
 
 def entries_of(problem: Problem, candidate: Candidate, stage: str) -> Entries:

@@ -43,9 +43,10 @@ def name_fault(
     search = Search(problem, candidate, results, hypotheses, progress)
     found = search.best(pairs=False)
     for propose in (*PROPOSALS, *SELECTION_PROPOSALS):
-        if found is not None and found.complete:
-            break
-        found = better(found, search.more(propose(_evidence(search))))
+        for proposed in propose(_evidence(search)):
+            if found is not None and found.complete:
+                break
+            found = better(search.more(proposed), found)
     if found is None:
         return results
     what = f"as if {found.name}" if len(found.alternatives) > 1 else found.name

@@ -202,7 +202,7 @@ def _joined(some: Iterable[Combination], others: Iterable[Combination]) -> list[
 
 
 def better(a: Explained | None, b: Explained | None) -> Explained | None:
-    """Whichever explains more; the first, if that is one."""
+    """Whichever explains more; ``b`` where both do as much."""
     if a is None or b is None:
         return a or b
     return a if progress_of(a.results) > progress_of(b.results) else b

@@ -84,7 +84,7 @@ SELECTION_FAULTS = (
 )
 
 
-def another_number_kept(evidence: Evidence) -> Iterator[Hypothesis]:
+def another_number_kept(evidence: Evidence) -> Iterator[list[Hypothesis]]:
     """As many as the candidate's rows hold at most, where that is not K."""
     candidate, K = evidence.candidate, evidence.problem.definition.top_k
     if evidence.first != "hidden" or not selects(evidence.problem):
@@ -93,31 +93,30 @@ def another_number_kept(evidence: Evidence) -> Iterator[Hypothesis]:
     n = int(np.bincount(rows).max(initial=0))
     if n and abs(n - K) > 1:
         name = f"{n} features are kept, not {K}"
-        yield Hypothesis(name, name, "hidden", {"top_k": n})
+        yield [Hypothesis(name, name, "hidden", {"top_k": n})]
 
 
-def mistaken_selections(evidence: Evidence) -> Iterator[Hypothesis]:
+def mistaken_selections(evidence: Evidence) -> Iterator[list[Hypothesis]]:
     """The rows of the table above that change the stage at fault."""
     if evidence.first in ("pre_acts", "hidden"):
         few = _rows_at_fault(evidence) < _ROWS
-        for hypothesis in possible(SELECTION_FAULTS, evidence.problem):
-            if not (few and hypothesis.changes.get("selects") == "no padding"):
-                yield hypothesis
+        found = possible(SELECTION_FAULTS, evidence.problem)
+        yield [h for h in found if not (few and h.changes.get("selects") == "no padding")]
 
 
-def _ranked_in(name: str, evidence: Evidence) -> Iterator[Hypothesis]:
+def _ranked_in(name: str, evidence: Evidence) -> Iterator[list[Hypothesis]]:
     """Ranked by keys in a coarser format than declared."""
     coarser = PRECISIONS[name].unit > evidence.problem.arithmetic["hidden"].store.unit
     if evidence.first == "hidden" and coarser and _rows_at_fault(evidence) >= _ROWS:
         text = f"features are ranked by keys rounded to {name}"
-        yield Hypothesis(text, text, "hidden", {"keys": name})
+        yield [Hypothesis(text, text, "hidden", {"keys": name})]
 
 
-def values_at_other_features(evidence: Evidence) -> Iterator[Hypothesis]:
+def values_at_other_features(evidence: Evidence) -> Iterator[list[Hypothesis]]:
     """The values are right; where they stand is not."""
     if evidence.first == "hidden" and selects(evidence.problem):
         text = "the values are the K largest of each row, and stand at other features"
-        yield Hypothesis(text, text, "hidden", {"moved": "anywhere"})
+        yield [Hypothesis(text, text, "hidden", {"moved": "anywhere"})]
 
 
 def _rows_at_fault(evidence: Evidence) -> int:
@@ -125,7 +124,7 @@ def _rows_at_fault(evidence: Evidence) -> int:
 
 
 #: What is tried in this order, each where nothing before it explains everything.
-SELECTION_PROPOSALS: Sequence[Callable[[Evidence], Iterator[Hypothesis]]] = (
+SELECTION_PROPOSALS: Sequence[Callable[[Evidence], Iterator[list[Hypothesis]]]] = (
     another_number_kept,
     *(functools.partial(_ranked_in, name) for name in COARSE),
     mistaken_selections,

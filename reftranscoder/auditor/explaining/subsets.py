@@ -136,8 +136,9 @@ def _these_features(
     subset = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
     # Whatever needs all features at once.
     blind = "input", "skip_input", "W_enc", "W_dec", "mask", "flipped", "ties", "top_k", "rectified"
-    blind += ("error_skipped",)
-    return _judged_subset(smaller, subset, progress, ("hidden", "reconstruction"), blind)
+    also = ("error_skipped",)
+    trusted = "hidden", "reconstruction"
+    return _judged_subset(smaller, subset, progress, trusted, (*blind, *also))
 
 
 def _the_loss(
