@@ -47,4 +47,5 @@ CONVENTIONS = {
     "half": "the squared error is halved",
     "l1_decoder_weighted": f"the penalty is {L1['row_sum']}, |f| times |W_dec[j]|",
     "l1_weighted_mean": f"the penalty is {L1['mean']}, |f| times |W_dec[j]|",
+    "tangent_dW_dec": "dW_dec lacks its component along W_dec[j], for every feature j",
 }

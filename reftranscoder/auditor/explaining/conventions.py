@@ -21,6 +21,13 @@ from collections.abc import Callable, Iterable, Sequence
 from ...conventions import CONVENTIONS
 from ...errors import OptionError
 from ..task.problem import Problem
+from .conditions import (
+    breaks_ties,
+    keeps_ties,
+    reads_what_it_writes,
+    selects,
+    skips_square,
+)
 from .hypotheses import Hypothesis, Row, possible
 
 #: The names of all conventions.
@@ -52,26 +59,6 @@ def documented(problem: Problem, declared: Sequence[str] = ()) -> list[Hypothesi
     return [h for h in found if h.name in declared or not h.applied(problem).undefined]
 
 
-def _reads_what_it_writes(problem: Problem) -> bool:
-    return problem.sizes.I == problem.sizes.O
-
-
-def _also_skips(problem: Problem) -> bool:
-    return _reads_what_it_writes(problem) and problem.params.W_skip is not None
-
-
-def _selects(problem: Problem) -> bool:
-    return problem.definition.activation == "topk"
-
-
-def _breaks_ties(problem: Problem) -> bool:
-    return _selects(problem) and problem.definition.ties != "keep_all"
-
-
-def _keeps_ties(problem: Problem) -> bool:
-    return _selects(problem) and problem.definition.ties == "keep_all"
-
-
 def _row(name: str, stage: str, *condition: Callable[[Problem], bool], **changes: object) -> Row:
     return Row(name, CONVENTIONS[name], stage, changes, *condition)
 
@@ -79,11 +66,11 @@ def _row(name: str, stage: str, *condition: Callable[[Problem], bool], **changes
 #: In the order in which they are tried.  One name may stand for several definitions: gradients may
 #: flow through |W_dec[j]|, or be detached from it.
 _TABLE = (
-    _row("x - b_dec", "pre", _reads_what_it_writes, input="x - b_dec"),
-    _row("skip of x - b_dec", "reconstruction", _also_skips, skip_input="x - b_dec"),
-    _row("keep_all", "hidden", _breaks_ties, ties="keep_all"),
-    _row("lowest_index", "hidden", _keeps_ties, ties="lowest_index"),
-    _row("rank_by_decoder_norm", "hidden", _selects, norms="ranks"),
+    _row("x - b_dec", "pre", reads_what_it_writes, input="x - b_dec"),
+    _row("skip of x - b_dec", "reconstruction", skips_square, skip_input="x - b_dec"),
+    _row("keep_all", "hidden", breaks_ties, ties="keep_all"),
+    _row("lowest_index", "hidden", keeps_ties, ties="lowest_index"),
+    _row("rank_by_decoder_norm", "hidden", selects, norms="ranks"),
     _row("rescale_acts_by_decoder_norm", "pre", norms="pre"),
     _row("rescale_acts_by_decoder_norm", "pre", norms="pre", detached=True),
     _row("rescale_acts_by_decoder_norm", "hidden", norms="hidden"),
@@ -102,4 +89,5 @@ _TABLE = (
     _row("l1_decoder_weighted", "loss", l1_weighted=True, detached=True, l1="row_sum"),
     _row("l1_weighted_mean", "loss", l1_weighted=True),
     _row("l1_weighted_mean", "loss", l1_weighted=True, detached=True),
+    _row("tangent_dW_dec", "dW_dec", tangent=True),
 )

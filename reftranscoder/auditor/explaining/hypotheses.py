@@ -17,6 +17,7 @@ from ..judging.verdict import StageResult, first_fault, progress_of
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES
+from .conditions import always
 from .subsets import is_large, subsets_of
 
 
@@ -45,7 +46,7 @@ class Row(NamedTuple):
     meaning: str
     stage: str
     changes: Mapping[str, Any] | Callable[[Problem], Mapping[str, Any]]
-    possible: Callable[[Problem], bool] = lambda problem: True
+    possible: Callable[[Problem], bool] = always
 
     def hypothesis(self, problem: Problem) -> Hypothesis:
         K = problem.definition.top_k
@@ -54,6 +55,17 @@ class Row(NamedTuple):
         )
         changes = self.changes(problem) if callable(self.changes) else self.changes
         return Hypothesis(name, meaning, self.stage, changes)
+
+
+def mistake(
+    meaning: str,
+    stage: str,
+    possible: Callable[[Problem], bool] = always,
+    /,
+    **changes: object,
+) -> Row:
+    """A row whose name says all: a mistake is declared by nobody."""
+    return Row(meaning, meaning, stage, changes, possible)
 
 
 def possible(table: Iterable[Row], problem: Problem) -> list[Hypothesis]:

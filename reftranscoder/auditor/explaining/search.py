@@ -73,12 +73,19 @@ class Search:
         if found is None or not found.complete:
             # What helps alone may do so by accident.
             relevant = [single for single in relevant if single in harmless]
-            found = _better(self._best(_joined(relevant, relevant), self.subsets), found)
-        return _better(found, singles)
+            found = better(self._best(_joined(relevant, relevant), self.subsets), found)
+        return better(found, singles)
 
     def among(self, combinations: list[Combination]) -> Explained | None:
         """What explains most among these ``combinations``, or None."""
         return self._best(combinations, self.subsets)
+
+    def more(self, hypotheses: Iterable[Hypothesis]) -> Explained | None:
+        """What explains most among ``hypotheses`` that were not known before, or None."""
+        new = list(hypotheses)
+        self.hypotheses = [*self.hypotheses, *new]
+        first = STAGES.index(self.first)
+        return self.among([(h,) for h in new if STAGES.index(h.stage) <= first])
 
     def made_by(self, combination: Combination) -> dict[str, StageResult]:
         """What a combination makes of everything."""
@@ -194,7 +201,8 @@ def _joined(some: Iterable[Combination], others: Iterable[Combination]) -> list[
     return list(pairs.values())
 
 
-def _better(a: Explained | None, b: Explained | None) -> Explained | None:
+def better(a: Explained | None, b: Explained | None) -> Explained | None:
+    """Whichever explains more; ``b`` where both do as much."""
     if a is None or b is None:
         return a or b
     return a if progress_of(a.results) > progress_of(b.results) else b

@@ -119,7 +119,8 @@ def _these_rows(
 ) -> Subset | None:
     target = None if problem.target is None else problem.target[rows]
     subset = problem._replace(x=problem.x[rows], target=target, part_of=problem.whole)
-    return _judged_subset(subset, candidate.part(rows=rows, without=SUMS), progress)
+    part = candidate.part(rows=rows, without=SUMS)
+    return _judged_subset(subset, part, progress, blind=("across",))
 
 
 def _these_features(
@@ -135,7 +136,9 @@ def _these_features(
     subset = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
     # Whatever needs all features at once.
     blind = "input", "skip_input", "W_enc", "W_dec", "mask", "flipped", "ties", "top_k", "rectified"
-    return _judged_subset(smaller, subset, progress, ("hidden", "reconstruction"), blind)
+    also = ("error_skipped",)
+    trusted = "hidden", "reconstruction"
+    return _judged_subset(smaller, subset, progress, trusted, (*blind, *also))
 
 
 def _the_loss(

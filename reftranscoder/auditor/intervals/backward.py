@@ -49,6 +49,19 @@ class Backward(Forward):
         """Whether a gradient reads pre_acts where it should read hidden."""
         return self.definition.mask != "selected" or self.definition.dW_dec != "hidden"
 
+    def compared(
+        self, reconstruction: Interval | None, hidden: SparseInterval, x: Interval
+    ) -> Interval | None:
+        """What is compared with the target: the reconstruction, or by mistake one in which the skip
+        connection counts another number of times, and which was decoded apart."""
+        times = self.definition.error_skipped
+        if times == 1 or self.W_skip is None or reconstruction is None:
+            return reconstruction
+        again, arithmetic = self.reconstruction(hidden, x), self.arithmetic["reconstruction"]
+        errors = tuple(add_up(reconstruction.error(t), again.error(t)) for t in range(len(TIERS)))
+        skipped = self.times(times - 1, self.skip(x), "reconstruction")
+        return sum_of_two(Interval(reconstruction.value, errors), skipped, arithmetic)
+
     def d_reconstruction(self, reconstruction: Interval, target: np.ndarray) -> Interval:
         """(M2).  Four roundings: the difference, and three factors; the factors may underflow."""
         arithmetic = self.arithmetic["d_reconstruction"]
@@ -95,6 +108,7 @@ class Backward(Forward):
             entry_product(hidden.pattern), d_reconstruction, self.operand(self.W_back), self.O
         )
         product = stored(total.bounded(), arithmetic)
+        product = self.times(self.definition.through_decoder, product, "d_hidden")
         if self.definition.norms in ("hidden", "pre"):
             product = self.normed(product, self.inverse_norms[hidden.pattern.indices], "d_hidden")
         both = sum_of_two(product, self.penalty(hidden, x), arithmetic)
@@ -105,6 +119,7 @@ class Backward(Forward):
         total = Sum(self.arithmetic["d_hidden"])
         total.add(by_rows, d_reconstruction, self.operand(self.W_back), self.O)
         product = stored(total.bounded(), self.arithmetic["d_hidden"], times=2)
+        product = self.times(self.definition.through_decoder, product, "d_hidden")
         if self.definition.norms in ("hidden", "pre"):
             product = self.normed(product, self.inverse_norms, "d_hidden")
         return self.mistaken("d_hidden", product)

@@ -15,11 +15,21 @@ import functools
 
 import numpy as np
 
-from ...bounds import add_up, multiply_up
+from ...bounds import PRECISIONS, add_up, multiply_up, store_bound
 from ...params import Params
 from ..task.arithmetic import Arithmetic
 from ..task.definition import Definition
-from .interval import TIERS, Interval, cast, entrywise, growth, in_pieces, stored, sum_of_two
+from .interval import (
+    TIERS,
+    Interval,
+    cast,
+    entrywise,
+    growth,
+    in_pieces,
+    made,
+    stored,
+    sum_of_two,
+)
 from .products import Operand, Sum, by_rows, sparse_product
 from .sparse_interval import SparseInterval
 
@@ -94,13 +104,19 @@ class Forward:
         """(A1).  Stores: the product, and the sum with the bias."""
         arithmetic = self.arithmetic["pre"]
         total = Sum(arithmetic)
-        total.add(by_rows, self.encoder_input(x), self.operand(self.W_enc), x.value.shape[1])
+        read = self.times(self.definition.x, self.encoder_input(x), "pre")
+        total.add(by_rows, read, self.operand(self.W_enc), x.value.shape[1])
         total.plus(*_bias(self.b_enc, arithmetic))
         pre = _stored_twice(total.bounded(), self.b_enc, arithmetic)
-        return self.normed(pre, self.norms, "pre") if self.definition.norms == "pre" else pre
+        if self.definition.norms == "pre":
+            pre = self.normed(pre, self.norms, "pre")
+        return self.mistaken("pre", pre)
 
     def pre_acts(self, pre: Interval) -> Interval:
         """(R1): monotone, and no further than its argument; exact where that is."""
+        return self.mistaken("pre_acts", self._pre_acts(pre))
+
+    def _pre_acts(self, pre: Interval) -> Interval:
         if not self.definition.rectified:
             return pre
         value = np.where(pre.value <= 0, 0.0, pre.value)
@@ -123,16 +139,23 @@ class Forward:
         arithmetic = self.arithmetic["reconstruction"]
         total = Sum(arithmetic)
         written = self.written(hidden, "reconstruction")
+        written = self.times(self.definition.decoded, written, "reconstruction")
         total.add(
             sparse_product(hidden.pattern), written, self.operand(self.W_dec), hidden.counts()
         )
         total.plus(*_bias(self.b_dec, arithmetic))
         result = _stored_twice(total.bounded(), self.b_dec, arithmetic)
-        if self.W_skip is None:
-            return result
-        skip = Sum(arithmetic)
-        skip.add(by_rows, self.skip_input(x), self.operand(self.W_skip), self.W_skip.shape[1])
-        return sum_of_two(result, stored(skip.bounded(), arithmetic), arithmetic)
+        if self.W_skip is not None:
+            skipped = self.times(self.definition.skipped, self.skip(x), "reconstruction")
+            result = sum_of_two(result, skipped, arithmetic)
+        return self.mistaken("reconstruction", result)
+
+    def skip(self, x: Interval) -> Interval:
+        """(S1), where there is a skip connection: x @ W_skip.T, stored."""
+        W_skip, arithmetic = made(self.W_skip), self.arithmetic["reconstruction"]
+        total = Sum(arithmetic)
+        total.add(by_rows, self.skip_input(x), self.operand(W_skip), W_skip.shape[1])
+        return stored(total.bounded(), arithmetic)
 
     def written(self, hidden: SparseInterval, stage: str) -> Interval:
         """What multiplies W_dec (nnz,): hidden, or hidden over |W_dec[j]| where that scales it."""
@@ -163,11 +186,23 @@ class Forward:
         casts = 2 * arithmetic.inputs.unit + 4 * arithmetic.store.unit
         return tuple(1.01 * (float(c) + casts) for c in growth(n, self.B * n, arithmetic))
 
+    def times(self, factor: float, interval: Interval, stage: str) -> Interval:
+        """``factor`` times an interval: rounded twice, as the factor may be, too."""
+        if factor == 1:
+            return interval
+        value = factor * interval.value
+        rounding = entrywise(value, 2, self.arithmetic[stage])
+        errors = interval.each(lambda e: add_up(multiply_up(e, abs(factor)), rounding))
+        return Interval(value, errors)
+
     def mistaken(self, stage: str, interval: Interval) -> Interval:
-        factor = self.definition.factor(stage)
-        if factor != 1:
-            errors = interval.each(lambda e: multiply_up(e, abs(factor)))
-            interval = Interval(factor * interval.value, errors)
+        """What the definition says is wrong with the result of a stage as a whole."""
+        interval = self.times(self.definition.factor(stage), interval, stage)
+        coarser = self.definition.format(stage)
+        if coarser is not None:
+            to = PRECISIONS[coarser]
+            value = interval.value
+            interval = Interval(value, interval.each(lambda e: store_bound(value, e, to)))
         if stage in self.definition.flipped:
             interval = Interval(interval.value.T, interval.each(np.transpose))
         return interval

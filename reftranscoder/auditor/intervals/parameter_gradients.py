@@ -123,6 +123,8 @@ class ParameterGradients:
                 interval = stored(interval, arithmetic, times=3)
             if name == "dW_dec" and intervals.definition.reaches_norms:
                 interval = sum_of_two(interval, self._norms_share(), arithmetic)
+            if name == "dW_dec" and intervals.definition.tangent:
+                interval = self._tangent(interval)
             found[name] = intervals.mistaken(name, interval)
         return found
 
@@ -158,6 +160,27 @@ class ParameterGradients:
             size = np.bincount(indices, sizes, len(intervals.W_dec))
             factor = growth(count, count.size, intervals.arithmetic["dW_dec"])[tier]
             self._through_norms_error[tier] += own + 2 * factor * size
+
+    def _tangent(self, dW_dec: Interval) -> Interval:
+        """dW_dec[j] less its component along W_dec[j].
+
+        The component is a dot product of O terms with a unit vector, both rounded, times that
+        vector; W_dec[j] may be taken for one where it is, to rounding.
+        """
+        intervals = self.intervals
+        arithmetic, O = intervals.arithmetic["dW_dec"], intervals.O
+        unit = intervals.W_dec * intervals.inverse_norms[:, None]
+        along = np.sum(dW_dec.value * unit, axis=1, keepdims=True)
+        value, size = along * unit, np.abs(unit)
+        S = np.sum(np.abs(dW_dec.value) * size, axis=1, keepdims=True)
+        sums, relative = growth(O, len(unit), arithmetic), intervals.relative(O, "dW_dec")
+        errors = []
+        for tier in range(len(TIERS)):
+            carried = np.sum(dW_dec.error(tier) * size, axis=1, keepdims=True)
+            error = 1.01 * (float(sums[tier]) + 2 * relative[tier]) * S + carried
+            rounding = entrywise(value, 4, arithmetic)
+            errors.append(add_up(multiply_up(error, size), rounding))
+        return sum_of_two(dW_dec, Interval(-value, tuple(errors)), arithmetic)
 
     def _norms_share(self) -> Interval:
         """That, times the derivative of |W_dec[j]| by W_dec[j]."""

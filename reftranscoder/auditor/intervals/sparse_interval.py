@@ -75,6 +75,18 @@ def widened(given: SparseInterval, places: Sparse) -> SparseInterval:
     )
 
 
+def one_of_each(features: SparseInterval, rows: np.ndarray) -> SparseInterval:
+    """``features``, of which only that in ``rows[j]`` is left of every feature j."""
+    pattern, entries = features.pattern, features.entries
+    row = pattern.rows()
+    kept = rows[pattern.indices] == row
+    starts = row_starts(np.bincount(row[kept], minlength=pattern.shape[0]))
+    value = entries.value[kept]
+    errors = entries.errors and entries.each(lambda e: np.broadcast_to(e, kept.shape)[kept])
+    left = Sparse(starts, pattern.indices[kept], value, pattern.shape)
+    return SparseInterval(left, Interval(value, errors))
+
+
 def active(pre_acts: Interval) -> SparseInterval:
     """Every active feature, selected or not."""
     rows, columns = np.nonzero(pre_acts.value > 0)

@@ -14,11 +14,18 @@ from ..intervals.backward import Backward
 from ..intervals.interval import Interval, made
 from ..intervals.loss import Loss
 from ..intervals.parameter_gradients import ParameterGradients
-from ..intervals.sparse_interval import SparseInterval, active, entries_at, widened
+from ..intervals.sparse_interval import (
+    SparseInterval,
+    active,
+    entries_at,
+    one_of_each,
+    widened,
+)
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES, parents_of
 from .comparison import Comparison
+from .mistaken_selection import MAGNITUDES
 from .selection_judge import SelectionJudge
 from .verdict import StageResult
 
@@ -52,6 +59,9 @@ class Judge:
         self.read = {parent for name in self.needed for parent in parents[name]}
         if self.intervals.reads_pre_acts():
             self.read |= {"pre_acts", "d_reconstruction"}
+        if problem.definition.selects in MAGNITUDES:
+            self.read |= {"pre"}
+        self.rows_counted: dict[str, np.ndarray] = {}
 
     def run(self, progress: Callable[[int], None] | None = None) -> dict[str, StageResult]:
         """Every stage's result; ``progress`` is called with the number of rows of each block."""
@@ -77,23 +87,38 @@ class Judge:
         intervals, problem = self.intervals, self.problem
         kept = ~self.comparison.skipped[rows]
         x = Interval(np.where(kept[:, None], problem.x[rows], 0.0).astype(np.float64))
-        definition, needed = intervals.definition, self.needed
+        needed = self.needed
         pre_acts, hidden = self._encoded(x, rows, kept)
         reconstruction = self._stage(
             "reconstruction", lambda: intervals.reconstruction(hidden, x), rows, kept
         )
         if not backward:
             return
-        target = problem.x if definition.target == "x" else made(problem.target)
+        target = problem.x if intervals.definition.target == "x" else made(problem.target)
         target = np.where(kept[:, None], target[rows], 0.0).astype(np.float64)
+        compared = intervals.compared(reconstruction, hidden, x)
         if "loss" in needed:
-            loss.add(target, made(reconstruction), hidden, x)
+            loss.add(target, made(compared), hidden, x)
         d_reconstruction = self._stage(
             "d_reconstruction",
-            lambda: intervals.d_reconstruction(made(reconstruction), target),
+            lambda: intervals.d_reconstruction(made(compared), target),
             rows,
             kept,
         )
+        self._gradients(x, pre_acts, hidden, d_reconstruction, rows, kept, gradients)
+
+    def _gradients(
+        self,
+        x: Interval,
+        pre_acts: Interval | None,
+        hidden: SparseInterval,
+        d_reconstruction: Interval | None,
+        rows: slice,
+        kept: np.ndarray,
+        gradients: ParameterGradients,
+    ) -> None:
+        """What follows d_reconstruction, for a block of rows."""
+        intervals, definition, needed = self.intervals, self.intervals.definition, self.needed
         d_affine: SparseInterval | None = None
         other: dict[str, SparseInterval] = {}
         if definition.dW_dec == "pre_acts":
@@ -106,6 +131,10 @@ class Judge:
         if "dx" in needed:
             dx = intervals.dx(made(other.get("dx", d_affine)), made(d_reconstruction))
             self.comparison.dense("dx", dx, rows, kept)
+        for name, which in definition.scattered:
+            read = hidden if name == "dW_dec" else d_affine
+            if read is not None:
+                other[name] = one_of_each(read, self._counted(which) - rows.start)
         gradients.add(x, hidden, d_reconstruction, d_affine, other)
 
     def _encoded(
@@ -124,7 +153,22 @@ class Judge:
         if "hidden" not in self.needed:
             return pre_acts, comparison.given_features("hidden", rows)
         boxes = intervals.pre_acts(any_pre())
-        return pre_acts, self.choices.hidden(made(pre_acts), boxes, rows, kept)
+        signed = None
+        if intervals.definition.selects in MAGNITUDES:
+            signed = any_pre() if pre is None else pre
+        return pre_acts, self.choices.hidden(made(pre_acts), boxes, rows, kept, signed)
+
+    def _counted(self, which: str) -> np.ndarray:
+        """(D,) for each feature the "first" or the "last" row in which hidden has it."""
+        if which not in self.rows_counted:
+            found = np.full(self.candidate.D, -1)
+            if "hidden" in self.candidate:
+                pattern = self.candidate.features("hidden", slice(0, self.candidate.B))
+                order = slice(None) if which == "last" else slice(None, None, -1)
+                # Where an index repeats, the last one counts.
+                found[pattern.indices[order]] = pattern.rows()[order]
+            self.rows_counted[which] = found
+        return self.rows_counted[which]
 
     def _readers_of_d_affine(self) -> set[str]:
         parents = parents_of(self.intervals.definition)

@@ -9,7 +9,9 @@ import numpy as np
 from ..intervals.backward import Backward
 from ..intervals.interval import Interval
 from ..intervals.sparse_interval import SparseInterval, possibly_selected
+from ..task.definition import SELECTIONS, SELECTIONS_ACROSS
 from .comparison import Comparison
+from .mistaken_selection import Boxes, coarser, mistaken_rows, unmoved
 from .selection import Breach, Members, NearTie, breaches, certainty, near_ties, selection
 from .verdict import StageResult
 
@@ -29,13 +31,19 @@ class SelectionJudge:
         self.shown: list[NearTie] = []  # the first of them
 
     def hidden(
-        self, pre_acts: Interval, boxes: Interval, rows: slice, kept: np.ndarray
+        self,
+        pre_acts: Interval,
+        boxes: Interval,
+        rows: slice,
+        kept: np.ndarray,
+        signed: Interval | None = None,
     ) -> SparseInterval:
         """Judge the selection of a block of rows, and its values.
 
         Args:
             pre_acts: (rows, D) the candidate's own where these are known.
             boxes: (rows, D) what any correct candidate's may be.
+            signed: (rows, D) pre, where a mistaken selection reads that.
 
         Returns:
             ``hidden`` as the next stage read it.
@@ -45,25 +53,42 @@ class SelectionJudge:
         pure, ranks, boxes = boxes, intervals.ranks(pre_acts), intervals.ranks(boxes)
         centre = intervals.kept(pure, boxes)
         pre_acts = intervals.kept(pre_acts, ranks)
+        if signed is not None and intervals.definition.selects == "signed magnitudes":
+            pre_acts, centre = signed, signed
+        centre = intervals.mistaken("hidden", centre)
         error = boxes.error(0)
         lo, hi = boxes.value - error, boxes.value + error
         if not comparison.usable("hidden"):
             # The centre is the candidate's own activations, where these are known.
             low, high = (ranks.value,) * 2 if own else (lo, hi)
-            return possibly_selected(pre_acts, *certainty(low, high, self.most))
+            written = intervals.mistaken("hidden", pre_acts)
+            return possibly_selected(written, *certainty(low, high, self.most))
 
         given = comparison.given_features("hidden", rows)
         if "hidden" in comparison.unjudged or "hidden" in comparison.trusted:
             return given
-        live = kept[given.pattern.rows()]
-        members = Members(given.pattern.rows()[live], given.pattern.indices[live])
+        judged = given
+        if intervals.definition.moved:
+            places = unmoved(given.pattern, pre_acts.value, ranks.value, intervals.definition)
+            judged = SparseInterval(places, Interval(places.values))
+        live = kept[judged.pattern.rows()]
+        members = Members(judged.pattern.rows()[live], judged.pattern.indices[live])
         lo[~kept], hi[~kept] = 0.0, 0.0
         selected = members.mask(lo.shape)
-        reference = selection(ranks.value, self.most, intervals.definition.ties)
+        if intervals.definition.selects or intervals.definition.across:
+            own_boxes = _boxes(ranks if own else boxes, lo, hi)
+            wide = signed and _boxes(signed, *_limits(signed))
+            self._judge_mistaken(own_boxes, wide, selected, rows)
+            self._compare_values(judged, pre_acts, centre, rows, live)
+            return given
+        values = ranks.value
+        if intervals.definition.keys:
+            lo, hi, values = (coarser(a, intervals.definition.keys) for a in (lo, hi, values))
+        reference = selection(values, self.most, intervals.definition.ties)
         reference[~kept] = False
         picked = np.flatnonzero((selected != reference).any(axis=1))
         if len(picked):
-            wrong = self._breached(picked, members, lo, hi, ranks.value if own else None)
+            wrong = self._breached(picked, members, lo, hi, values if own else None)
             allowed = np.setdiff1d(picked, [breach.row for breach in wrong])
             self.near_ties += len(allowed)
             allowed = allowed[: _SHOWN - len(self.shown)]
@@ -74,8 +99,18 @@ class SelectionJudge:
                 tie._replace(row=int(allowed[tie.row]) + rows.start) for tie in near_ties(*part)
             ]
             self.breaches += [b._replace(row=b.row + rows.start) for b in wrong]
-        self._compare_values(given, pre_acts, centre, rows, live)
+        self._compare_values(judged, pre_acts, centre, rows, live)
         return given
+
+    def _judge_mistaken(
+        self, boxes: Boxes, signed: Boxes | None, selected: np.ndarray, rows: slice
+    ) -> None:
+        """Judge a block of rows by another rule: which of them it does not explain."""
+        definition = self.intervals.definition
+        kinds = SELECTIONS | SELECTIONS_ACROSS
+        reason = f"this is not {kinds[definition.selects or definition.across]}"
+        for row in mistaken_rows(boxes, signed, selected, definition, self.intervals.B):
+            self.breaches.append(Breach(int(row) + rows.start, reason, None, None, 1.0))
 
     def _breached(
         self,
@@ -114,8 +149,9 @@ class SelectionJudge:
         errors = boxes.each(lambda e: np.broadcast_to(e, boxes.value.shape)[row, column])
         centre = boxes.value[row, column]
         if pre_acts.errors is None:
-            same = got == own
-            centre = np.where(same, own, centre)
+            written = self.intervals.mistaken("hidden", Interval(own))
+            same = np.abs(got - written.value) <= written.error(0)
+            centre = np.where(same, got, centre)
             errors = tuple(np.where(same, 0.0, e) for e in errors)
         self.comparison.tallies["hidden"].add(
             got, Interval(centre, errors), lambda k: (int(row[k]) + rows.start, int(column[k]))
@@ -144,3 +180,11 @@ class SelectionJudge:
                 result, verdict="ambiguous", explanation=explanation, extra=extra
             )
         return result
+
+
+def _limits(interval: Interval) -> tuple[np.ndarray, np.ndarray]:
+    return interval.value - interval.error(0), interval.value + interval.error(0)
+
+
+def _boxes(interval: Interval, lo: np.ndarray, hi: np.ndarray) -> Boxes:
+    return Boxes(interval.value, lo, hi)

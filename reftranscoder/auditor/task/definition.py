@@ -15,6 +15,30 @@ from ...params import TranscoderConfig, check_activation
 #: The activations that an audit judges.
 JUDGED = ("topk", "relu")
 
+#: Mistaken selections: what is kept of each row in place of its K largest.
+SELECTIONS = {
+    "groups": "the largest of each of K groups of features",
+    "magnitudes": "the positive ones among the K largest absolute values",
+    "signed magnitudes": "the K largest absolute values, with their signs",
+    "no padding": "the K largest, but not feature 0 where fewer are active",
+}
+#: And what is kept of many rows at once.
+SELECTIONS_ACROSS = {
+    "batch": "the K B largest of the whole batch",
+    "columns": "the K largest of each column",
+    "row before": "in each row, what the row before selects",
+    "row after": "in each row, what the row after selects",
+}
+
+#: Where hidden holds the feature j.
+MOVES = {
+    "up": "j + 1",
+    "down": "j - 1",
+    "15": "j less 2^15, where j is that or more",
+    "16": "j less 2^16, where j is that or more",
+    "anywhere": "any other feature",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
@@ -33,17 +57,27 @@ class Definition:
     l1: str = "mean"  # a key of `conventions.L1`
     l1_weighted: bool = False  # |f| times |W_dec[j]|
     detached: bool = False  # no gradient reaches W_dec through |W_dec[j]|
+    tangent: bool = False  # dW_dec without its component along W_dec[j]
 
     # Mistakes.
     rectified: bool = True  # ReLU before selection
     W_enc: str = "W_enc"  # or "transposed"
     W_dec: str = "W_dec"  # or "transposed", or "transposed backwards": in d_hidden alone
     W_skip: str = "W_skip"  # or "transposed", or "none"
+    x: float = 1.0  # times x, in pre
     b_enc: float = 1.0  # times the bias
+    decoded: float = 1.0  # times hidden @ W_dec
     b_dec: float = 1.0
+    skipped: float = 1.0  # times x @ W_skip.T
+    error_skipped: float = 1.0  # times that, in the error alone
+    selects: str = ""  # or one of `SELECTIONS`, in place of the K largest
+    across: str = ""  # or one of `SELECTIONS_ACROSS`
+    keys: str = ""  # the format, if one is coarser, in which a selection compares
+    moved: str = ""  # or one of `MOVES`: where hidden holds what was selected
     target: str = "target"  # or "x": an autoencoder's loss
     l1_loss: float = 1.0  # times the L1 loss itself
     l1_gradient: float = 1.0  # times its gradient
+    through_decoder: float = 1.0  # times d_reconstruction @ W_dec.T
     mask: str = "selected"  # what lets a gradient pass: or "active", "largest", "all"
     mask_at: str = "d_pre"  # where another mask is used: there and after it, or in that stage alone
     inactive: bool = False  # gradients pass where indices select features that are not active
@@ -51,9 +85,18 @@ class Definition:
     dW_dec: str = "hidden"  # or "pre_acts", "pre": what it sums over
     factors: tuple[tuple[str, float], ...] = ()  # (stage, number that multiplies its result)
     flipped: tuple[str, ...] = ()  # stages whose square result is transposed
+    stored: tuple[tuple[str, str], ...] = ()  # (stage, format that it was rounded to in the end)
+    # (stage, "first" or "last": the one row of those with a feature that its sum counts)
+    scattered: tuple[tuple[str, str], ...] = ()
 
     def factor(self, stage: str) -> float:
         return dict(self.factors).get(stage, 1.0)
+
+    def format(self, stage: str) -> str | None:
+        return dict(self.stored).get(stage)
+
+    def scatter(self, stage: str) -> str | None:
+        return dict(self.scattered).get(stage)
 
     @property
     def reaches_norms(self) -> bool:

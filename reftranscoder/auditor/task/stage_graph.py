@@ -50,24 +50,28 @@ def parents_of(definition: Definition) -> dict[str, tuple[str, ...]]:
     return PARENTS | {"db_dec": ("d_reconstruction", "d_pre")}
 
 
+_ERROR = ("mse", "half", "target", "error_skipped")
 _PENALTY = ("l1", "l1_weighted", "l1_gradient", "top_k", "norms", "W_dec")
 
 #: The fields of `Definition` that each stage depends on, given what it reads.  What multiplies or
 #: transposes it, and mistakes that make a gradient read other stages, are looked up by the stage.
 FIELDS = {
-    "pre": ("input", "norms", "W_enc", "b_enc"),
+    "pre": ("input", "norms", "W_enc", "x", "b_enc"),
     "pre_acts": ("rectified",),
     # What it may have selected depends on what pre should be, too.
     "hidden": (
-        *("input", "norms", "W_enc", "b_enc", "rectified"),
-        *("ties", "top_k", "activation", "W_dec"),
+        *("input", "norms", "W_enc", "x", "b_enc", "rectified"),
+        *("ties", "top_k", "activation", "W_dec", "selects", "across", "keys", "moved"),
     ),
-    "reconstruction": ("norms", "skip_input", "W_dec", "W_skip", "b_dec"),
-    "loss": ("mse", "half", "target", "l1_loss", *_PENALTY),
-    "d_reconstruction": ("mse", "half", "target"),
-    "d_hidden": ("inactive", *_PENALTY),
+    "reconstruction": (
+        *("norms", "skip_input", "W_dec", "W_skip"),
+        *("decoded", "b_dec", "skipped"),
+    ),
+    "loss": (*_ERROR, "l1_loss", *_PENALTY),
+    "d_reconstruction": _ERROR,
+    "d_hidden": ("inactive", "through_decoder", *_PENALTY),
     "d_pre": ("inactive", "norms"),
-    "dW_dec": ("detached", *_PENALTY),
+    "dW_dec": ("detached", "tangent", *_PENALTY),
     "db_dec": ("input", "skip_input", "W_skip", "W_enc", "norms"),
     "dW_skip": ("skip_input",),
     "dW_enc": ("input", "norms"),
@@ -76,14 +80,20 @@ FIELDS = {
 }
 
 
+#: What a stage may have selected depends on what these should be, whatever was given.
+_BOXED = {"hidden": ("pre", "pre_acts")}
+
+
 def said_of(stage: str, definition: Definition) -> tuple[object, ...]:
     """All that a stage depends on in a definition, given what it reads."""
-    own = (definition.factor(stage), stage in definition.flipped)
+    names = stage, *_BOXED.get(stage, ())
+    own: tuple[object, ...] = tuple((definition.factor(n), definition.format(n)) for n in names)
+    own += (stage in definition.flipped, definition.scatter(stage))
     masked = definition.mask != "selected" and definition.mask_at == stage
     if masked or (stage == "dW_dec" and definition.dW_dec != "hidden"):
         return (*own, definition)  # it reads other stages, and these may not be given
     if stage == "dW_dec" and not definition.reaches_norms:
-        return (*own, definition.norms)
+        return (*own, definition.norms, definition.tangent)
     return (*own, *(getattr(definition, field) for field in FIELDS[stage]))
 
 

@@ -1,0 +1,50 @@
+"""In which problems a hypothesis makes sense."""
+
+from __future__ import annotations
+
+from ..task.problem import Problem
+
+
+def always(problem: Problem) -> bool:
+    """In every problem."""
+    return True
+
+
+def selects(problem: Problem) -> bool:
+    """Only so many features are kept."""
+    return problem.definition.activation == "topk"
+
+
+def breaks_ties(problem: Problem) -> bool:
+    """Exactly so many."""
+    return selects(problem) and problem.definition.ties != "keep_all"
+
+
+def keeps_ties(problem: Problem) -> bool:
+    """And those that equal the last of these."""
+    return selects(problem) and problem.definition.ties == "keep_all"
+
+
+def encodes_square(problem: Problem) -> bool:
+    """W_enc may be transposed and nobody notice."""
+    return problem.sizes.D == problem.sizes.I
+
+
+def decodes_square(problem: Problem) -> bool:
+    """W_dec may be."""
+    return problem.sizes.D == problem.sizes.O
+
+
+def skips(problem: Problem) -> bool:
+    """There is a skip connection."""
+    return problem.params.W_skip is not None
+
+
+def reads_what_it_writes(problem: Problem) -> bool:
+    """x and the target may be taken for each other."""
+    return problem.sizes.I == problem.sizes.O
+
+
+def skips_square(problem: Problem) -> bool:
+    """W_skip may be transposed."""
+    return skips(problem) and reads_what_it_writes(problem)
