@@ -176,7 +176,7 @@ def test_bounds_are_rounded_upwards_and_hardly(terms):
     assert exact <= Fraction(float(add_up(*terms))) <= exact * (1 + Fraction(1, 10**14)) + least
     product = math.prod(map(Fraction, terms[:3]))
     up = float(multiply_up(*terms[:3]))
-    # What is subnormal on the way is rounded twice, by half of 2^-1074, and raised by that once: for
+    # What is subnormal on the way is rounded twice, by half of 2^-1074, and raised by it once: for
     # each of three factors 2 of these, which may then grow by the factors left.
     least = 6 * Fraction(2) ** -1074 * max(1, *map(Fraction, terms[:3])) ** 2
     assert up == math.inf or product <= Fraction(up) <= product * (1 + Fraction(1, 10**14)) + least
