@@ -60,7 +60,7 @@ class TranscoderRegressor(
         top_k: features that are active in a row; 0 for ``activation="relu"``.
         activation: one that `reftranscoder.fit` trains.
         skip: whether ``X`` also reaches the prediction by a matrix.
-        steps, batch_size, lr, warmup, decay: of Adam.
+        steps, batch_size, lr: of Adam.
         l1_coeff: of the L1 loss.
         unit_norm_decoder: whether decoder rows keep norm 1.
         backend: ``"kernels"`` or ``"reference"``.

@@ -79,14 +79,7 @@ def evaluate(
     (100, True)
     """
     batch_rows = positive_integer("batch_rows", batch_rows)
-    x, target = paired(x, target, dtype=tc.config.dtype)
-    for data, width, letters in (
-        (x, tc.config.input_size, "(B, I)"),
-        (target, tc.config.output_size, "(B, O)"),
-    ):
-        if data.shape[1] != width:
-            hint = "Is it of another layer or model?"
-            raise ShapeError(data.name, f"(any, {width})", data.shape, hint, letters)
+    x, target = _opened(tc, x, target)
     evaluation, mean = Evaluation(), _mean(target)
     whole: Sums | None = None
     of_batches: dict[str, float] = dict.fromkeys(DEFINITIONS, 0.0)
@@ -171,6 +164,17 @@ def _read(reported: str) -> tuple[float, float]:
     # Wider by what float64 makes of the edges of the interval.
     half = 0.5 * 10.0**exponent * (1 + 1e-9)
     return float(number) / scale, half / scale
+
+
+def _opened(tc: Transcoder, x: Any, target: Any) -> tuple[Activations, Activations]:
+    """Both, as wide as ``tc`` takes them."""
+    pair = paired(x, target, dtype=tc.config.dtype)
+    widths = (tc.config.input_size, "(B, I)"), (tc.config.output_size, "(B, O)")
+    for data, (width, letters) in zip(pair, widths):
+        if data.shape[1] != width:
+            hint = "Is it of another layer or model?"
+            raise ShapeError(data.name, f"(any, {width})", data.shape, hint, letters)
+    return pair
 
 
 def _mean(target: Activations) -> np.ndarray:

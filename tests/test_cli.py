@@ -149,7 +149,7 @@ def test_help_and_mistakes_load_nothing_heavy():
     [
         ([], "COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
-        (["fit", "x.npy"], "Y, -o/--output"),
+        (["fit", "x.npy"], "required: -o/--output"),
         (["fit", "x.npy", "y.npy", "-o", "m.npz", "--top-k", "many"], "invalid int value: 'many'"),
         (["encode", "m.npz", "x.npy", "-o", "h.npz", "--backend", "gpu"], "invalid choice: 'gpu'"),
     ],

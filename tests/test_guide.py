@@ -345,3 +345,13 @@ def test_a_page_that_is_not_there(capsys):
     assert cli.main(["guide", "nothing"]) == 2
     err = capsys.readouterr().err
     assert "PAGE must be one of auditing, " in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("training", "Harvesting"), ("measuring", "Which definition is a reported number?")],
+)
+def test_the_code_of_a_page_runs(name, title, tmp_path, monkeypatch):
+    (code,) = blocks(page(name), title)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
