@@ -136,10 +136,7 @@ def _alone(name: str, outputs: str, why: str) -> Twin:
     return Twin(name, tuple(outputs.split()), f"reference.{name}", None, None, why)
 
 
-_ALONE = (
-    "``kernels/conventional.py`` has it by other names: in float64, of sparse arrays, with sums in "
-    "a written order."
-)
+_ALONE = "kernels/conventional.py has it by other names, on sparse arrays."
 #: What stands before the encoder and after the decoder: name -> what it returns.
 _CONVENTIONAL = {
     "input_forward": "encoder_input gain shift",

@@ -368,6 +368,29 @@ def test_what_is_done_row_by_row_is_not_folded(normalization):
         made(conventions_of(normalization, (True, True, False))).folded()
 
 
+# Audits.
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("skip_input", ["x", "encoder_input"])
+@pytest.mark.parametrize("flags", [(True, False), (False, True), (True, True)])
+def test_an_audit_judges_under_the_conventions_of_the_transcoder(flags, skip_input):
+    names = "apply_b_dec_to_input", "rescale_acts_by_decoder_norm"
+    conventions = rt.Conventions(**dict(zip(names, flags)), skip_input=skip_input)
+    tc, (x, target) = made(conventions, "float32"), data()
+    x, target = x.astype(np.float32), target.astype(np.float32)
+    theirs = tc.stages(x, target, 0.5, backend="kernels")
+    report = rt.audit(theirs, tc, x, target, l1_coeff=0.5)
+    assert report.passed and report.blame is None
+    without = made(rt.Conventions(), "float32").stages(x, target, 0.5, backend="kernels")
+    assert rt.audit(without, tc, x, target, l1_coeff=0.5).blame == "pre"
+    # A gradient that forgets one of its two paths is found where it is.
+    name = "db_dec" if flags[0] else "dW_dec"
+    rest = made(rt.Conventions(), "float32").params
+    theirs[name] = without[name] if name == "db_dec" else theirs[name] + rest.W_dec / 100
+    assert rt.audit(theirs, tc, x, target, l1_coeff=0.5).blame == name
+
+
 # Files, and what is refused.
 
 
@@ -446,6 +469,8 @@ def test_what_makes_no_sense_or_is_not_there_is_refused_in_one_line():
         tc.decode(tc.encode(x))
     with pytest.raises(OptionError, match="normalize_activations must be none, for an audit"):
         rt.audit(tc.stages(x), tc, x)
+    with pytest.raises(OptionError, match="conventions must be none, for fit"):
+        rt.fit(x, target, dict_size=8, top_k=2, steps=1, conventions=layer_norm)
     with pytest.raises(OptionError, match="conventions must be none, for check_gradient"):
         rt.check_gradient(lambda *given: (0, {}), tc.config, tc.params, x, target)
 
