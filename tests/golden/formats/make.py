@@ -9,6 +9,7 @@ results are those of the sae-lens class that computes the same.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from dictionary_learning import dictionary
 from dictionary_learning.trainers import batch_top_k, top_k
 from sae_lens import saes
 from safetensors.torch import save_file
+
+os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # there is no GPU
 from sparsify import SparseCoder, SparseCoderConfig
 
 HERE = Path(__file__).parent
@@ -128,6 +131,15 @@ def tensors():
 
 def main():
     torch.manual_seed(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    tensors()
+    sparsify("sparsify-topk")
+    sparsify("sparsify-skip", transcode=True, skip_connection=True)
+    sparsify("sparsify-groupmax", transcode=True, activation="groupmax", k=4)
+    dictionary_learning("dictionary_learning-AutoEncoder", dictionary.AutoEncoder(I, D))
+    dictionary_learning("dictionary_learning-JumpRelu", dictionary.JumpReluAutoEncoder(I, D))
+    dictionary_learning("dictionary_learning-TopK", top_k.AutoEncoderTopK(I, D, K), k=K)
+    dictionary_learning("dictionary_learning-BatchTopK", batch_top_k.BatchTopKSAE(I, D, K), k=K)
+    by_description()
     sae_lens("sae_lens-standard", saes.StandardSAE, saes.StandardSAEConfig)
     sae_lens("sae_lens-layer_norm", saes.StandardSAE, saes.StandardSAEConfig,
              normalize_activations="layer_norm")  # fmt: skip
@@ -138,15 +150,6 @@ def main():
     sae_lens("sae_lens-skip_transcoder", saes.SkipTranscoder, saes.SkipTranscoderConfig, d_out=O)
     sae_lens("sae_lens-jumprelu_transcoder-bfloat16", saes.JumpReLUTranscoder,
              saes.JumpReLUTranscoderConfig, dtype="bfloat16", d_out=O)  # fmt: skip
-    sparsify("sparsify-topk")
-    sparsify("sparsify-skip", transcode=True, skip_connection=True)
-    sparsify("sparsify-groupmax", transcode=True, activation="groupmax", k=4)
-    dictionary_learning("dictionary_learning-AutoEncoder", dictionary.AutoEncoder(I, D))
-    dictionary_learning("dictionary_learning-JumpRelu", dictionary.JumpReluAutoEncoder(I, D))
-    dictionary_learning("dictionary_learning-TopK", top_k.AutoEncoderTopK(I, D, K), k=K)
-    dictionary_learning("dictionary_learning-BatchTopK", batch_top_k.BatchTopKSAE(I, D, K), k=K)
-    by_description()
-    tensors()
 
 
 if __name__ == "__main__":
