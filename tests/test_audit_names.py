@@ -178,8 +178,10 @@ def _whole(case: Case, right: dict):
     return np.broadcast_arrays(*parts(case, right))
 
 
-@pytest.mark.parametrize("name", NAMED)
-@pytest.mark.parametrize("data", CASES)
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [(name, "random") for name in NAMED] + [(name, "real") for name in list(NAMED)[::6]],
+)
 def test_a_fault_is_called_by_its_name(name, data):
     case, right = CASES[data], RIGHT[data]
     assert name in said(case, right | NAMED[name](case, right))
