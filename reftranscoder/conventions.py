@@ -49,3 +49,15 @@ CONVENTIONS = {
     "l1_weighted_mean": f"the penalty is {L1['mean']}, |f| times |W_dec[j]|",
     "tangent_dW_dec": "dW_dec lacks its component along W_dec[j], for every feature j",
 }
+
+#: Where those of the loss and its gradients are documented, as far as somebody's page or code does.
+SOURCES = {
+    "mse_sum": "dictionary_learning, SAELens",
+    "mse_over_norm": "Dunefsky et al. (2024), transcoder_circuits",
+    "nmse_uncentred": "Gao et al. (2024), openai/sparse_autoencoder",
+    "fvu_batch": "sparsify",
+    "l1_sum": "dictionary_learning, Dunefsky et al. (2024)",
+    "l1_over_input_norm": "Gao et al. (2024), openai/sparse_autoencoder",
+    "l1_decoder_weighted": "SAELens, after Conerly et al. (2024)",
+    "tangent_dW_dec": "dictionary_learning, BatchTopK",
+}

@@ -1,7 +1,7 @@
 """Definitions that libraries document: under one of these a candidate is right, by another name.
 
-A convention never makes a candidate pass unless whoever asks has declared it.  The loss names are
-those of the sources:
+A convention never makes a candidate pass unless whoever asks has declared it.  The names of losses
+are those of the sources, `conventions.SOURCES`; those of the rest are:
 
 - ``x - b_dec``: Bricken et al. (2023), "Towards Monosemanticity"; SAELens, where
   ``apply_b_dec_to_input`` is set; sparsify without ``transcode``.  The skip connection reads x
@@ -9,9 +9,6 @@ those of the sources:
   has ``- sum_b d_pre[b] @ W_enc``.
 - ``keep_all``: Edifice ``top_k_sparsify``.
 - ``rescale_acts_by_decoder_norm``: SAELens, TopK.
-- ``mse_sum``, ``l1_sum``: dictionary_learning, Dunefsky et al.; ``l1_decoder_weighted``: SAELens,
-  after Conerly et al. (2024); ``mse_over_norm``: Dunefsky et al.; ``nmse_uncentred`` and
-  ``l1_over_input_norm``: Gao et al. (2024); ``fvu_batch``: sparsify.
 """
 
 from __future__ import annotations

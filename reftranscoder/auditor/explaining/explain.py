@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from ...conventions import SOURCES
 from ..judging.known_results import KnownResults
 from ..judging.verdict import StageResult, first_fault, progress_of, sure_fault
 from ..task.candidate import Candidate
@@ -196,10 +197,15 @@ def _as_convention(found: Explained, before: Mapping[str, StageResult]) -> Stage
     if found.results[found.first].verdict == "not judged":
         return found.results[found.first]
     meanings = ", and ".join(dict.fromkeys(h.meaning for h in found.hypotheses))
+    extra = dict(found.results[found.first].extra)
     if [n for n in STAGES if before[n].verdict == "fault" != found.results[n].verdict] == ["loss"]:
+        names = dict.fromkeys(name for some in found.alternatives for name in some)
+        sources = [SOURCES[name] for name in names if name in SOURCES]
+        extra["alone"] = f"{meanings} ({'; '.join(sources)})" if sources else meanings
         meanings += "; the loss alone speaks for it"
     return dataclasses.replace(
         found.results[found.first],
         verdict="convention",
         explanation=f"{found.name}: {meanings}",
+        extra=extra,
     )

@@ -3,6 +3,7 @@
 - ``verdict.py``: from errors and bounds to a verdict on one stage.
 - ``comparison.py``: what a candidate gave beside what it ought to be.
 - ``selection.py``: which selections of features are legal.
+- ``mistaken_selection.py``: which ones a known mistake makes.
 - ``selection_judge.py``: the candidate's own.
 - ``judge.py``: stage after stage, block of rows after block of rows.
 - ``known_results.py``: the same under many definitions, where only what differs is judged again.

@@ -141,7 +141,7 @@ class Report:
         if self.convention is not None:
             where = self._with("convention")
             start = f" from {where[0]} on" if where else ""
-            return f"Right{start}, under the convention {self.convention}."
+            return f"Right{start}, under the convention {self.convention}{self._alone()}."
         if not self.judged and self.refused:
             return "Refused, as input that is not finite may be."
         if not self.judged:
@@ -184,6 +184,14 @@ class Report:
 
     def _with(self, *verdicts: str) -> tuple[str, ...]:
         return tuple(n for n in STAGES if self.stages[n].verdict in verdicts)
+
+    def _alone(self) -> str:
+        """What the definition is, where nothing but the one number of the loss speaks for it."""
+        said = self.stages["loss"].extra.get("alone")
+        if said is None:
+            return ""
+        names = ", ".join(f'"{name}"' for name in self.explaining)
+        return f": {said}; the loss alone speaks for it, to be declared by conventions=[{names}]"
 
     def _made(self, blame: str) -> str:
         """Where a fault was made, if that may be a stage that was not given."""

@@ -23,7 +23,7 @@ _WITH_SKIP = partial(small_case, skip=True)
     "saprmarks/dictionary_learning@9531fe5",
     fixed="eai-sparsify 1.3.3, sae-lens 6.36.2",
     equation=_DECODED,
-    says="Fault at reconstruction",
+    says="b_dec enters twice",
 )
 def bias_added_by_both_decoders(case: Small) -> Stages:
     """The dead features decode what the live ones left over, and both passes went through a decoder
@@ -40,7 +40,7 @@ def bias_added_by_both_decoders(case: Small) -> Stages:
     "OpenMOSS/Language-Model-SAEs@92ff5483",
     fixed="2026-03-15",
     equation=_DECODED,
-    says="Fault at reconstruction",
+    says="b_dec enters 4 times",
 )
 def bias_added_before_the_sum_over_processes(case: Small) -> Stages:
     """Each process holds a part of the dictionary and all of b_dec, and added it to its part before
@@ -72,7 +72,7 @@ def parts_never_summed(case: Small) -> Stages:
     "decoderesearch/SAELens#355",
     fixed="sae-lens 4.0.10",
     equation=_DECODED,
-    says="Fault at reconstruction",
+    says="b_dec enters 2.5 times",
 )
 def scale_not_folded_into_b_dec(case: Small) -> Stages:
     """Trained on activations that are s times as large, an autoencoder is folded by s W_enc,
@@ -88,7 +88,7 @@ def scale_not_folded_into_b_dec(case: Small) -> Stages:
     "decoderesearch/SAELens#212",
     fixed="sae-lens 3.10.0",
     equation=_DECODED,
-    says="Fault at reconstruction",
+    says="reconstruction is 2.5 times",
 )
 def scale_not_folded_into_W_dec(case: Small) -> Stages:
     """The same factor was folded into the encoder alone: what came out was s times what it should

@@ -67,7 +67,7 @@ def bias_subtracted_again_in_each_pass(case: Small) -> Stages:
     "decoderesearch/SAELens#645",
     fixed="sae-lens 6.37.1",
     equation=_PRE,
-    says="Fault at pre",
+    says="x @ W_enc.T is 1.768 times",
 )
 def scale_of_the_input_left_out(case: Small) -> Stages:
     """Llama Scope's encoders read activations scaled to a norm of sqrt(I); the loader did not fold
@@ -83,7 +83,7 @@ def scale_of_the_input_left_out(case: Small) -> Stages:
     "decoderesearch/SAELens#467",
     fixed="sae-lens 5.9.2",
     equation=_PRE,
-    says="Fault at pre",
+    says="x @ W_enc.T is 1.05 times",
 )
 def scale_estimated_on_one_row(case: Small) -> Stages:
     """The factor that brings the mean norm of the activations to sqrt(I) was estimated on the first
@@ -251,7 +251,7 @@ def topk_without_relu(case: Small) -> Stages:
     "EleutherAI/sparsify#4",
     fixed="2024-08-15, where the option went",
     equation=_RELU,
-    says="Fault at pre_acts",
+    says="AbsTopK",
 )
 def signed_latents(case: Small) -> Stages:
     """With the option ``signed``, there is no ReLU, and the K of the largest absolute value are

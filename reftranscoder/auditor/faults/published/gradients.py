@@ -75,7 +75,7 @@ def parts_of_a_batch_added(case: Small) -> Stages:
     "curt-tigges/crosslayer-coding@b23f2c1",
     fixed="2025-04-25",
     equation=_BY_RECONSTRUCTION,
-    says="Fault at d_reconstruction",
+    says="averaged over 4 parts of the batch",
 )
 def loss_divided_by_the_number_of_processes(case: Small) -> Stages:
     """Where processes hold parts of the dictionary and the same rows, the loss was divided by their
@@ -88,7 +88,7 @@ def loss_divided_by_the_number_of_processes(case: Small) -> Stages:
     "d_hidden",
     "meta-pytorch/torchrec#4602",
     equation=_BY_HIDDEN,
-    says="Fault at d_hidden",
+    says="d_reconstruction @ W_dec.T is left out",
 )
 def weights_of_a_bag_have_no_gradient(case: Small) -> Stages:
     """A decoder by embedding bag takes the activations for weights of its samples.  A Triton kernel

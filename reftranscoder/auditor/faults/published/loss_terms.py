@@ -37,7 +37,7 @@ def coefficient_added_to_its_term(case: Small) -> Stages:
     "saprmarks/dictionary_learning#34",
     fixed="2025-01",
     equation=_LOSS,
-    says="Fault at loss",
+    says="l1_coeff multiplies the L1 loss twice",
 )
 def coefficient_applied_twice(case: Small) -> Stages:
     """The auxiliary loss came back multiplied by its coefficient, and was multiplied by it again

@@ -23,7 +23,7 @@ _OF_W_DEC = ("hidden", "d_reconstruction", "dW_dec")
     "pytorch/pytorch#3844",
     "pymc-devs/pytensor#2242",
     equation=_W_DEC,
-    says="Fault at dW_dec",
+    says="dW_dec counts the last alone",
 )
 def repeated_features_counted_once(case: Small) -> Stages:
     """``grad[indices] += contributions`` adds once where an index repeats, in NumPy as in PyTorch:
@@ -55,7 +55,7 @@ def gradient_of_one_process(case: Small) -> Stages:
     "dW_dec",
     "pytorch/pytorch#37359",
     equation=_W_DEC,
-    says="Fault at dW_dec",
+    says="averaged over 3 parts of the batch",
 )
 def averaged_over_processes(case: Small) -> Stages:
     """DistributedDataParallel averages gradients over its processes.  Of a loss that is a sum, the
@@ -73,7 +73,8 @@ def averaged_over_processes(case: Small) -> Stages:
     "bartbussmann/BatchTopK:sae.py",
     "ApolloResearch/e2e_sae#44",
     equation=_W_DEC,
-    says="Fault at dW_dec",
+    says="tangent_dW_dec",
+    kind="convention",
 )
 def gradient_along_the_sphere(case: Small) -> Stages:
     """Where the rows of the decoder are kept at norm one, the part of the gradient along them is
@@ -89,7 +90,7 @@ def gradient_along_the_sphere(case: Small) -> Stages:
     "ray-project/ray#4965",
     "verl-project/verl#2282",
     equation=_W_DEC,
-    says="Fault at dW_dec",
+    says="and together of norm 0.25",
 )
 def clipped_before_it_is_read(case: Small) -> Stages:
     """clip_grad_norm_ scales the gradients where they lie, and returns the norm from before: what
@@ -164,7 +165,7 @@ def gathered_into_new_memory(case: Small) -> Stages:
     "verl-project/verl-SpeCo#29",
     fixed="2026-07-17",
     equation=_W_ENC,
-    says="Fault at dW_enc",
+    says="averaged over 3 parts of the batch",
 )
 def divided_once_by_all_tokens_and_once_by_processes(case: Small) -> Stages:
     """Each process's loss was divided by the tokens of all processes, and its gradients then

@@ -82,7 +82,7 @@ def largest_of_buckets(case: Small) -> Stages:
     "EleutherAI/sparsify#49",
     "EleutherAI/sparsify@b5e29a0",
     equation=_EXACTLY_K,
-    says="Fault at hidden",
+    says="GroupMax",
 )
 def largest_of_each_group(case: Small) -> Stages:
     """GroupMax: the dictionary is cut into K groups, and the largest of each is kept.  Another
@@ -115,7 +115,7 @@ def auxiliary_selection_of_what_was_selected(case: Small) -> Stages:
     "OpenMOSS/Language-Model-SAEs@b76ffac0",
     fixed="2026-04-06",
     equation=_EXACTLY_K,
-    says="is positive and left out",
+    says="the negative ones dropped",
 )
 def largest_magnitudes_then_relu(case: Small) -> Stages:
     """The K largest absolute values were selected, and the negative ones among them removed

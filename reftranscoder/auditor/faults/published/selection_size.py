@@ -50,7 +50,7 @@ def threshold_excludes_its_own_feature(case: Small) -> Stages:
     "EleutherAI/sparsify@1cdb4a5",
     fixed="eai-sparsify 0.0.1",
     equation=_EXACTLY_K,
-    says="Fault at hidden",
+    says="of each column are kept",
 )
 def k_of_each_column(case: Small) -> Stages:
     """top-k ran over dimension 1, where a batch of sequences has its positions: each feature was
@@ -64,7 +64,7 @@ def k_of_each_column(case: Small) -> Stages:
     "bartbussmann/BatchTopK#5",
     "bartbussmann/BatchTopK:sae.py",
     equation=_BY_ROW,
-    says="Fault at hidden",
+    says="BatchTopK",
 )
 def k_a_row_on_average(case: Small) -> Stages:
     """BatchTopK keeps the K B largest of the whole batch, some rows more and some fewer than K: a
@@ -175,7 +175,7 @@ def no_more_than_sixteen(case: Small) -> Stages:
     "hidden",
     "EleutherAI/sparsify#23",
     equation=_EXACTLY_K,
-    says="features are selected, and top_k is 4",
+    says="16 features are kept, not 4",
     case=partial(small_case, D=64),
 )
 def four_times_k(case: Small) -> Stages:
@@ -190,7 +190,7 @@ def four_times_k(case: Small) -> Stages:
     "decoderesearch/SAELens#432",
     fixed="sae-lens 5.6.1",
     equation=_EXACTLY_K,
-    says="features are selected, and top_k is 4",
+    says="12 features are kept, not 4",
 )
 def auxiliary_k_from_the_dictionary(case: Small) -> Stages:
     """The auxiliary loss selects K = I / 2 of the dead features; the code took half of the size of
