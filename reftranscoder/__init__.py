@@ -19,11 +19,11 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .edifice import build, loss, output_size
     from .evaluating import evaluate
     from .gradcheck import check_gradient
+    from .loading import load, scan
     from .params import Conventions, JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
     from .transcoder import Transcoder
-    from .transcoder.loading import load, scan
 
 __version__ = "0.1.0"
 
@@ -43,11 +43,11 @@ _HOMES = {
     "check_gradient": "gradcheck",
     "evaluate": "evaluating",
     "fit": "training",
-    "load": "transcoder.loading",
+    "load": "loading",
     "loss": "edifice",
     "output_size": "edifice",
     "paired": "activations",
-    "scan": "transcoder.loading",
+    "scan": "loading",
 }
 #: What needs a package that is an extra: not in ``__all__``, so that ``import *`` needs none.
 _EXTRAS = {"TranscoderRegressor": "estimator"}

@@ -16,9 +16,9 @@ import numpy as np
 from ..activations import paired
 from ..errors import OptionError, printable
 from ..evaluating import BATCH_ROWS, Evaluated, Match, evaluate, matches
+from ..loading import load
 from ..metrics import DEFINITIONS, density_histogram
 from ..metrics.features import DENSE
-from ..transcoder import load
 from .arguments import add_json, add_model, add_run
 from .progress import Progress
 from .report import plural, print_report, table

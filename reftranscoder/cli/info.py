@@ -15,10 +15,10 @@ import numpy as np
 from ..activations import Activations, paired
 from ..errors import printable
 from ..formats import OURS, Origin
+from ..loading import load
 from ..metrics import Evaluation, Metrics
 from ..params import Params
 from ..transcoder import Transcoder
-from ..transcoder.loading import load
 from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, open_input
 from .progress import Progress
 from .report import plural, print_report, table

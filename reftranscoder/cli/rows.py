@@ -10,8 +10,8 @@ import numpy as np
 
 from ..activations import Activations
 from ..errors import printable
+from ..loading import load
 from ..transcoder import Transcoder
-from ..transcoder.loading import load
 from .arguments import (
     BLOCK_ROWS,
     add_json,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .. import formats
-from . import Transcoder
+from . import formats
+from .transcoder import Transcoder
 
 if TYPE_CHECKING:
-    from ..formats import Found
+    from .formats import Found
 
 
 def load(
