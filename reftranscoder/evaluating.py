@@ -68,6 +68,9 @@ def evaluate(
         backend: what computes, as in `Transcoder.encode`.
         advance: a function that is called with the number of rows of each batch when it is done.
 
+    Returns:
+        An `Evaluated`.
+
     Raises:
         ShapeError: rows that do not fit ``tc`` or each other.
         Error: as `paired`.

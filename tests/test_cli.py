@@ -349,11 +349,13 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
         "log_every": 1,
         "checkpoint": str(tmp_path / "run.ckpt"),
         "checkpoint_every": 1,
+        "checkpoint_last": 2,
     }
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     argv = "fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "m.npz"
-    assert run(*argv, *flags, "--skip", "--unit-norm-decoder")[0] == 0
-    expected = options | {"skip": True, "unit_norm_decoder": True, "validation": None}
+    switches = ("skip", "unit_norm_decoder", "checkpoint_best")
+    assert run(*argv, *flags, *(f"--{name.replace('_', '-')}" for name in switches))[0] == 0
+    expected = options | dict.fromkeys(switches, True) | {"validation": None}
     assert {name: given[name] for name in expected} == expected
     unreachable = set(fit.PARAMETERS) - set(expected) - {"x", "target", "progress"}
     assert unreachable == {"beta1", "beta2", "eps"}

@@ -111,6 +111,9 @@ def mean_max_cosine(of: Any, among: Any) -> float:
         of: W_dec (D, O), or its transcoder.
         among: (D', O) of another.
 
+    Returns:
+        A number from -1 to 1.
+
     Raises:
         ShapeError: the widths differ.
 

@@ -34,12 +34,12 @@ class Sums(NamedTuple):
     cosine: float  # of y_i . y_hat_i / (|y_i| |y_hat_i|)
 
     def plus(self, other: Sums) -> Sums:
-        """The sums over the rows of both, which were taken about the same ``c``."""
+        """Return the sums over the rows of both, which were taken about the same ``c``."""
         return Sums(*(a + b for a, b in zip(self, other)))
 
 
 def sums_of(target: Any, reconstruction: Any, mean: Any = None, x: Any = None) -> Sums:
-    """The `Sums` over the rows of ``target`` and ``reconstruction``, both (B, O).
+    """Return the `Sums` over the rows of ``target`` and ``reconstruction``, both (B, O).
 
     Args:
         target, reconstruction: y and y_hat.
@@ -89,7 +89,7 @@ class Definition(NamedTuple):
     of: Callable[[Sums], Any]  # a number
 
     def __call__(self, sums: Sums) -> float:
-        """Its value on the rows of ``sums``; NaN or infinite where it divides by zero."""
+        """Return its value on the rows of ``sums``; NaN or infinite where it divides by zero."""
         with np.errstate(all="ignore"):
             return float(self.of(sums))
 
