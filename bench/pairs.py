@@ -38,7 +38,7 @@ def hold_one(
     wrong += problems
     if not problems:
         both = contestants(twin, sizes, options.dtype, options.seed)
-        yield hold(twin.name, both, options.rounds)
+        yield hold(twin.name, both, options.rounds, wrong)
 
 
 def verify(twin: Twin, sizes: dict[str, int], dtype: str, seed: int) -> dict[str, Worst]:

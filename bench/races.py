@@ -1,7 +1,8 @@
 """Ours against what a user would pick instead, and against the machine's limits.
 
 Who takes part stands in `peers`.  Before any of them is timed, ``rt.audit`` judges what it makes of
-a few rows: all that is given has to be right to within rounding in float32.
+a few rows: all that is given has to be right to within rounding in float32.  A peer that raises
+whatever it may, when it is imported, made, judged or timed, is absent, and its reason is given.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 import reftranscoder as rt
 
-from .contest import Contestant, Result, hold
+from .contest import Contestant, Result, hold, reason
 from .work import Work
 
 #: name -> what is timed.  The method of a peer that is named by the last word does it.
@@ -41,30 +42,40 @@ def hold_all(
     names: Iterable[str], work: Work, rounds: int, wrong: list[str], absent: list[str]
 ) -> Iterator[Result]:
     """Yield the result of each of the races ``names``."""
-    fair = [peer for peer in entrants(work, absent) if is_right(peer, work, wrong)]
+    fair = [peer for peer in entrants(work, absent) if is_right(peer, work, wrong, absent)]
     for name in names:
         able = [peer for peer in fair if getattr(peer, method(name), None)]
-        yield hold(name, [contestant(peer, name, work) for peer in able], rounds)
+        yield hold(name, [contestant(peer, name, work) for peer in able], rounds, absent)
 
 
 def entrants(work: Work, absent: list[str]) -> Iterator[object]:
     """Make every peer whose library is installed."""
     for name in PEERS:
         try:
-            module = importlib.import_module(f".peers.{name}", __package__)
-        except ImportError as missing:
-            absent.append(f"{name}: {missing}")
+            made = importlib.import_module(f".peers.{name}", __package__).ENTRANTS
+        except Exception as error:
+            absent.append(f"{name}: {reason(error)}")
             continue
-        for make in module.ENTRANTS:
-            yield make(work)
+        for make in made:
+            try:
+                peer = make(work)
+            except Exception as error:
+                absent.append(f"{make.name}: {reason(error)}")
+                continue
+            yield peer
 
 
-def is_right(peer, work: Work, wrong: list[str]) -> bool:
+def is_right(peer, work: Work, wrong: list[str], absent: list[str]) -> bool:
     """Whether what ``peer`` makes of a few rows passes the audit; a limit makes nothing."""
     if not hasattr(peer, "results"):
         return True
     x, target = work.x[:VERIFIED_ROWS], work.target[:VERIFIED_ROWS]
-    report = rt.audit(peer.results(x, target), work.tc, x, target, l1_coeff=peer.l1_coeff)
+    try:
+        results = peer.results(x, target)
+    except Exception as error:
+        absent.append(f"{peer.name}: {reason(error)}")
+        return False
+    report = rt.audit(results, work.tc, x, target, l1_coeff=peer.l1_coeff)
     if not report.passed:
         wrong.append(f"{peer.name}: {report.sentence()}")
     return report.passed

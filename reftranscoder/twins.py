@@ -136,10 +136,7 @@ def _alone(name: str, outputs: str, why: str) -> Twin:
     return Twin(name, tuple(outputs.split()), f"reference.{name}", None, None, why)
 
 
-_ALONE = (
-    "``kernels/conventional.py`` has it without this name: in float64, on sparse arrays, with sums in "
-    "a written order."
-)
+_ALONE = "kernels/conventional.py has it by other names, on sparse arrays."
 #: What stands before the encoder and after the decoder: name -> what it returns.
 _CONVENTIONAL = {
     "input_forward": "encoder_input gain shift",
@@ -160,8 +157,8 @@ _CONVENTIONAL = {
     "conventional_forward": "encoder_input gain shift affine pre pre_acts hidden written decoded "
     "reconstruction",
     "conventional_decode": "written decoded reconstruction",
-    "conventional_backward": "d_reconstruction d_decoded d_hidden d_pre d_own dW_dec db_dec dW_skip "
-    "dW_enc db_enc d_encoder_input dx",
+    "conventional_backward": "d_reconstruction d_decoded d_hidden d_pre d_own dW_dec db_dec "
+    "dW_skip dW_enc db_enc d_encoder_input dx",
 }
 
 TWINS = (

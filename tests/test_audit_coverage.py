@@ -117,7 +117,7 @@ def test_without_a_penalty_none_shows():
 
 
 def test_large_data_are_looked_at_in_part(monkeypatch):
-    monkeypatch.setattr("reftranscoder.auditor.cross_checks.data_coverage._LARGE", 1)
+    monkeypatch.setattr("reftranscoder.auditor.cross_checks.data_coverage._EVERY_ROW", 1)
     monkeypatch.setattr("reftranscoder.auditor.cross_checks.data_coverage._ROWS", 40)
     report = audited(covered())
     assert report.coverage == () and report.unseen == () and report.passed

@@ -107,7 +107,31 @@ def test_who_is_not_installed_is_named(bench, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "bench.peers.pytorch", raising=False)
     assert bench([*SMALL, "--only", "row"]) == 0
-    assert "\nabsent: pytorch: import of torch halted" in capsys.readouterr().out
+    assert "\nabsent: pytorch: ModuleNotFoundError: import of torch halted" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("method", ["__init__", "results", "row"])
+def test_a_peer_that_raises_is_absent(bench, capsys, monkeypatch, method):
+    peer = importlib.import_module("bench.peers.plain_numpy").PlainNumPy
+
+    def broken(self, *arguments):
+        raise RuntimeError("0 active drivers\n([]). There should only be one.")
+
+    monkeypatch.setattr(peer, method, broken)
+    assert bench([*SMALL, "--only", "encode", "row"]) == 0
+    out = capsys.readouterr().out
+    race = ", row" if method == "row" else ""
+    assert f"\nabsent: NumPy{race}: RuntimeError: 0 active drivers" in out
+    held = races(out.partition("absent")[0])
+    assert held["row"] == ["reftranscoder", "sgemm, NumPy"]
+
+
+def test_ours_may_not_raise(bench, monkeypatch):
+    contest = importlib.import_module("bench.contest")
+    with pytest.raises(ZeroDivisionError):
+        contest.hold("ours", [contest.Contestant("ours", lambda: 1 / 0)], 1, [])
 
 
 def test_races_with_a_transcoder_and_data_from_files(bench, capsys, tmp_path):
@@ -154,7 +178,7 @@ def test_contestants_take_turns_and_blas_may_rest(bench):
         contest.Contestant("b", lambda: (calls.append("b"), clock()), awake=False),
         contest.Contestant("c", lambda: (calls.append("c"), clock()), calls=3),
     ]
-    result = contest.hold("turns", contestants, 2, clock=clock, rest=rests.append)
+    result = contest.hold("turns", contestants, 2, [], clock=clock, rest=rests.append)
     assert "".join(calls) == "abccc" + 2 * "aabcccc", "to warm up, then two rounds"
     assert len(rests) == 3
     assert result.times == {"a": (1, 1, 1), "b": (2, 2, 2), "c": (4 / 3,) * 3}

@@ -12,7 +12,9 @@ import itertools
 import json
 import pickle
 from fractions import Fraction
+from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from dual_numbers import duals, slope_of, values_of
@@ -25,6 +27,8 @@ from reftranscoder.params.folding import folding_bound
 
 NORMALIZATIONS = list(reference.NORMALIZATIONS)
 FLAGS = ("apply_b_dec_to_input", "rescale_output", "rescale_acts_by_decoder_norm")
+#: Every flag with and without each of the others.
+PAIRS = [(False, False, True), (False, True, False), (True, False, False), (True, True, True)]
 each_normalization = pytest.mark.parametrize("normalization", NORMALIZATIONS)
 
 
@@ -37,7 +41,7 @@ def conventions_of(normalization, flags, **changes):
 # The gradients.
 
 #: Vectors of four with a norm of twice a whole number, so that sqrt(4) over it is rational.
-OF_RATIONAL_NORM = [(1, 1, 1, 1), (1, 1, 3, 5), (-1, 5, 3, -1), (2, 4, 10, -4), (0, 0, 6, 8)]
+OF_RATIONAL_NORM = [(1, 1, 1, 1), (1, 1, 3, 5), (-1, 5, 3, -1), (1, -3, 3, 9), (0, 0, 6, 8)]
 #: Of four, with sums of squares about their mean that are 3 times a square.
 OF_RATIONAL_DEVIATION = [(3, -1, -1, -1), (-2, 6, -2, -2), (0, 0, 4, 0), (5, 5, 5, 1), (1, 9, 1, 1)]
 
@@ -116,7 +120,7 @@ class WithFractions:
 
 CASES = [
     (flags, skip, skip_input)
-    for flags in itertools.product((False, True), repeat=3)
+    for flags in PAIRS
     for skip, skip_input in ((False, "x"), (True, "x"), (True, "encoder_input"))
 ]
 
@@ -125,9 +129,9 @@ CASES = [
 def test_the_gradients_are_what_dual_numbers_carry_along(normalization):
     active = 0
     for seed, (flags, skip, skip_input) in enumerate(CASES):
-        for activation in ("topk", "relu", "abstopk", "jumprelu")[seed % 2 :: 2]:
-            forward = prove(seed, normalization, flags, activation, skip, skip_input)
-            active += np.count_nonzero(values_of(forward.hidden))
+        activation = ("topk", "relu", "abstopk", "jumprelu", "topk")[seed % 5]
+        forward = prove(seed, normalization, flags, activation, skip, skip_input)
+        active += np.count_nonzero(values_of(forward.hidden))
     assert active > 3 * len(CASES)
 
 
@@ -141,7 +145,6 @@ def lost(position):
 
 
 FAULTS = {
-    "a constant norm for a constant": ("constant_norm", lambda dx, *_: dx * Fraction(1, 2)),
     "a lost second path of b_dec": ("input_bias_backward", lost(1)),
     "a lost path through the norms": ("decoder_norm_backward", lost(1)),
     "a lost gain": ("rescale_backward", lost(1)),
@@ -150,7 +153,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", list(FAULTS)[1:])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught(fault, monkeypatch):
     name, change = FAULTS[fault]
     sound = getattr(reference, name)
@@ -179,7 +182,16 @@ def test_a_statistic_that_is_held_fixed_is_caught(name, monkeypatch):
 B, I, D, K = 9, 6, 24, 4
 
 
-def made(conventions, dtype="float64", skip=True, activation="topk", **changes):
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Arrays are tiny, and `test_twins` shows that threads change no bit."""
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(threads)
+
+
+def made(conventions, dtype="float64", skip=True, activation="topk", D=D, **changes):
     rng = np.random.default_rng(1)
     shapes = {"W_enc": (D, I), "b_enc": (D,), "W_dec": (D, I), "b_dec": (I,), "W_skip": (I, I)}
     arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
@@ -205,7 +217,7 @@ def dense(stage):
 @pytest.mark.parametrize("skip_input", ["x", "encoder_input"])
 def test_both_backends_agree_in_every_method(normalization, skip_input):
     x, target = data()
-    for flags in itertools.product((False, True), repeat=3):
+    for flags in PAIRS:
         tc = made(conventions_of(normalization, flags, skip_input=skip_input))
         stages, kernels = tc.stages(x, target, 0.5), tc.stages(x, target, 0.5, backend="kernels")
         assert list(stages) == list(kernels)
@@ -224,9 +236,9 @@ def test_both_backends_agree_in_every_method(normalization, skip_input):
             assert np.array_equal(dense(encoded), dense(same["hidden"]))
             assert np.array_equal(tc(x, backend=backend), same["reconstruction"])
             assert np.array_equal(tc.decode(encoded, x, backend=backend), tc(x, backend=backend))
-        loss, grads = tc.value_and_grad(x, target, 0.5)
-        assert loss == kernels["loss"]
-        assert all(np.array_equal(a, kernels[f"d{n}"]) for n, a in grads.arrays().items())
+    loss, grads = tc.value_and_grad(x, target, 0.5)
+    assert loss == kernels["loss"]
+    assert all(np.array_equal(a, kernels[f"d{n}"]) for n, a in grads.arrays().items())
 
 
 @pytest.mark.kernels
@@ -287,22 +299,17 @@ def test_a_feature_that_writes_nothing_is_never_active():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_folding_rounds_no_more_than_it_says(dtype, skip):
     """Both computed exactly, over fractions; norms of rows of W_dec as whole numbers."""
-    x, _ = data()
-    rng = np.random.default_rng(4)
+    x, rng = data()[0][:2].astype(dtype), np.random.default_rng(4)
     for flags in itertools.product((False, True), repeat=3):
-        for normalization in ("none", "expected_average_only_in"):
-            for skip_input in ("x", "encoder_input") if skip else ("x",):
-                changes = {"skip_input": skip_input}
-                if normalization != "none":
-                    changes["scale"] = 0.3
-                conventions = conventions_of(normalization, flags, **changes)
-                tc = made(conventions, dtype, skip=skip)
-                arrays = {name: array.copy() for name, array in tc.params.arrays().items()}
-                numbers = rng.permuted(np.tile([2, 4, 10, 4, 0, 0], (D, 1)), axis=1)  # norm sqrt 136
-                numbers[:, :] = rng.permuted(np.tile([1, 1, 3, 5, 8, 0], (D, 1)), axis=1)  # norm 10
-                arrays["W_dec"] = numbers.astype(dtype)
-                tc = rt.Transcoder(tc.config, rt.Params(**arrays))
-                check_folding(tc, x.astype(dtype))
+        skip_input = "encoder_input" if skip else "x"
+        normalization = "expected_average_only_in" if flags[0] == flags[2] or skip else "none"
+        scale = {"scale": 0.3} if normalization != "none" else {}
+        conventions = conventions_of(normalization, flags, skip_input=skip_input, **scale)
+        tc = made(conventions, dtype, skip=skip, D=5)
+        arrays = {name: array.copy() for name, array in tc.params.arrays().items()}
+        of_norm_ten = np.tile([1, 1, 3, 5, 8, 0], (5, 1))
+        arrays["W_dec"] = rng.permuted(of_norm_ten, axis=1).astype(dtype)
+        check_folding(rt.Transcoder(tc.config, rt.Params(**arrays)), x)
 
 
 def check_folding(tc, x):
@@ -335,10 +342,9 @@ def check_folding(tc, x):
     ):
         error, most = np.abs(want - got), as_fractions(bound[name])
         assert (error <= most).all(), (name, tc.config.conventions)
-        # And not much more: a few units of the sizes that are added up.
-        unit = np.finfo(tc.params.dtype).eps
-        sizes = 1000 * float(np.abs(want).max() + 1)
-        assert bound[name].max() <= 20 * unit * sizes
+        # And not much more: no term here exceeds 1000, and float64 counts 40 roundings.
+        most = 1000 * np.finfo(tc.params.dtype).eps + 1000 * 40 * np.finfo(np.float64).eps
+        assert bound[name].max() <= most
 
 
 def as_fractions(array):
@@ -360,6 +366,29 @@ def test_folding_changes_nothing_but_roundings_of_a_jumprelu():
 def test_what_is_done_row_by_row_is_not_folded(normalization):
     with pytest.raises(OptionError, match="must be a constant, to be folded .*; got"):
         made(conventions_of(normalization, (True, True, False))).folded()
+
+
+# Audits.
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("skip_input", ["x", "encoder_input"])
+@pytest.mark.parametrize("flags", [(True, False), (False, True), (True, True)])
+def test_an_audit_judges_under_the_conventions_of_the_transcoder(flags, skip_input):
+    names = "apply_b_dec_to_input", "rescale_acts_by_decoder_norm"
+    conventions = rt.Conventions(**dict(zip(names, flags)), skip_input=skip_input)
+    tc, (x, target) = made(conventions, "float32"), data()
+    x, target = x.astype(np.float32), target.astype(np.float32)
+    theirs = tc.stages(x, target, 0.5, backend="kernels")
+    report = rt.audit(theirs, tc, x, target, l1_coeff=0.5)
+    assert report.passed and report.blame is None
+    without = made(rt.Conventions(), "float32").stages(x, target, 0.5, backend="kernels")
+    assert rt.audit(without, tc, x, target, l1_coeff=0.5).blame == "pre"
+    # A gradient that forgets one of its two paths is found where it is.
+    name = "db_dec" if flags[0] else "dW_dec"
+    rest = made(rt.Conventions(), "float32").params
+    theirs[name] = without[name] if name == "db_dec" else theirs[name] + rest.W_dec / 100
+    assert rt.audit(theirs, tc, x, target, l1_coeff=0.5).blame == name
 
 
 # Files, and what is refused.
@@ -391,7 +420,7 @@ def test_a_file_without_conventions_is_as_it_was(tmp_path):
     ("conventions", "match"),
     [
         ({"apply": True}, "its conventions must be among apply_b_dec_to_input.*; it holds apply"),
-        ([1], "it holds 1"),
+        ([1], r"it holds \[1\]"),
         (3, "it holds 3"),
         ({"scale": 2.0}, "scale must be 1 but for"),
         ({"eps": "x"}, "eps must be a finite number"),
@@ -440,6 +469,8 @@ def test_what_makes_no_sense_or_is_not_there_is_refused_in_one_line():
         tc.decode(tc.encode(x))
     with pytest.raises(OptionError, match="normalize_activations must be none, for an audit"):
         rt.audit(tc.stages(x), tc, x)
+    with pytest.raises(OptionError, match="conventions must be none, for fit"):
+        rt.fit(x, target, dict_size=8, top_k=2, steps=1, conventions=layer_norm)
     with pytest.raises(OptionError, match="conventions must be none, for check_gradient"):
         rt.check_gradient(lambda *given: (0, {}), tc.config, tc.params, x, target)
 
@@ -449,3 +480,37 @@ def test_info_says_which_conventions_there_are(tmp_path):
     assert made(conventions).config.to_dict()["conventions"] == {"apply_b_dec_to_input": True}
     assert "conventions" not in made(rt.Conventions()).config.to_dict()
     assert repr(made(conventions)).endswith("Conventions(apply_b_dec_to_input=True))")
+
+
+# Other libraries; see golden/make_conventions.py.
+
+GOLDEN = Path(__file__).parent / "golden" / "conventions_f64.npz"
+INPUTS = {"x", "target", "W_enc", "b_enc", "W_dec", "b_dec", "W_skip", "theta"}
+
+
+def golden_cases():
+    with np.load(GOLDEN) as file:
+        held = dict(file)
+    options = json.loads(str(held.pop("options")))
+    for name, given in options.items():
+        arrays = {k.partition(".")[2]: a for k, a in held.items() if k.startswith(f"{name}.")}
+        yield pytest.param(given, arrays, id=name)
+
+
+@pytest.mark.parametrize(("given", "arrays"), list(golden_cases()))
+def test_other_libraries_compute_the_same(given, arrays):
+    """In float64, in which sums of 12 terms, a few of them in a row, leave some 1e-15 of their
+    largest term; no term exceeds 100."""
+    options = {"top_k": 3, "activation": given.pop("activation")}
+    parameters = {name: arrays[name] for name in INPUTS & set(arrays) - {"x", "target", "theta"}}
+    own = rt.JumpReLU(arrays["theta"]) if "theta" in arrays else None
+    conventions = rt.Conventions(**{"apply_b_dec_to_input": True} | given)
+    tc = rt.Transcoder.from_arrays(**parameters, **options, own=own, conventions=conventions)
+    for backend in ("reference", "kernels"):
+        stages = tc.stages(arrays["x"], arrays["target"], 0.25, backend=backend)
+        compared = set(arrays) - INPUTS
+        assert len(compared) == (9 if "W_skip" in arrays else 8)
+        for name in compared:
+            error = np.max(np.abs(dense(stages[name]) - arrays[name]))
+            assert error <= 1e-12, (backend, name, error)
+        assert np.array_equal(dense(stages["hidden"]) != 0, arrays["hidden"] != 0)

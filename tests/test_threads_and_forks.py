@@ -50,7 +50,7 @@ def ask(child):
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    signal.alarm(60)
+    signal.alarm(180)
     try:
         right = child()
     finally:

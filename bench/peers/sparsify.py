@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
-from sparsify import SparseCoder, SparseCoderConfig
 
 from ..work import Work
+
+# Without a GPU, its Triton decoder raises "0 active drivers".  Read when it is imported.
+os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")
+from sparsify import SparseCoder, SparseCoderConfig  # noqa: E402
 
 
 class Sparsify:

@@ -205,7 +205,7 @@ class KernelsBackend:
         target: np.ndarray,
         l1_coeff: float,
     ) -> dict[str, Any]:
-        self._refuse_bandwidth()
+        self.refuse_bandwidth()
         loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
         gradients = self.kernels.transcoder_backward(
             x,
@@ -218,14 +218,14 @@ class KernelsBackend:
             activation=self.config.activation,
             own=self.own,
         )
-        return self._named(loss, gradients._asdict())
+        return self.named(loss, gradients._asdict())
 
-    def _refuse_bandwidth(self) -> None:
+    def refuse_bandwidth(self) -> None:
         if self.own is not None and self.own.bandwidth is not None:
             want = "'reference', where the activation has a bandwidth"
             raise OptionError("backend", want, "kernels", "Straight-through gradients need it.")
 
-    def _named(self, loss: Any, gradients: dict[str, Any]) -> dict[str, Any]:
+    def named(self, loss: Any, gradients: dict[str, Any]) -> dict[str, Any]:
         stages = {"loss": self.dtype.type(loss)} | gradients
         if self.own is not None:  # which moves the loss by jumps alone
             stages["dtheta"] = np.zeros_like(self.own.theta)

@@ -100,7 +100,7 @@ class ConventionalKernels(KernelsBackend):
     def _gradients(
         self, x: np.ndarray, read: Any, decoded: Any, target: np.ndarray, l1_coeff: float
     ) -> dict[str, Any]:
-        self._refuse_bandwidth()
+        self.refuse_bandwidth()
         weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
         options = {"norms": self.norms, "conventions": self.config.conventions}
         gradients = self.conventional.conventional_backward(
@@ -108,7 +108,7 @@ class ConventionalKernels(KernelsBackend):
         )
         hidden, reconstruction = decoded.hidden, decoded.reconstruction
         loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
-        return self._named(loss, _there(gradients, self.config.conventions))
+        return self.named(loss, _there(gradients, self.config.conventions))
 
     def _read(self, x: np.ndarray | None) -> Any:
         if x is None:

@@ -23,14 +23,14 @@ from .jumprelu import JumpReLU
 
 __all__ = [
     "ACTIVATIONS",
-    "KEEPING_ALL",
-    "NAMES",
-    "TIES",
     "Architecture",
     "Conventions",
     "JumpReLU",
+    "KEEPING_ALL",
+    "NAMES",
     "Params",
     "Sizes",
+    "TIES",
     "TranscoderConfig",
     "check_activation",
     "check_agreement",
@@ -114,7 +114,11 @@ class TranscoderConfig(Architecture, Sizes):
             raise OptionError("top_k", f"a divisor of dict_size = {self.dict_size}", self.top_k)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for files and reports; conventions only where chosen."""
+        """The fields as plain values, for files and reports; conventions only where chosen.
+
+        Returns:
+            Name -> value.
+        """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         chosen = fields.pop("conventions").chosen
         return {**fields, "conventions": chosen} if chosen else fields

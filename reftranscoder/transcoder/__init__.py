@@ -283,16 +283,15 @@ class Transcoder:
     def folded(self) -> Transcoder:
         """Return the transcoder without conventions that computes the same: b_dec is folded into
         b_enc, the scale and the norms of W_dec into the weights, each entry rounded once
-        (``params/folding.py``, whose `folding_bound` says how far that takes what follows).
+        (``params/folding.py``; its `folding_bound` says how far that takes what follows).
 
         Raises:
             OptionError: what is done to x depends on the row: there is no such transcoder.
 
-        >>> conventions = rt.Conventions(apply_b_dec_to_input=True)
-        >>> arrays = {"W_enc": [[2, 0]], "b_enc": [1], "W_dec": [[3, 0]], "b_dec": [4, 0]}
-        >>> tc = rt.Transcoder.from_arrays(**arrays, top_k=1, conventions=conventions)
-        >>> tc.folded().params.b_enc, float(tc([[5, 5]])[0, 0]), float(tc.folded()([[5, 5]])[0, 0])
-        (array([-7.], dtype=float32), 13.0, 13.0)
+        >>> read = rt.Conventions(apply_b_dec_to_input=True)
+        >>> tc = rt.build(input_size=4, output_size=4, dict_size=8, top_k=2, conventions=read)
+        >>> tc.folded()
+        Transcoder(4 -> 8 -> 4, top_k=2, ties='lowest_index', float32)
         """
         return Transcoder(*folded(self.config, self.params))
 

@@ -17,7 +17,7 @@ from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES
 
-_LARGE = 1 << 31  # B I D above which only some rows are looked at
+_EVERY_ROW = 1 << 31  # B I D up to which every row is looked at
 _ROWS = 256
 _NEAR = 8.0  # u S, within which good libraries may differ
 
@@ -40,7 +40,7 @@ def warnings_for(problem: Problem) -> tuple[str, ...]:
     """The keys in `WARNINGS` that hold for this ``x`` and these parameters."""
     params, definition = problem.params, problem.definition
     x = problem.x
-    if x.size * len(params.b_enc) > _LARGE:
+    if x.size * len(params.b_enc) > _EVERY_ROW:
         x = x[np.unique(np.linspace(0, len(x) - 1, _ROWS).astype(int))]
     x = x[np.isfinite(x).all(axis=1)]
     if not len(x):
@@ -142,7 +142,7 @@ def _is_unseen(
     stage = next((s for s in term.stages if s in candidate), None)
     if stage is None or results[stage].verdict in ("fault", "convention"):
         return False
-    large = problem.x.size * candidate.D > _LARGE >> 4
+    large = problem.x.size * candidate.D > _EVERY_ROW >> 4
     if large and stage == "loss" and not {"hidden", "reconstruction"} <= set(candidate.given):
         return False  # it would take a whole audit to know
     before = STAGES[: STAGES.index(stage)]
