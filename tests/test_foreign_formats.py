@@ -1,0 +1,267 @@
+"""What other libraries publish: read as they compute it, and refused where a file leaves it open."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import reftranscoder as rt
+from reftranscoder import cli
+from reftranscoder.errors import FileError, OptionError
+from reftranscoder.formats import FORMATS, Model, save
+from reftranscoder.formats.published import FORMAT_NAMES
+from reftranscoder.formats.recognition import READERS
+from reftranscoder.formats.writing import WRITERS, difference, write
+
+GOLDEN = Path(__file__).parent / "golden" / "formats"
+CASES = sorted(path.parent.name for path in GOLDEN.glob("*/expect.npz"))
+READ = [name for name in CASES if name not in ("torch", "sae_lens-gated")]
+LIBRARIES = {"sae_lens": "saelens"}
+
+
+def expected(name):
+    with np.load(GOLDEN / name / "expect.npz") as archive:
+        return dict(archive)
+
+
+def sums(tc, x):
+    """The sizes of the terms of pre, and of what comes before it, for bounds: (B, D)."""
+    p, conventions = tc.params, tc.config.conventions
+    wide = x.astype(np.float64)
+    if conventions.normalize_activations == "layer_norm":
+        deviation = wide.std(axis=1, ddof=1, keepdims=True) + conventions.eps
+        wide = (np.abs(wide) + np.abs(wide.mean(axis=1, keepdims=True))) / deviation
+    if conventions.apply_b_dec_to_input:
+        wide = np.abs(wide) + np.abs(p.b_dec)
+    norms = 1.0
+    if conventions.rescale_acts_by_decoder_norm:
+        norms = np.linalg.norm(p.W_dec.astype(np.float64), axis=1)
+    return (np.abs(wide) @ np.abs(p.W_enc).T + np.abs(p.b_enc)) * norms
+
+
+@pytest.mark.parametrize("name", READ)
+def test_features_are_those_of_the_library(name):
+    """Within (3 I + 24) u times the sizes of the terms: a dot product of I terms, a mean and a
+    deviation of as many, and a few roundings more; u of what the library computes in."""
+    tc, case = rt.load(GOLDEN / name), expected(name)
+    u = 2.0**-8 if "bfloat16" in name else 2.0**-24
+    steps = 3 * tc.config.input_size + 24
+    bound = steps * u * sums(tc, case["x"])
+    got = tc.encode(case["x"], backend="reference").toarray()
+    assert (np.abs(got - case["features"]) <= bound).all()
+    assert (got != 0).any()
+    # And the reconstruction from the library's own features: D products and a few more.
+    decoded = tc.decode(case["features"], case["x"], backend="reference")
+    p = tc.params
+    terms = np.abs(case["features"]).astype(np.float64) @ np.abs(p.W_dec) + np.abs(p.b_dec)
+    if p.W_skip is not None:
+        terms += np.abs(case["x"]) @ np.abs(p.W_skip).T
+    if tc.config.conventions.changes_output:
+        terms = terms * (case["x"].std(axis=1, ddof=1, keepdims=True) + 1)
+        terms += np.abs(case["x"]).mean(axis=1, keepdims=True)
+    steps = tc.config.dict_size + 3 * tc.config.input_size + 24
+    assert (np.abs(decoded - case["reconstruction"]) <= steps * u * terms).all()
+
+
+@pytest.mark.parametrize("name", READ)
+def test_the_origin_says_what_it_is(name):
+    library = name.partition("-")[0]
+    origin = rt.load(GOLDEN / name).origin
+    assert origin.format == LIBRARIES.get(library, library)
+    assert origin.dtype == ("bfloat16" if "bfloat16" in name else "float32")
+    assert json.dumps(origin.to_dict())
+
+
+def test_hooks_and_layers_are_told():
+    origin = rt.load(GOLDEN / "circuit_tracer").origin
+    assert (origin.layer, origin.model) == (7, "google/gemma-2-2b")
+    assert (origin.hook_in, origin.hook_out) == ("ln2.hook_normalized", "hook_mlp_out")
+    origin = rt.load(GOLDEN / "gemma_scope_2").origin
+    assert origin.hook_in == "model.layers.3.pre_feedforward_layernorm.output"
+
+
+def test_what_has_no_counterpart_is_refused_by_name():
+    with pytest.raises(FileError, match="is gated, and gated transcoders are not among ours"):
+        rt.load(GOLDEN / "sae_lens-gated")
+
+
+def changed(tmp_path, name, file, **settings):
+    """A copy of a case with other settings in ``file``; None takes one away."""
+    folder = tmp_path / name
+    shutil.copytree(GOLDEN / name, folder)
+    content = json.loads((folder / file).read_text()) | settings
+    content = {key: value for key, value in content.items() if value is not None}
+    (folder / file).write_text(json.dumps(content))
+    return folder
+
+
+def test_sparsify_of_the_time_when_b_dec_ceased_to_be_subtracted(tmp_path):
+    folder = changed(tmp_path, "sparsify-skip", "cfg.json", activation=None)
+    with pytest.raises(FileError, match="Say apply_b_dec_to_input=True .before 2025-02-12. or"):
+        rt.load(folder)
+    for said in (True, False):
+        tc = rt.load(folder, apply_b_dec_to_input=said)
+        assert tc.config.conventions.apply_b_dec_to_input is said
+
+
+def test_sparsify_of_before_that_says_so(tmp_path):
+    folder = changed(tmp_path, "sparsify-skip", "cfg.json", activation=None, transcode=None)
+    tc = rt.load(folder)
+    assert tc.config.conventions.apply_b_dec_to_input
+    assert any("before 2025-02-12" in warning for warning in tc.origin.warnings)
+
+
+def test_multi_topk_keeps_two_numbers_of_features(tmp_path):
+    folder = changed(tmp_path, "sparsify-topk", "cfg.json", multi_topk=True)
+    with pytest.raises(FileError, match="Say which: top_k=3 or top_k=12"):
+        rt.load(folder)
+    assert rt.load(folder, top_k=12).config.top_k == 12
+
+
+def test_a_square_decoder_in_either_layout(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    rng = np.random.default_rng(0)
+    arrays = {"W_enc": (4, 4), "b_enc": (4,), "W_dec": (4, 4), "b_dec": (4,)}
+    arrays = {name: rng.standard_normal(shape).astype("f4") for name, shape in arrays.items()}
+    numpy.save_file(arrays, tmp_path / "layer_0.safetensors")
+    with pytest.raises(FileError, match="Say W_dec_rows='feature'"):
+        rt.load(tmp_path)
+    rows = rt.load(tmp_path, W_dec_rows="feature").params.W_dec
+    assert np.array_equal(rows, arrays["W_dec"])
+    assert np.array_equal(rt.load(tmp_path, W_dec_rows="output").params.W_dec, rows.T)
+
+
+def test_a_decoder_of_the_first_release_is_told_by_its_shape(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    arrays = {"W_enc": np.ones((4, 3)), "b_enc": np.ones(4), "b_dec": np.ones(3)}
+    W_dec = np.arange(12.0).reshape(3, 4)
+    for turned in (W_dec, W_dec.T.copy()):
+        numpy.save_file({**arrays, "W_dec": turned}, tmp_path / "layer_0.safetensors")
+        assert np.array_equal(rt.load(tmp_path).params.W_dec, W_dec.T)
+
+
+def test_options_that_decide_nothing_are_refused():
+    with pytest.raises(FileError, match="W_dec_rows is not left open"):
+        rt.load(GOLDEN / "sparsify-topk", W_dec_rows="feature")
+    with pytest.raises(OptionError, match="format must be one of"):
+        rt.load(GOLDEN / "sparsify-topk", format="nothing")
+    with pytest.raises(FileError, match="is not of format 'openai'"):
+        rt.load(GOLDEN / "sparsify-topk", format="openai")
+
+
+def test_edifice_does_not_say_how_many(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"encoder.kernel": (3, 8), "encoder.bias": (8,)}
+    shapes |= {"decoder.kernel": (8, 2), "decoder.bias": (2,)}
+    arrays = {f"transcoder_{n}": rng.standard_normal(s).astype("f4") for n, s in shapes.items()}
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(FileError, match="Say top_k="):
+        rt.load(tmp_path / "x.npz")
+    tc = rt.load(tmp_path / "x.npz", top_k=2)
+    assert np.array_equal(tc.params.W_enc, arrays["transcoder_encoder.kernel"].T)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder of three layers, as sparsify leaves it."""
+    folder = tmp_path_factory.mktemp("root")
+    for layer in (2, 0, 10):
+        shutil.copytree(GOLDEN / "sparsify-topk", folder / f"layers.{layer}.mlp")
+    return folder
+
+
+def test_a_folder_of_many_is_listed_and_picked_from(root):
+    found = rt.scan(root)
+    assert [row.layer for row in found] == [0, 2, 10]
+    assert {(row.format, row.dict_size, row.dtype) for row in found} == {("sparsify", 16, "float32")}
+    with pytest.raises(FileError, match="holds 3 transcoders.*layer=0 to 10"):
+        rt.load(root)
+    assert rt.load(root, layer=10).origin.layer == 10
+    with pytest.raises(FileError, match="no transcoder|without a transcoder.*layer 5"):
+        rt.load(root, layer=5)
+
+
+def test_a_cache_of_the_hub(tmp_path):
+    hub = tmp_path / "models--a--b"
+    snapshot, blobs = hub / "snapshots" / "abc123", hub / "blobs"
+    for folder in (snapshot, blobs, hub / "refs"):
+        folder.mkdir(parents=True)
+    (hub / "refs" / "main").write_text("abc123")
+    for number, name in enumerate(("cfg.json", "sae.safetensors")):
+        shutil.copy(GOLDEN / "sparsify-topk" / name, blobs / str(number))
+        (snapshot / name).symlink_to(f"../../blobs/{number}")
+    assert rt.load(hub).config == rt.load(GOLDEN / "sparsify-topk").config
+    (snapshot / "sae.safetensors").unlink()
+    (tmp_path / "elsewhere").write_bytes(b"x")
+    (snapshot / "sae.safetensors").symlink_to("../../../elsewhere")
+    with pytest.raises(FileError, match="leads out of its folder"):
+        rt.load(hub)
+
+
+# Writing.
+
+
+@pytest.mark.parametrize("target", WRITERS)
+@pytest.mark.parametrize("name", READ)
+def test_what_is_written_is_read_as_what_it_was(name, target, tmp_path):
+    tc = rt.load(GOLDEN / name)
+    try:
+        path = write(Model(tc.config, tc.params), tmp_path / "out", target, force=False)
+    except FileError as error:
+        assert f"format {target} cannot say" in str(error)
+        assert not (tmp_path / "out").exists()
+        return
+    back = rt.load(path)
+    assert difference(Model(tc.config, tc.params), Model(back.config, back.params)) is None
+    x = expected(name)["x"]
+    for stage, got in back.stages(x).items():
+        want = tc.stages(x)[stage]
+        got, want = (getattr(a, "toarray", lambda a=a: a)() for a in (got, want))
+        assert np.array_equal(got, want), stage
+
+
+def test_a_difference_is_found():
+    tc = rt.load(GOLDEN / "sparsify-topk")
+    other = rt.build(input_size=6, output_size=6, dict_size=16, top_k=3)
+    ours, theirs = Model(tc.config, tc.params), Model(other.config, other.params)
+    assert difference(ours, theirs).startswith("options")
+    assert difference(ours, Model(tc.config, other.params)) == "W_enc"
+
+
+def test_convert(tmp_path, capsys):
+    source, out = str(GOLDEN / "dictionary_learning-TopK"), str(tmp_path / "m.npz")
+    assert cli.main(["convert", source, out]) == 0
+    assert rt.load(out).config == rt.load(source).config
+    assert cli.main(["convert", source, out]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert cli.main(["convert", source, str(tmp_path / "s"), "--format", "sparsify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["from"]["format"] == "dictionary_learning"
+    assert cli.main(["convert", source, str(tmp_path / "g"), "--format", "gemma_scope"]) == 2
+    assert "cannot say the activation topk" in capsys.readouterr().err
+
+
+def test_info_says_where_it_comes_from(capsys):
+    assert cli.main(["info", str(GOLDEN / "circuit_tracer")]) == 0
+    out = capsys.readouterr().out
+    assert "format circuit_tracer, relu transcoder, stored as float32" in out
+    assert "layer 7, of google/gemma-2-2b, reads ln2.hook_normalized, writes hook_mlp_out" in out
+
+
+def test_our_own_files_say_that_they_are_ours(tmp_path):
+    for row in FORMATS:
+        path = tmp_path / f"m{row.suffix}"
+        tc = rt.load(GOLDEN / "sparsify-topk")
+        save(Model(tc.config, tc.params), path)
+        assert rt.load(path).origin.format == "reftranscoder"
+        with pytest.raises(FileError, match="Load it without options"):
+            rt.load(path, top_k=3)
+
+
+def test_every_reader_has_a_name_and_is_in_the_guide():
+    assert tuple(row.name for row in READERS) == FORMAT_NAMES
+    page = (Path(rt.__file__).parent / "guide" / "formats.rst").read_text(encoding="utf-8")
+    assert all(f"``{name}``" in page for name in FORMAT_NAMES)
