@@ -18,6 +18,7 @@ from test_audit_faults import judged, real_case
 from reftranscoder.auditor.explaining.estimates import Entries, estimate, times_of
 from reftranscoder.auditor.explaining.explain import explain
 from reftranscoder.auditor.explaining.known_faults import name_fault
+from reftranscoder.auditor.judging.judge import Judge
 from reftranscoder.auditor.judging.mistaken_selection import coarser
 from reftranscoder.auditor.judging.verdict import first_fault
 from reftranscoder.auditor.task.stage_graph import STAGES
@@ -195,7 +196,7 @@ def test_a_selection_by_coarser_keys_is_named():
 
 
 @pytest.mark.parametrize("bits", [15, 16])
-def test_an_index_that_wraps_is_named(bits):
+def test_an_index_that_wraps_is_what_explains_it(bits):
     case = random_case(3, MACHINE, B=4, I=3, D=(1 << bits) + 9000, O=3, K=4)
     right = simulate(case, MACHINE)
     hidden = np.zeros_like(right["hidden"])
@@ -203,7 +204,11 @@ def test_an_index_that_wraps_is_named(bits):
     assert (features >= 1 << bits).any()
     hidden[rows, features % (1 << bits)] = right["hidden"][rows, features]
     given = {name: right[name] for name in ("pre", "pre_acts")} | {"hidden": hidden}
-    assert f"hidden has feature j at j less 2^{bits}" in said(case, given)
+    problem, candidate, judge = judged(case, given, "float32")
+    assert judge.run()["hidden"].verdict == "fault"
+    wrapped = dataclasses.replace(problem.definition, moved=str(bits))
+    found = Judge(problem._replace(definition=wrapped), candidate).run()
+    assert found["hidden"].verdict == "exact"
 
 
 def test_what_padding_overwrites_is_named():
