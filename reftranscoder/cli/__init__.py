@@ -19,8 +19,19 @@ from ..errors import Error, one_line
 from ..interruption import Handled, Terminated, number_of
 from . import status, streams
 
-COMMANDS = ("demo", "fit", "encode", "predict", "convert", "cases", "audit", "faults", "info")
-COMMANDS += ("show", "guide")
+COMMANDS = (
+    "demo",
+    "fit",
+    "encode",
+    "predict",
+    "convert",
+    "cases",
+    "audit",
+    "faults",
+    "info",
+    "show",
+    "guide",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
