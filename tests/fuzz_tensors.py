@@ -1,7 +1,7 @@
-"""Damage to files of other libraries: whatever the bytes, a transcoder or one line, and soon.
+"""Damage to other libraries' files: whatever the bytes, a transcoder or one line, and soon.
 
-``python tests/fuzz_tensors.py [COUNT [SEED]]`` tries COUNT mutations (100,000) of each container and
-prints what came of them; ``tests/test_foreign_files.py`` tries a few with every run.
+``python tests/fuzz_tensors.py [COUNT [SEED]]`` tries COUNT mutations (100,000) of each container
+and prints what came of them; ``tests/test_foreign_files.py`` tries a few with every run.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def outcomes(kind: str, count: int, seed: int, folder: Path) -> Iterator[tuple[s
     content, rng = (place / name).read_bytes(), random.Random(seed)
     for number in range(count):
         (place / name).write_bytes(damage(rng, content))
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             rt.load(place)
             outcome = "loaded"
@@ -120,7 +120,7 @@ def outcomes(kind: str, count: int, seed: int, folder: Path) -> Iterator[tuple[s
             kept = Path(tempfile.gettempdir()) / f"fuzz-{number}-{name}"
             shutil.copy(place / name, kept)
             raise AssertionError(f"{kind} {number} of seed {seed}, in {kept}: {error!r}") from error
-        yield outcome, time.perf_counter() - start
+        yield outcome, time.process_time() - start
 
 
 def yaml_outcomes(count: int, seed: int) -> None:

@@ -94,7 +94,8 @@ def test_every_operation_is_read_as_python_reads_it_or_refused():
 @pytest.mark.parametrize(
     "content",
     [b"", b".", b"0.", b"(.", b"t.", b"]a.", b"}s.", b"h\x00.", b"q\x00.", b"N", b"NN.", b"R.",
-     b"(" * 5000 + b".", b"]2" * 5000 + b".", b"\x8b\xff\xff\xff\x7f.", b"\x8d" + b"\xff" * 8 + b".",
+     b"(" * 5000 + b".", b"]2" * 5000 + b".", b"\x8b\xff\xff\xff\x7f.",
+     b"\x8d" + b"\xff" * 8 + b".",
      b"}]Ns.", b"}N", b"NNb.", b"]Nu.", b"I" + b"9" * 5000 + b"\n."],
 )  # fmt: skip
 def test_pickles_that_make_no_sense(content):
@@ -157,7 +158,10 @@ def tensor(shape, strides, *, first=0, count=6, key="0"):
     return b"\x80\x02}X\x01\x00\x00\x00w" + made + b"s."
 
 
-def opened(tmp_path, content, storages=(np.arange(6, dtype="<f4").tobytes(),), **options):
+SIX = np.arange(6, dtype="<f4").tobytes()
+
+
+def opened(tmp_path, content, storages=(SIX,), **options):
     path = tmp_path / "w.pt"
     path.write_bytes(torch_zip(content, storages=storages, **options))
     return open_container(path).tensors["w"]

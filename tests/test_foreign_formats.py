@@ -1,4 +1,4 @@
-"""What other libraries publish: read as they compute it, and refused where a file leaves it open."""
+"""What other libraries publish: read as they compute it; refused where a file leaves it open."""
 
 from __future__ import annotations
 
@@ -177,7 +177,8 @@ def root(tmp_path_factory):
 def test_a_folder_of_many_is_listed_and_picked_from(root):
     found = rt.scan(root)
     assert [row.layer for row in found] == [0, 2, 10]
-    assert {(row.format, row.dict_size, row.dtype) for row in found} == {("sparsify", 16, "float32")}
+    said = {(row.format, row.dict_size, row.dtype) for row in found}
+    assert said == {("sparsify", 16, "float32")}
     with pytest.raises(FileError, match="holds 3 transcoders.*layer=0 to 10"):
         rt.load(root)
     assert rt.load(root, layer=10).origin.layer == 10

@@ -41,7 +41,7 @@ def test_there_are_two_commands_and_the_last_runs_the_tests():
     (block,) = blocks(README, "Two commands")
     demo, tests = block.splitlines()
     assert demo.startswith("python3 -m venv ") and demo.endswith("reftranscoder demo")
-    assert tests.startswith("python3 -m venv ") and tests.endswith("pytest")
+    assert tests.startswith("python3 -m venv ") and "env/bin/pytest" in tests
     # .ci/run finds its commands by how they start.
     assert re.findall(r"^ *python3 -m venv", TEXT, re.M) == ["    python3 -m venv"] * 2
 

@@ -20,8 +20,18 @@ from ..interruption import Handled, Terminated, number_of
 from . import status, streams
 
 COMMANDS = (
-    *("demo", "fit", "evaluate", "encode", "predict", "convert"),
-    *("cases", "audit", "faults", "info", "show", "guide"),
+    "demo",
+    "fit",
+    "evaluate",
+    "encode",
+    "predict",
+    "convert",
+    "cases",
+    "audit",
+    "faults",
+    "info",
+    "show",
+    "guide",
 )
 
 

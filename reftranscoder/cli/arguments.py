@@ -17,7 +17,7 @@ BLOCK_ROWS = 4096
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The positional ``MODEL``."""
-    parser.add_argument("model", metavar="MODEL", help="a transcoder: .npz, .safetensors, or a folder")
+    parser.add_argument("model", metavar="MODEL", help="a transcoder: its file, or its folder")
 
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:

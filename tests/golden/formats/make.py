@@ -1,6 +1,6 @@
 """Makes the folders beside it: models as the libraries themselves save them, with their results.
 
-    python tests/golden/formats/make.py     # with torch, sae-lens, eai-sparsify, dictionary-learning
+    python tests/golden/formats/make.py     # with torch, sae-lens, eai-sparsify and the rest
 
 Random weights by a seed.  ``expect.npz`` has ``x``, and ``features`` and ``reconstruction`` as the
 library computes them.  Where a format has no library that writes it (Gemma Scope) or none that is
