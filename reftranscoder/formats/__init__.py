@@ -26,7 +26,6 @@ from .origin import Origin
 from .place import Place
 from .published import Decisions, model_of
 from .recognition import Found, Reader, found_at, places_at, publish, recognised
-from .safetensors import CHECKSUMS
 
 __all__ = [
     "Decisions",
@@ -157,8 +156,8 @@ def _foreign(path: Path, kind: str, decisions: Decisions) -> Place | None:
 def _is_ours(container: Container) -> bool:
     """Whether anything in the file says that we wrote it, so that damage to one word hides none."""
     texts = (text for text in container.values.values() if isinstance(text, str))
-    marked = {META, CHECKSUMS} & {*container.tensors, *container.values}
-    return bool(marked) or any(f'"{OURS}"' in text for text in texts)
+    marked = META in container.tensors or META in container.values
+    return marked or any(f'"{OURS}"' in text for text in texts)
 
 
 def _one_of(path: Path, layer: int | None, decisions: Decisions) -> tuple[Place, Reader]:
