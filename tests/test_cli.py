@@ -358,7 +358,7 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
     expected = options | dict.fromkeys(switches, True) | {"validation": None}
     assert {name: given[name] for name in expected} == expected
     unreachable = set(fit.PARAMETERS) - set(expected) - {"x", "target", "progress"}
-    assert unreachable == {"beta1", "beta2", "eps"}
+    assert unreachable == {"beta1", "beta2", "eps", "conventions"}  # fit refuses the last so far
 
 
 def test_fit_holds_rows_out_and_drops_positions(run, files, tmp_path):
