@@ -23,6 +23,7 @@ import reftranscoder as rt
 from reftranscoder import reference
 from reftranscoder.bounds import FLOAT64
 from reftranscoder.errors import FileError, OptionError
+from reftranscoder.kernels.row_dots import row_dots
 from reftranscoder.params.folding import folding_bound
 
 NORMALIZATIONS = list(reference.NORMALIZATIONS)
@@ -258,6 +259,16 @@ def test_a_row_depends_on_that_row_alone_and_encode_is_what_forward_selects(dtyp
 
 
 @pytest.mark.kernels
+@pytest.mark.parametrize("n", [1, 7, 8, 16, 31, 40])
+def test_dot_products_of_rows_are_within_their_bound(n):
+    A, B = np.random.default_rng(n).standard_normal((2, 5, n)).astype(np.float32)
+    for got, a, b in zip(row_dots(A, B)[:, 0], A, B):
+        products = [Fraction(float(u)) * Fraction(float(v)) for u, v in zip(a, b)]
+        exact, most = sum(products), sum(map(abs, products))
+        assert abs(Fraction(float(got)) - exact) <= n * Fraction(2) ** -53 * most
+
+
+@pytest.mark.kernels
 def test_without_conventions_no_bit_changes():
     x, target = data()
     plain = made(rt.Conventions(), "float32")
@@ -371,7 +382,6 @@ def test_what_is_done_row_by_row_is_not_folded(normalization):
 # Audits.
 
 
-@pytest.mark.kernels
 @pytest.mark.parametrize("skip_input", ["x", "encoder_input"])
 @pytest.mark.parametrize("flags", [(True, False), (False, True), (True, True)])
 def test_an_audit_judges_under_the_conventions_of_the_transcoder(flags, skip_input):
