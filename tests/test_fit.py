@@ -326,7 +326,9 @@ def test_epochs_are_orders_of_all_rows_without_a_gap(data):
 
 
 @pytest.mark.parametrize(
-    "seed", [5, np.random.SeedSequence(5), np.int32(5), np.random.default_rng], ids=str
+    "seed",
+    [5, np.random.SeedSequence(5), np.int32(5), np.random.default_rng],
+    ids=["a number", "a SeedSequence", "an int32", "a Generator"],
 )
 def test_the_same_seed_gives_the_same_bits(data, seed):
     def make():
