@@ -17,7 +17,7 @@ from .activations import Activations, paired
 from .errors import OptionError, ShapeError
 from .metrics import DEFINITIONS, Evaluation, Metrics, Sums, sums_of
 from .metrics.definitions import ROWS, WHOLE
-from .options import positive_integer
+from .options import instance, positive_integer
 from .transcoder import Transcoder
 
 BATCH_ROWS = 4096
@@ -81,7 +81,10 @@ def evaluate(
     >>> found.rows, found.metrics.fvu == found.whole["fvu"]
     (100, True)
     """
+    instance("tc", tc, Transcoder)
     batch_rows = positive_integer("batch_rows", batch_rows)
+    if advance is not None and not callable(advance):
+        raise OptionError("advance", "a function of one argument, or None", advance)
     x, target = _opened(tc, x, target)
     evaluation, mean = Evaluation(), _mean(target)
     whole: Sums | None = None

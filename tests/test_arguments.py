@@ -166,6 +166,11 @@ def blocks(size):
     return list(ROWS.blocks(size))
 
 
+def written(folder, dtype=None, shard_rows=8):
+    with rt.ActivationWriter(folder, dtype=dtype, shard_rows=shard_rows) as writer:
+        writer.add(X, Y)
+
+
 def probe(values):
     return testing.Probe(values=values)
 
@@ -181,11 +186,14 @@ FUNCTIONS = {
         rt.Activations,
         {"source": X, "sequence_length": 4, "drop_position": 0},
     ),
+    "ActivationWriter": (written, {"folder": "acts"}),
+    "Activations.announce": (ROWS.announce, {}),
     "Activations.blocks": (blocks, {}),
     "Activations.part": (ROWS.part, {"start": 0, "stop": 3}),
     "Activations.place": (ROWS.place, {}),
     "Activations.rows": (ROWS.rows, {}),
     "Arithmetic": (rt.Arithmetic, PLAIN),
+    "Conventions": (rt.Conventions, {}),
     "JumpReLU": (rt.JumpReLU, {"theta": np.ones(D)}),
     "Params": (rt.Params, WEIGHTS),
     "Params.astype": (TC.params.astype, {}),
@@ -207,14 +215,17 @@ FUNCTIONS = {
     "build": (rt.build, SIZES),
     "check_gradient": (rt.check_gradient, CHECKED),
     "evaluated": (evaluated, SAME | {"hidden": None, "mean": None}),
+    "evaluate": (rt.evaluate, {"tc": TC} | PAIR | REFERENCE),
     "fit": (rt.fit, FIT),
-    "load": (rt.load, {}),
+    "load": (rt.load, {"path": "model.npz"}),
     "loss": (rt.loss, SAME | {"hidden_acts": STAGES["hidden"], "l1_coeff": 0} | REFERENCE),
     "metrics.dead_features": (metrics.dead_features, {}),
     "metrics.firing_rates": (metrics.firing_rates, {}),
     "metrics.fvu": (metrics.fvu, SAME),
     "metrics.l0": (metrics.l0, {}),
     "output_size": (rt.output_size, SIZES),
+    "paired": (rt.paired, PAIR),
+    "scan": (rt.scan, {}),
     "testing.Probe": (probe, {}),
     "twins.find": (twins.find, {}),
 }
@@ -263,7 +274,8 @@ def calls():
 CALLS = calls()
 #: What a user's own function raises passes through, and so many steps take their time.
 LEFT_OUT = {(call, repr(int)) for call in ("audit candidate", "audit progress", "fit progress")}
-LEFT_OUT |= {("check_gradient fn", repr(int)), ("fit steps", repr(10**12))}
+LEFT_OUT |= {(call, repr(int)) for call in ("check_gradient fn", "evaluate advance")}
+LEFT_OUT |= {("fit steps", repr(10**12))}
 #: Where NumPy says that a number overflows, and the result is infinite or refused.
 OVERFLOWS = {
     (call, repr(1e308))

@@ -40,7 +40,7 @@ LAYERS = (
     {"reference", "kernels"},
     {"twins", "twin_bounds", "backends"},
     {"transcoder", "metrics", "activations"},
-    {"edifice", "evaluating", "gradcheck", "testing"},
+    {"loading", "edifice", "evaluating", "gradcheck", "testing"},
     {"auditor.task"},
     {"auditor.intervals", "auditor.probes"},
     {"auditor.judging"},

@@ -10,6 +10,7 @@ beginning of a batch that was not finished, and is not looked at.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ class Index(NamedTuple):
 
 def has_index(folder: Path) -> bool:
     """Whether an `ActivationWriter` has begun to fill ``folder``."""
-    return (folder / _NAME).is_file()
+    return os.path.isfile(folder / _NAME)
 
 
 def shard_path(folder: Path, part: str, number: int) -> Path:

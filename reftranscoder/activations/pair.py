@@ -69,15 +69,15 @@ def _from_one(path: Path, given: dict[str, Any]) -> tuple[Activations, Activatio
         names = (str(path / X), str(path / TARGET))
         x, target = (Activations(s, n, **given) for s, n in zip(stored, names))
         return x, target
-    if (path / X).is_dir() and (path / TARGET).is_dir():
+    if os.path.isdir(path / X) and os.path.isdir(path / TARGET):
         return paired(path / X, path / TARGET, **given)
-    files = shard_paths(path) if path.is_dir() else [path]
+    files = shard_paths(path) if os.path.isdir(path) else [path]
     if files and {X, TARGET} <= set(tensor_names(files[0])):
         names = (f"{path} {X}", f"{path} {TARGET}")
         _check_pair(*(Activations(path, n, tensor=t) for t, n in zip((X, TARGET), names)))
         x, target = (Activations(path, n, tensor=t, **given) for t, n in zip((X, TARGET), names))
         return x, target
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileError(path, "there is no such file")
     want = f"given too, as {path} holds no pair (folders or tensors named {X} and {TARGET})"
     raise OptionError("target", want, None)

@@ -6,6 +6,7 @@ Every shard is looked at when the folder is opened, so that a short or a strange
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ def open_path(path: Path, tensor: str | None) -> Stored:
         FileError, DTypeError, ShapeError: as `map_npy` and `map_tensor`, of the first file that
             will not do; a folder without shards.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # False, too, where a name cannot be
         return open_file(path, tensor)
     files = shard_paths(path)
     if not files:

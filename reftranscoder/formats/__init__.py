@@ -82,7 +82,7 @@ def load(
     """
     path = options.path("path", path)
     decisions = Decisions() if decisions is None else decisions
-    if path.is_dir():
+    if os.path.isdir(path):  # False, too, where a name cannot be
         return _published(*_one_of(path, layer, decisions), decisions)
     kind = kind_of(path)  # a missing file is missing whatever it is called
     if kind == "pickle":
@@ -111,7 +111,7 @@ def scan(root: str | os.PathLike[str]) -> list[Found]:
         FileError: ``root`` is missing, or a file in it is damaged or not what its name says.
     """
     root = options.path("root", root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         kind_of(root)
     decisions, found = Decisions(), []
     for place in places_at(root):

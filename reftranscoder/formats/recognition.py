@@ -103,7 +103,7 @@ def places_at(path: Path) -> list[Place]:
     Raises:
         FileError: a folder cannot be listed, holds too much, or a file leads out of it.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         folder = path.parent
         return [Place(path, folder, names_in(folder))]
     return [

@@ -167,7 +167,10 @@ def _fits(evidence: Evidence, stage: str, name: str) -> bool:
         got = candidate.features(stage, slice(0, candidate.B)).values
     else:
         got = candidate.whole(stage)
-    got = np.asarray(got, np.float64)
+    with np.errstate(over="ignore"):
+        got = np.asarray(got, np.float64)
+    if not np.isfinite(got).all():
+        return False
     return int(np.count_nonzero(got)) >= _TOLD and bool(representable_mask(got, to).all())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -74,33 +75,47 @@ class SelectionJudge:
         live = kept[judged.pattern.rows()]
         members = Members(judged.pattern.rows()[live], judged.pattern.indices[live])
         lo[~kept], hi[~kept] = 0.0, 0.0
-        selected = members.mask(lo.shape)
         if intervals.definition.selects or intervals.definition.across:
             own_boxes = _boxes(ranks if own else boxes, lo, hi)
             wide = signed and _boxes(signed, *_limits(signed))
-            self._judge_mistaken(own_boxes, wide, selected, rows)
+            self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), rows)
             self._compare_values(judged, pre_acts, centre, rows, live)
             return given
-        values = ranks.value
-        if intervals.definition.keys:
-            lo, hi, values = (coarser(a, intervals.definition.keys) for a in (lo, hi, values))
-        reference = selection(values, self.most, intervals.definition.ties)
-        reference[~kept] = False
-        picked = np.flatnonzero((selected != reference).any(axis=1))
-        if len(picked):
-            wrong = self._breached(picked, members, lo, hi, values if own else None)
-            allowed = np.setdiff1d(picked, [breach.row for breach in wrong])
-            self.near_ties += len(allowed)
-            allowed = allowed[: _SHOWN - len(self.shown)]
-            # What both of them compare is the candidate's own, where that is known.
-            error = np.broadcast_to(error, lo.shape)
-            part = (a[allowed] for a in (ranks.value, error, selected, reference))
-            self.shown += [
-                tie._replace(row=int(allowed[tie.row]) + rows.start) for tie in near_ties(*part)
-            ]
-            self.breaches += [b._replace(row=b.row + rows.start) for b in wrong]
+        self._judge_selected(ranks, Boxes(ranks.value, lo, hi), error, own, members, kept, rows)
         self._compare_values(judged, pre_acts, centre, rows, live)
         return given
+
+    def _judge_selected(
+        self,
+        ranks: Interval,
+        boxes: Boxes,
+        error: Any,
+        own: bool,
+        members: Members,
+        kept: np.ndarray,
+        rows: slice,
+    ) -> None:
+        """Judge which features of a block of rows were selected, by the definition's own rule."""
+        lo, hi, values = boxes.lo, boxes.hi, ranks.value
+        if keys := self.intervals.definition.keys:
+            lo, hi, values = (coarser(a, keys) for a in (lo, hi, values))
+        reference = selection(values, self.most, self.intervals.definition.ties)
+        reference[~kept] = False
+        selected = members.mask(lo.shape)
+        picked = np.flatnonzero((selected != reference).any(axis=1))
+        if not len(picked):
+            return
+        wrong = self._breached(picked, members, lo, hi, values if own else None)
+        allowed = np.setdiff1d(picked, [breach.row for breach in wrong])
+        self.near_ties += len(allowed)
+        allowed = allowed[: _SHOWN - len(self.shown)]
+        # What both of them compare is the candidate's own, where that is known.
+        error = np.broadcast_to(error, lo.shape)
+        part = (a[allowed] for a in (ranks.value, error, selected, reference))
+        self.shown += [
+            tie._replace(row=int(allowed[tie.row]) + rows.start) for tie in near_ties(*part)
+        ]
+        self.breaches += [b._replace(row=b.row + rows.start) for b in wrong]
 
     def _judge_mistaken(
         self, boxes: Boxes, signed: Boxes | None, selected: np.ndarray, rows: slice
