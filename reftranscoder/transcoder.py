@@ -24,12 +24,12 @@ import numpy as np
 
 from . import formats
 from .arrays import check_finite as refuse_non_finite
-from .arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
+from .arrays import check_same_rows, for_users, to_array, to_batch, to_csr, to_sparse, to_target
 from .backends import Backend, backend_for
 from .errors import OptionError
 from .options import finite_number, instance, truth
 from .params import Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
-from .params.folding import folded, with_threshold
+from .params.folding import folded
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -278,7 +278,14 @@ class Transcoder:
         >>> tc.with_threshold(0.5)
         Transcoder(4 -> 8 -> 3, jumprelu, float32)
         """
-        return Transcoder(*with_threshold(self.config, self.params, theta))
+        theta = to_array(theta, "theta")
+        if not theta.ndim:
+            with np.errstate(over="ignore", under="ignore"):
+                theta = np.full(self.config.dict_size, theta, self.params.dtype)
+        arrays: dict[str, Any] = self.params.arrays()
+        params = Params(**arrays, own=JumpReLU(theta))
+        changes: dict[str, Any] = {"activation": "jumprelu", "dtype": params.dtype.name}
+        return Transcoder(dataclasses.replace(self.config, **changes), params)
 
     def folded(self) -> Transcoder:
         """Return the transcoder without conventions that computes the same: b_dec is folded into

@@ -232,7 +232,6 @@ class KernelsBackend:
         return {name: stage for name, stage in stages.items() if stage is not None}
 
 
-
 BACKENDS: dict[str, Callable[[TranscoderConfig, Params], Backend]] = {
     "kernels": KernelsBackend,
     "reference": ReferenceBackend,

@@ -18,6 +18,7 @@ from ..errors import OptionError, printable
 from ..evaluating import BATCH_ROWS, Evaluated, Match, evaluate, matches
 from ..loading import load
 from ..metrics import DEFINITIONS, density_histogram
+from ..metrics.definitions import WHOLE
 from ..metrics.features import DENSE
 from .arguments import add_json, add_model, add_run
 from .progress import Progress
@@ -128,7 +129,7 @@ def _text(options: argparse.Namespace, found: Evaluated) -> str:
         values = (found.whole[name], found.batches[name])
         if all(map(math.isnan, values)):  # it compares what has another width
             continue
-        star = [" *" if (row.published_on == "whole") == (n == 0) else "" for n in range(2)]
+        star = [" *" if (row.published_on == WHOLE) == (n == 0) else "" for n in range(2)]
         rows.append((name, *(f"{v:.6g}{s or '  '}" for v, s in zip(values, star))))
     return "\n".join(
         [

@@ -15,7 +15,7 @@ from . import schema
 from .npz import find_arrays
 from .safetensors import find_tensors
 from .sniff import kind_of
-from .stored import Stored
+from .stored import AGAIN, Stored
 from .torch_zip import read_torch
 
 INDEX = ".index.json"
@@ -144,5 +144,5 @@ _REMEDY = {
     "gzip": "Unpack it first: gunzip",
     "lfs": "Fetch the file itself: git lfs pull",
     "html": "Download the file itself: its raw address, not the page about it.",
-    "damaged zip": "Make or download it again.",
+    "damaged zip": AGAIN,
 }

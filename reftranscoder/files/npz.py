@@ -18,11 +18,10 @@ from ..errors import FileError, words
 from .archive import first_byte, members
 from .npy import BFLOAT16, Header, read_header
 from .sniff import require
-from .stored import Checksum, Stored, row_major
+from .stored import AGAIN, Checksum, Stored, row_major
 
 _CHUNK = 1 << 20
 _KINDS = "biufcUS"  # truth values, numbers and texts; not records, dates and objects
-_AGAIN = "Make or download it again."
 _PICKLED = (
     "If you trust it, read it with np.load(path, allow_pickle=True) and save the arrays again, "
     "each as .astype('float32')."
@@ -57,7 +56,7 @@ def read_arrays(path: Path, remedies: Mapping[str, str]) -> dict[str, np.ndarray
         raise FileError(path, "does not fit into the memory that is free") from None
     except Exception as error:  # whatever zipfile stumbles over, the file is at fault
         reason = words(error) or type(error).__name__
-        raise FileError(path, f"is damaged: {reason}", _AGAIN) from error
+        raise FileError(path, f"is damaged: {reason}", AGAIN) from error
 
 
 def find_arrays(path: Path) -> dict[str, Stored]:
@@ -75,7 +74,7 @@ def find_arrays(path: Path) -> dict[str, Stored]:
     except FileError:
         raise
     except Exception as error:  # whatever zipfile stumbles over, the file is at fault
-        raise FileError(path, f"is damaged: {words(error)}", _AGAIN) from error
+        raise FileError(path, f"is damaged: {words(error)}", AGAIN) from error
 
 
 def write_arrays(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
@@ -103,7 +102,7 @@ def _check_table(path: Path, listed: list[zipfile.ZipInfo], size: int) -> None:
     for member in listed:
         name = _name(member)
         if name in seen:
-            raise FileError(path, f"is damaged: it holds {words(name)} twice", _AGAIN)
+            raise FileError(path, f"is damaged: it holds {words(name)} twice", AGAIN)
         seen.add(name)
         if member.flag_bits & 0x1:
             raise FileError(path, f"its {words(name)} is encrypted", "Save it without a password.")
@@ -111,7 +110,7 @@ def _check_table(path: Path, listed: list[zipfile.ZipInfo], size: int) -> None:
             hint = "Save it uncompressed, with numpy.savez."
             raise FileError(path, f"its {words(name)} is compressed", hint)
     if sum(member.file_size for member in listed) > size:
-        raise FileError(path, "is damaged: its members are larger than the file", _AGAIN)
+        raise FileError(path, "is damaged: its members are larger than the file", AGAIN)
 
 
 def _header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
@@ -123,7 +122,7 @@ def _header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> He
             expected = file.tell() + header.nbytes
     except ValueError as error:
         problem = f"is damaged: its {name} is no array: {words(error)}"
-        raise FileError(path, problem, _AGAIN) from None
+        raise FileError(path, problem, AGAIN) from None
     if header.dtype.hasobject:
         problem = f"is damaged, or unsafe: {name} holds pickled objects, which could run any code"
         raise FileError(path, problem, _PICKLED)
@@ -133,7 +132,7 @@ def _header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> He
         raise FileError(path, f"its {name} holds {header.dtype}", "Save numbers or text.")
     if expected != member.file_size or not header.dtype.itemsize:
         problem = f"is damaged: {name} has {member.file_size} bytes, and {expected} by its shape"
-        raise FileError(path, problem, _AGAIN)
+        raise FileError(path, problem, AGAIN)
     return header
 
 

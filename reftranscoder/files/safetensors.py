@@ -20,13 +20,12 @@ import numpy as np
 from ..errors import FileError, words
 from . import schema
 from .sniff import require
-from .stored import Stored, extension_dtype, row_major
+from .stored import AGAIN, Stored, extension_dtype, row_major
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 _EXTENSIONS = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 NUMBERS = (*FLOATS, *("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"))
 
-_AGAIN = "Make or download it again."
 _DTYPES = {"BOOL": "?"} | {
     f"{letter}{bits}": f"<{letter.lower()}{bits // 8}"
     for letter, sizes in (("F", (16, 32, 64)), ("I", (8, 16, 32, 64)), ("U", (8, 16, 32, 64)))
@@ -83,7 +82,7 @@ def read_tensors(path: Path, remedies: Mapping[str, str], dtypes: tuple[str, ...
     except MemoryError:
         raise FileError(path, "does not fit into the memory that is free") from None
     except Exception as error:  # whatever the library stumbles over, the file is at fault
-        raise FileError(path, f"is damaged: {words(error)}", _AGAIN) from error
+        raise FileError(path, f"is damaged: {words(error)}", AGAIN) from error
     return Contents(tensors, metadata)
 
 
@@ -104,7 +103,7 @@ def find_tensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     except FileError:
         raise
     except (OSError, ValueError) as error:
-        raise FileError(path, f"is damaged: {words(error)}", _AGAIN) from None
+        raise FileError(path, f"is damaged: {words(error)}", AGAIN) from None
 
 
 def tensors_as_bytes(

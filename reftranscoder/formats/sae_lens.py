@@ -81,8 +81,9 @@ def read(place: Place, decisions: Decisions) -> Published:
     lacking = sorted((_WEIGHTS | ({"W_skip"} if architecture.skip else set())) - tensors.keys())
     if lacking:
         raise FileError(place.path, f"is a {name}, and lacks {', '.join(lacking)}")
-    arrays: dict[str, Stored | np.ndarray] = {n: tensors.pop(n) for n in sorted(_WEIGHTS)}
-    arrays["W_enc"] = _turned(arrays["W_enc"])
+    weights = {n: tensors.pop(n) for n in sorted(_WEIGHTS)}
+    turned = weights["W_enc"].transposed
+    arrays: dict[str, Stored | np.ndarray] = {**weights, "W_enc": turned}
     activation = architecture.activation
     if architecture.skip:
         arrays["W_skip"] = tensors.pop("W_skip")
@@ -134,11 +135,6 @@ def _major(settings: Mapping[str, Any]) -> int:
     version = settings.get("sae_lens_version") or inner.get("sae_lens_version")
     first = str(version)[:20].partition(".")[0]
     return int(first) if first.isdecimal() else 0
-
-
-def _turned(array: Any) -> Stored:
-    turned: Stored = array.transposed
-    return turned
 
 
 def _threshold(tensors: dict[str, Stored]) -> Stored | np.ndarray | None:

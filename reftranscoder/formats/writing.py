@@ -17,8 +17,8 @@ from ..errors import FileError
 from ..files.atomic import atomic_write
 from ..files.npz import write_arrays
 from ..files.safetensors import tensors_as_bytes
-from ..params import Conventions, Params
-from .native import Model
+from ..params import Conventions
+from .native import Model, arrays_of
 
 
 class Files(NamedTuple):
@@ -71,19 +71,13 @@ def difference(model: Model, read: Model) -> str | None:
 
     Equal options and arrays of equal bits make every stage equal.
     """
-    ours, theirs = model.params, read.params
     if model.config != read.config:
         return f"options: {model.config} is read as {read.config}"
-    arrays, others = _all(ours), _all(theirs)
+    arrays, others = arrays_of(model), arrays_of(read)
     for name, array in arrays.items():
         if name not in others or array.tobytes() != others[name].tobytes():
             return name
     return None if arrays.keys() == others.keys() else "which arrays there are"
-
-
-def _all(params: Params) -> dict[str, np.ndarray]:
-    own = params.own
-    return {**params.arrays(), **({} if own is None else {"theta": own.theta})}
 
 
 def _refuse(path: Path, name: str, loss: str) -> FileError:

@@ -23,12 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import to_array
 from ..bounds import add_up, dot_bound, matmul_up, multiply_up, precision, store_bound
 from ..errors import OptionError
 from . import Params, TranscoderConfig
 from .conventions import Conventions
-from .jumprelu import JumpReLU
 
 #: Of a product of four factors, one of which is the norm of a row of O entries.
 _FACTORS = 8
@@ -64,24 +62,6 @@ def folding_bound(
     if "W_skip" in wide:
         written = add_up(written, matmul_up(np.abs(x), error["W_skip"].T))
     return found | {"reconstruction": written}
-
-
-def with_threshold(
-    config: TranscoderConfig, params: Params, theta: Any
-) -> tuple[TranscoderConfig, Params]:
-    """The same with ``theta``, (D,) or one number for all, as the thresholds of jumprelu.
-
-    Raises:
-        ShapeError, DTypeError, NonFiniteError: as `JumpReLU`.
-    """
-    theta = to_array(theta, "theta")
-    if not theta.ndim:
-        with np.errstate(over="ignore", under="ignore"):
-            theta = np.full(config.dict_size, theta, params.dtype)
-    arrays: dict[str, Any] = params.arrays()
-    made = Params(**arrays, own=JumpReLU(theta))
-    name = made.dtype.name
-    return dataclasses.replace(config, activation="jumprelu", dtype=name), made
 
 
 def _folded(

@@ -7,6 +7,7 @@ every entry of the stage at fault is within its bound under it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -121,12 +122,11 @@ def parts_off_by_factors(evidence: Evidence) -> Iterator[list[Hypothesis]]:
     """Parts of a stage that count another number of times than once."""
     stage, changed = evidence.first, evidence.first
     rows = _PARTS.get(stage, ())
-    definition = evidence.problem.definition
     problem = evidence.problem
     if stage == "hidden" and not {"pre", "pre_acts"} & set(evidence.candidate.given):
         # Where hidden was selected, pre is not rectified.
         rows, changed = _PARTS["pre"], "pre"
-        linear = definition.__class__(**vars(definition) | {"rectified": False})
+        linear = dataclasses.replace(problem.definition, rectified=False)
         problem = problem._replace(definition=linear)
     if not rows:
         return

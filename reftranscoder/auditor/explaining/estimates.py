@@ -9,6 +9,7 @@ the part at all.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -125,7 +126,7 @@ def differences(
     entries = entries_of(problem, candidate, stage)
     parts = {}
     for name, changes in without.items():
-        definition = problem.definition.__class__(**vars(problem.definition) | dict(changes))
+        definition = dataclasses.replace(problem.definition, **changes)
         less = entries_of(problem._replace(definition=definition), candidate, stage)
         parts[name] = entries.want - less.want
     return entries, parts

@@ -31,5 +31,3 @@ class Evidence(NamedTuple):
     def entries(self, stage: str, **changes: Any) -> Entries:
         definition = dataclasses.replace(self.problem.definition, **changes)
         return entries_of(self.problem._replace(definition=definition), self.candidate, stage)
-
-

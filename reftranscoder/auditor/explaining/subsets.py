@@ -135,10 +135,11 @@ def _these_features(
     smaller = problem._replace(params=params, part_of=problem.whole, operands={})
     subset = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
     # Whatever needs all features at once.
-    blind = "input", "skip_input", "W_enc", "W_dec", "mask", "flipped", "ties", "top_k", "rectified"
-    also = ("error_skipped",)
-    trusted = "hidden", "reconstruction"
-    return _judged_subset(smaller, subset, progress, trusted, (*blind, *also))
+    blind = (
+        *("input", "skip_input", "W_enc", "W_dec", "mask", "flipped", "ties", "top_k", "rectified"),
+        "error_skipped",
+    )
+    return _judged_subset(smaller, subset, progress, ("hidden", "reconstruction"), blind)
 
 
 def _the_loss(

@@ -57,8 +57,7 @@ class SelectionJudge:
         if signed is not None and intervals.definition.selects == "signed magnitudes":
             pre_acts, centre = signed, signed
         centre = intervals.mistaken("hidden", centre)
-        error = boxes.error(0)
-        lo, hi = boxes.value - error, boxes.value + error
+        error, (lo, hi) = boxes.error(0), _limits(boxes)
         if not comparison.usable("hidden"):
             # The centre is the candidate's own activations, where these are known.
             low, high = (ranks.value,) * 2 if own else (lo, hi)
@@ -76,8 +75,8 @@ class SelectionJudge:
         members = Members(judged.pattern.rows()[live], judged.pattern.indices[live])
         lo[~kept], hi[~kept] = 0.0, 0.0
         if intervals.definition.selects or intervals.definition.across:
-            own_boxes = _boxes(ranks if own else boxes, lo, hi)
-            wide = signed and _boxes(signed, *_limits(signed))
+            own_boxes = Boxes((ranks if own else boxes).value, lo, hi)
+            wide = signed and Boxes(signed.value, *_limits(signed))
             self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), rows)
             self._compare_values(judged, pre_acts, centre, rows, live)
             return given
@@ -198,8 +197,5 @@ class SelectionJudge:
 
 
 def _limits(interval: Interval) -> tuple[np.ndarray, np.ndarray]:
-    return interval.value - interval.error(0), interval.value + interval.error(0)
-
-
-def _boxes(interval: Interval, lo: np.ndarray, hi: np.ndarray) -> Boxes:
-    return Boxes(interval.value, lo, hi)
+    error = interval.error(0)
+    return interval.value - error, interval.value + error
