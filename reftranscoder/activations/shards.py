@@ -7,13 +7,13 @@ Every shard is looked at when the folder is opened, so that a short or a strange
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DTypeError, FileError, ShapeError
+from ..files.names import natural
 from ..files.sniff import kind_of
 from .npy_map import map_npy
 from .stored import Mapped, Stored
@@ -110,10 +110,4 @@ def shard_paths(folder: Path) -> list[Path]:
         names = [p for p in folder.iterdir() if p.suffix in SUFFIXES and p.name[0] != "."]
     except OSError as error:
         raise FileError(folder, f"cannot be listed: {error.strerror}") from None
-    return sorted(names, key=lambda path: _natural(path.name))
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """What names are compared by: ``x-2`` comes before ``x-10``, and ``x-02`` before ``x-2``."""
-    parts = re.split(r"(\d{1,18})", name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts] + [(0, name)]
+    return sorted(names, key=lambda path: natural(path.name))

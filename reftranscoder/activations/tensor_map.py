@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import DTypeError, FileError, words
-from ..files import schema
 from ..files.npy import BFLOAT16
-from ..files.safetensors import package
+from ..files.safetensors import check_by, package, read_header
 from ..files.sniff import require
+from ..files.stored import AGAIN
 from .stored import Mapped, check_shape
 
 _DTYPES: dict[str, np.dtype] = {
@@ -22,7 +20,6 @@ _DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
     "BF16": BFLOAT16,
 }
-_AGAIN = "Make or download it again."
 
 
 def map_tensor(path: Path, name: str | None) -> Mapped:
@@ -37,44 +34,32 @@ def map_tensor(path: Path, name: str | None) -> Mapped:
     require(path, "safetensors", {})
     library = package(path, "safetensors")
     try:
-        with library.safe_open(path, framework="numpy") as opened:  # none overlaps or sticks out
-            names = sorted(opened.keys())
-        entries, start = _header(path)
-    except (KeyboardInterrupt, MemoryError):
+        with open(path, "rb") as file:
+            places, _, first = read_header(file)
+        check_by(library, path, places)
+    except MemoryError:
         raise
-    except BaseException as error:  # a panic in the library's Rust is no Exception
-        raise FileError(path, f"is damaged: {words(error)}", _AGAIN) from None
-    chosen = _chosen(path, name, names)
-    entry, label = entries[chosen], f"{path} {words(chosen)}"
-    dtype = _DTYPES.get(entry["dtype"])
+    except Exception as error:
+        raise FileError(path, f"is damaged: {words(error)}", AGAIN) from None
+    chosen = _chosen(path, name, sorted(places))
+    place, label = places[chosen], f"{path} {words(chosen)}"
+    dtype = _DTYPES.get(place.dtype)
     if dtype is None:
-        raise DTypeError(label, entry["dtype"], f"Store {', '.join(_DTYPES)}.")
-    shape = tuple(entry["shape"])
-    check_shape(shape, label)
-    begin, end = entry["data_offsets"]
-    if end - begin != dtype.itemsize * math.prod(shape):
-        raise FileError(path, f"is damaged: the bytes of {words(chosen)} are not its shape", _AGAIN)
-    start += begin
-    return Mapped(path, np.asarray(np.memmap(path, dtype, "r", start, shape)), start)
+        raise DTypeError(label, place.dtype, f"Store {', '.join(_DTYPES)}.")
+    check_shape(place.shape, label)
+    if place.stop - place.start != dtype.itemsize * math.prod(place.shape):
+        raise FileError(path, f"is damaged: the bytes of {words(chosen)} are not its shape", AGAIN)
+    start = first + place.start
+    return Mapped(path, np.asarray(np.memmap(path, dtype, "r", start, place.shape)), start)
 
 
 def tensor_names(path: Path) -> list[str]:
     """The names of the tensors that the header of ``path`` lists; none if it has no header."""
     try:
-        return sorted(_header(path)[0])
+        with open(path, "rb") as file:
+            return sorted(read_header(file)[0])
     except (OSError, ValueError):
         return []
-
-
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The entry of every tensor by name, and where the first one starts."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > os.fstat(file.fileno()).st_size:
-            raise ValueError("its header is longer than the file")
-        header = schema.parse(file.read(length).decode("utf-8"))
-    header.pop("__metadata__", None)
-    return header, 8 + length
 
 
 def _chosen(path: Path, name: str | None, names: list[str]) -> str:

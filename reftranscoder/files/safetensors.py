@@ -43,7 +43,7 @@ _ENTRY = {
 }
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where a tensor is, and what."""
 
     dtype: str
@@ -72,10 +72,10 @@ def read_tensors(path: Path, remedies: Mapping[str, str], dtypes: tuple[str, ...
     library = package(path, "safetensors")
     try:
         with open(path, "rb") as file:
-            places, metadata, start = _header(file)
+            places, metadata, start = read_header(file)
             for name, place in places.items():
                 _check_dtype(path, name, place.dtype, dtypes)
-            _check_by(library, path, places)
+            check_by(library, path, places)
             tensors = {n: _tensor(path, file, start, place) for n, place in places.items()}
     except FileError:
         raise
@@ -97,7 +97,7 @@ def find_tensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     """
     try:
         with open(path, "rb") as file:
-            places, metadata, start = _header(file)
+            places, metadata, start = read_header(file)
             _check_filled(places, file.seek(0, os.SEEK_END) - start)
         return {n: _found(path, n, start, place) for n, place in places.items()}, metadata
     except FileError:
@@ -135,8 +135,12 @@ def package(path: Path, name: str) -> ModuleType:
         raise FileError(path, problem, hint) from None
 
 
-def _header(file: BufferedReader) -> tuple[dict[str, _Place], dict[str, str], int]:
-    """The tensors and texts by name, and where the first tensor starts."""
+def read_header(file: BufferedReader) -> tuple[dict[str, Place], dict[str, str], int]:
+    """The tensors and texts by name, and where the first tensor starts.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
@@ -151,7 +155,7 @@ def _header(file: BufferedReader) -> tuple[dict[str, _Place], dict[str, str], in
         problem = schema.fault(entry, _ENTRY) if schema.is_object(entry) else "it is no object"
         if problem:
             raise ValueError(f"its tensor {words(name)}: {problem}")
-        places[name] = _Place(entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
+        places[name] = Place(entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
     return places, metadata, 8 + length
 
 
@@ -163,7 +167,7 @@ def _check_dtype(path: Path, name: str, dtype: str, dtypes: tuple[str, ...]) -> 
         package(path, "ml_dtypes")
 
 
-def _check_filled(places: Mapping[str, _Place], size: int) -> None:
+def _check_filled(places: Mapping[str, Place], size: int) -> None:
     """Refuse tensors that overlap, leave gaps or do not end where the file does."""
     end = 0
     for start, stop in sorted((place.start, place.stop) for place in places.values()):
@@ -174,7 +178,7 @@ def _check_filled(places: Mapping[str, _Place], size: int) -> None:
         raise ValueError(f"its tensors have {end} bytes by its header, and {size} follow it")
 
 
-def _found(path: Path, name: str, start: int, place: _Place) -> Stored:
+def _found(path: Path, name: str, start: int, place: Place) -> Stored:
     if place.dtype in _EXTENSIONS:
         dtype = extension_dtype(path, _EXTENSIONS[place.dtype])
     elif place.dtype in _DTYPES:
@@ -187,8 +191,12 @@ def _found(path: Path, name: str, start: int, place: _Place) -> Stored:
     return Stored(path, dtype, place.shape, start + place.start, strides)
 
 
-def _check_by(library: ModuleType, path: Path, places: Mapping[str, _Place]) -> None:
-    """Refuse what the library refuses: tensors that overlap, leave gaps or end outside the file."""
+def check_by(library: ModuleType, path: Path, places: Mapping[str, Place]) -> None:
+    """Refuse what the library refuses: tensors that overlap, leave gaps or end outside the file.
+
+    Raises:
+        ValueError: with its reason.
+    """
     try:
         with library.safe_open(path, framework="numpy") as opened:
             if set(opened.keys()) != set(places):
@@ -199,7 +207,7 @@ def _check_by(library: ModuleType, path: Path, places: Mapping[str, _Place]) -> 
         raise ValueError(words(error)) from None
 
 
-def _tensor(path: Path, file: BufferedReader, start: int, place: _Place) -> np.ndarray:
+def _tensor(path: Path, file: BufferedReader, start: int, place: Place) -> np.ndarray:
     if place.dtype == "BF16":
         dtype = np.dtype(package(path, "ml_dtypes").bfloat16)
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import FileError
 from ..files.container import INDEX, Container, inside, json_of, open_container, text_of
+from ..files.names import natural
 
 _MOST_ENTRIES = 100_000
 #: What says which layer of a language model: layers.10, layer_10, blocks.10, L10.
@@ -64,9 +65,4 @@ def names_in(folder: Path) -> frozenset[str]:
 def matching(names: frozenset[str], pattern: str) -> list[str]:
     """Those of ``names`` that ``pattern`` describes, or whose shards an index of it lists."""
     found = [name for name in names if fnmatch.fnmatchcase(name.removesuffix(INDEX), pattern)]
-    return sorted(found, key=_natural)
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that puts ``layer_2`` before ``layer_10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return sorted(found, key=natural)
