@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import reftranscoder as rt
-from reftranscoder.activations.stored import Mapped
+from reftranscoder.activations.row_store import Mapped
 from reftranscoder.errors import (
     DTypeError,
     Error,
@@ -159,11 +159,11 @@ def test_the_disk_is_asked_for_stretches(tmp_path, monkeypatch):
     """Rows near each other are one request, and rows of all shards are asked for."""
     asked = []
     monkeypatch.setattr(
-        "reftranscoder.activations.stored.os.posix_fadvise",
+        "reftranscoder.activations.row_store.os.posix_fadvise",
         lambda fd, start, length, advice: asked.append((start, length)),
         raising=False,
     )
-    monkeypatch.setattr("reftranscoder.activations.stored._ADVISES", True)
+    monkeypatch.setattr("reftranscoder.activations.row_store._ADVISES", True)
     monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
     rows = np.zeros((2000, 64), np.float16)  # 128 bytes each: 512 of them are a gap
     array = Mapped(tmp_path / "x", rows, 128)

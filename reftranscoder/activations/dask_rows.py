@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, Error, FileError, ShapeError, words
-from .stored import Stored, check_float, check_shape
+from .row_store import RowStore, check_float, check_shape
 
 
 def is_dask(source: object) -> bool:
@@ -21,7 +21,7 @@ def is_dask(source: object) -> bool:
     return all(hasattr(source, name) for name in ("__dask_graph__", "chunks", "blocks", "dtype"))
 
 
-class DaskRows(Stored):
+class DaskRows(RowStore):
     """The rows of ``array``, whose chunks along the rows have known sizes."""
 
     def __init__(self, array: Any, name: str) -> None:
@@ -44,7 +44,7 @@ class DaskRows(Stored):
         self.dtype = np.dtype(array.dtype)
 
     def take(self, places: np.ndarray) -> np.ndarray:
-        """As `Stored.take`: out of what is kept, or of the chunks."""
+        """As `RowStore.take`: out of what is kept, or of the chunks."""
         if self._kept is not None and len(places):
             known, rows = self._kept
             at = np.minimum(np.searchsorted(known, places), len(known) - 1)

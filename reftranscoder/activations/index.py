@@ -24,8 +24,8 @@ from ..files import schema
 from ..files.atomic import atomic_write
 from ..files.npy import BFLOAT16
 from .npy_map import map_npy
+from .row_store import Mapped
 from .shards import Shards
-from .stored import Mapped
 
 X, TARGET = "x", "target"
 DTYPES = {

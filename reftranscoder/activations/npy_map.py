@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import FileError, words
 from ..files.npy import read_header
 from ..files.sniff import require
-from .stored import Mapped, check_float, check_shape
+from .row_store import Mapped, check_float, check_shape
 
 _REMEDIES = {
     "npz": "Save each of its arrays on its own: np.save(path, archive['name']).",

@@ -20,9 +20,9 @@ from ..errors import NonFiniteError, OptionError, RowError
 from ..options import integer_in, positive_integer, truth
 from ..ownership import float_dtype
 from .dask_rows import DaskRows, is_dask
+from .row_store import InMemory, RowStore, check_shape, widened
 from .selection import Selection
 from .shards import open_path
-from .stored import InMemory, Stored, check_shape, widened
 
 _BLOCK_ROWS = 4096
 
@@ -77,8 +77,8 @@ class Activations:
         is_path = isinstance(source, (str, os.PathLike))
         self.name = name or (str(options.path("source", source)) if is_path else "activations")
         if is_path:
-            self._stored: Stored = open_path(options.path("source", source), tensor)
-        elif isinstance(source, Stored):
+            self._stored: RowStore = open_path(options.path("source", source), tensor)
+        elif isinstance(source, RowStore):
             self._stored = source
         elif is_dask(source):
             self._stored = DaskRows(source, self.name)

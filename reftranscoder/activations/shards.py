@@ -16,13 +16,13 @@ from ..errors import DTypeError, FileError, ShapeError
 from ..files.names import natural
 from ..files.sniff import kind_of
 from .npy_map import map_npy
-from .stored import Mapped, Stored
+from .row_store import Mapped, RowStore
 from .tensor_map import map_tensor
 
 SUFFIXES = (".npy", ".safetensors")
 
 
-class Shards(Stored):
+class Shards(RowStore):
     """The rows of several files, as if they were in one."""
 
     def __init__(self, shards: Sequence[Mapped]) -> None:
@@ -41,7 +41,7 @@ class Shards(Stored):
         self.dtype = first.dtype
 
     def take(self, places: np.ndarray) -> np.ndarray:
-        """As `Stored.take`: shard after shard."""
+        """As `RowStore.take`: shard after shard."""
         owners = self._owners(places)
         if len(places) and owners[0] == owners[-1] and (owners == owners[0]).all():
             shard = int(owners[0])
@@ -53,7 +53,7 @@ class Shards(Stored):
         return rows
 
     def announce(self, places: np.ndarray) -> None:
-        """As `Stored.announce`."""
+        """As `RowStore.announce`."""
         edges = np.searchsorted(places, self._starts)
         for shard, (first, last) in enumerate(zip(edges, edges[1:])):
             self._shards[shard].announce(places[first:last] - self._starts[shard])
@@ -64,14 +64,14 @@ class Shards(Stored):
         return str(self._shards[shard].path), place - int(self._starts[shard])
 
     def shards(self) -> list[tuple[str, int]]:
-        """As `Stored.shards`."""
+        """As `RowStore.shards`."""
         return [(str(shard.path), shard.shape[0]) for shard in self._shards]
 
     def _owners(self, places: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._starts, places, side="right") - 1
 
 
-def open_path(path: Path, tensor: str | None) -> Stored:
+def open_path(path: Path, tensor: str | None) -> RowStore:
     """The rows of a file, ``.npy`` or ``.safetensors`` whatever its name, or of a folder of them.
 
     Raises:

@@ -12,7 +12,7 @@ from ..files.npy import BFLOAT16
 from ..files.safetensors import check_by, package, read_header
 from ..files.sniff import require
 from ..files.stored import AGAIN
-from .stored import Mapped, check_shape
+from .row_store import Mapped, check_shape
 
 _DTYPES: dict[str, np.dtype] = {
     "F16": np.dtype("<f2"),

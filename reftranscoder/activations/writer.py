@@ -16,7 +16,7 @@ from ..arrays import bytes_of, check_finite, check_same_rows, to_matrix
 from ..errors import FileError, NonFiniteError, OptionError, ShapeError, words
 from ..options import one_of, positive_integer
 from .index import DTYPES, TARGET, Index, Shard, X, has_index, read_index, shard_path, write_index
-from .stored import widened
+from .row_store import widened
 
 try:
     import fcntl

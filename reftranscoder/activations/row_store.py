@@ -16,7 +16,7 @@ _GAP = 1 << 16
 _ADVISES = hasattr(os, "posix_fadvise")  # Linux; elsewhere rows are read when they are needed
 
 
-class Stored:
+class RowStore:
     """N rows of one width and dtype.  What is not in files has nothing to add to `take`."""
 
     shape: tuple[int, int]  # (N, width)
@@ -41,7 +41,7 @@ class Stored:
         """Read all, if there is something to compare it with: what its writer wrote down."""
 
 
-class InMemory(Stored):
+class InMemory(RowStore):
     """The rows of an array."""
 
     def __init__(self, array: np.ndarray) -> None:
@@ -50,7 +50,7 @@ class InMemory(Stored):
         self.dtype = array.dtype
 
     def take(self, places: np.ndarray) -> np.ndarray:
-        """As `Stored.take`."""
+        """As `RowStore.take`."""
         rows: np.ndarray = self._array[places]
         return rows
 
