@@ -17,7 +17,7 @@ def test_a_changed_file_is_read_or_refused_in_one_line(name, tmp_path, capsys):
 
 
 def test_what_is_wrong_with_a_reader_is_found(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("reftranscoder.training.checkpoint._digest", lambda meta, arrays: "same")
+    monkeypatch.setattr("reftranscoder.training.checkpoint.digest_of", lambda meta, arrays: "same")
     kind = next(kind for kind in fuzz.kinds() if kind.name == "checkpoint.npz")
     counts = fuzz.run(kind, seed=1, count=300, seconds=120, folder=tmp_path)
     assert counts["faults"] > 0

@@ -85,9 +85,10 @@ class Encoder:
     def __init__(self, W_enc, b_enc, panels=PANELS[0], theta=None):
         self._W = as_kernel_array(W_enc, W_enc.dtype)
         self._b = self._screened_b = as_kernel_array(b_enc, W_enc.dtype)
-        self._theta = np.zeros(len(W_enc)) if theta is None else np.fmax(theta, 0.0)
+        self._theta = np.zeros(len(W_enc))
         self._fits = True
         if theta is not None:
+            np.fmax(theta, 0.0, out=self._theta)
             self._screened_b = difference_up(self._b, self._theta)
             self._fits = bool(np.isfinite(self._screened_b).all())  # infinity is not above it
         self._panels, self._eight_bit = panels, panels != np.float32
