@@ -273,6 +273,40 @@ def transcoder_backward(
     return bound
 
 
+def aux_k_forward(to, want, x, dead, W_enc, b_enc, W_dec, aux_k):
+    """`transcoder_forward` of the dead features by themselves, without b_dec."""
+    found, features = np.zeros(want["hidden"].shape), np.flatnonzero(dead)
+    if len(features):
+        selected = {"hidden": want["hidden"][:, features]}
+        arguments = x, W_enc[features], b_enc[features], min(aux_k, len(features))
+        found[:, features] = encode_forward(to, selected, *arguments)["hidden"]
+    no_bias = np.zeros(W_dec.shape[1])
+    return {"hidden": found} | decode_forward(to, want, want["hidden"], W_dec, no_bias, found)
+
+
+def aux_k_loss(to, want, residual, reconstruction, aux_coeff):
+    """As `mse_forward`, with a product more."""
+    return {"aux": _chains(want["aux"], residual.size + 4, FLOAT64, 1 + abs(aux_coeff))}
+
+
+def aux_k_backward(to, want, x, residual, hidden, reconstruction, W_enc, W_dec, aux_coeff):
+    """A difference, a product and a division in float64, stored once; then the chain rule."""
+    G = want["d_reconstruction"]
+    G_error = store_bound(G, _chains(G, 3, FLOAT64, 2), to)
+    bound = decode_backward(to, want, G, hidden, W_dec, G_error)
+    d_hidden = np.where(hidden != 0, bound["d_hidden"], 0.0)
+    through = affine_backward(to, want, want["d_pre"], x, W_enc, d_hidden)
+    return {
+        "d_reconstruction": G_error,
+        "d_hidden": d_hidden,
+        "d_pre": d_hidden,
+        "dW_dec": bound["dW_dec"],
+        "dW_enc": through["dW"],
+        "db_enc": through["db"],
+        "dx": through["dx"],
+    }
+
+
 def _apart(S, n, to, bound=dot_bound):
     """Two rooms, two roundings: the kernel in ``to``, the reference in float64."""
     return add_up(bound(S, n, to), bound(S, n, FLOAT64))

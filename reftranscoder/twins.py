@@ -292,5 +292,20 @@ TWINS = (
         "d_reconstruction d_hidden d_pre d_own dW_dec db_dec dW_skip dW_enc db_enc dx",
         "The backward functions in a row, each with what the one before it was off by.",
     ),
+    _twin(
+        "aux_k_forward",
+        "hidden reconstruction",
+        "encode_forward of the dead features, then decode_forward of what that made.",
+    ),
+    _twin(
+        "aux_k_loss",
+        "aux",
+        "mse_forward, times a number.",
+    ),
+    _twin(
+        "aux_k_backward",
+        "d_reconstruction d_hidden d_pre dW_dec dW_enc db_enc dx",
+        "The backward functions in a row, as in transcoder_backward.",
+    ),
     *(_alone(name, outputs, _ALONE) for name, outputs in _CONVENTIONAL.items()),
 )

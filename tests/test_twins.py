@@ -37,7 +37,7 @@ CHOICES = {
 }
 SELECTIONS = {"topk_forward", "batchtopk_forward", "groupmax_forward", "abstopk_forward"}
 SELECTIONS |= {"jumprelu_forward"}
-ALWAYS_FLOAT64 = {"pre", "pre_acts", "mse", "l1", "loss"}
+ALWAYS_FLOAT64 = {"pre", "pre_acts", "mse", "l1", "loss", "aux"}
 
 each_pair = pytest.mark.parametrize("twin", PAIRS, ids=[twin.name for twin in PAIRS])
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -62,7 +62,7 @@ def options(twin):
 
 def needs_rows(twin):
     """Whether it is a mean over the batch, or the gradient of one: undefined for B = 0."""
-    return bool({"target", "l1_coeff"} & set(parameters(twin)))
+    return bool({"target", "residual", "l1_coeff"} & set(parameters(twin)))
 
 
 def check(twin, arguments, exact=False, seed=None, order="C"):

@@ -21,6 +21,7 @@ array([[1., 3., 4., 1.]])
 from .abstopk import abstopk_forward
 from .adam import adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
+from .aux_k import AuxBackward, AuxForward, aux_k_backward, aux_k_forward, aux_k_loss
 from .batchtopk import batchtopk_forward
 from .decode import decode_backward, decode_forward
 from .encode import ACTIVATIONS, encode_forward
@@ -34,6 +35,8 @@ from .transcoder import Backward, Forward, transcoder_backward, transcoder_forwa
 
 __all__ = [
     "ACTIVATIONS",
+    "AuxBackward",
+    "AuxForward",
     "Backward",
     "Forward",
     "abstopk_forward",
@@ -41,6 +44,9 @@ __all__ = [
     "affine_backward",
     "affine_forward",
     "affine_relu_forward",
+    "aux_k_backward",
+    "aux_k_forward",
+    "aux_k_loss",
     "batchtopk_forward",
     "decode_backward",
     "decode_forward",

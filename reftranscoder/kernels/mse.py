@@ -25,9 +25,15 @@ def mse_forward(target, reconstruction):
 
 def mse_backward(target, reconstruction):
     """Return ``d_reconstruction`` (B, O): computed in float64, rounded once to the dtype."""
+    return slopes(target, reconstruction, 2, reconstruction.size)
+
+
+def slopes(target, reconstruction, factor, size):
+    """Return ``factor * (reconstruction - target) / size`` (B, O): in float64, rounded once."""
     dtype = reconstruction.dtype
     out = np.empty(reconstruction.shape, dtype)
-    _slopes(as_kernel_array(target, dtype), as_kernel_array(reconstruction, dtype), out)
+    arrays = as_kernel_array(target, dtype), as_kernel_array(reconstruction, dtype)
+    _slopes(*arrays, np.float64(factor), np.float64(size), out)
     return out
 
 
@@ -52,9 +58,9 @@ def _squares(target, reconstruction, out):
 
 
 @kernel
-def _slopes(target, reconstruction, out):
+def _slopes(target, reconstruction, factor, size, out):
     B, O = target.shape
     for b in prange(B):
         for o in range(O):
             error = np.float64(reconstruction[b, o]) - np.float64(target[b, o])
-            out[b, o] = 2 * error / (B * O)
+            out[b, o] = factor * error / size

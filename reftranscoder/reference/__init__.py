@@ -19,6 +19,7 @@ Fraction(1, 36)
 from .abstopk import abstopk_forward
 from .adam import adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
+from .aux_k import AuxBackward, AuxForward, aux_k_backward, aux_k_forward, aux_k_loss
 from .batchtopk import batchtopk_forward
 from .constant_norm import constant_norm_backward, constant_norm_forward
 from .constant_scale import constant_scale_backward, constant_scale_forward
@@ -60,6 +61,8 @@ from .transcoder import (
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "AuxBackward",
+    "AuxForward",
     "Backward",
     "ConventionalBackward",
     "ConventionalForward",
@@ -73,6 +76,9 @@ __all__ = [
     "affine_backward",
     "affine_forward",
     "affine_relu_forward",
+    "aux_k_backward",
+    "aux_k_forward",
+    "aux_k_loss",
     "batchtopk_forward",
     "constant_norm_backward",
     "constant_norm_forward",

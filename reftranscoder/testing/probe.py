@@ -163,6 +163,26 @@ class Probe:
     def l1_coeff(self) -> float:
         return 0.5 if self.exact else 1e-3
 
+    # AuxK.
+
+    @cached_property
+    def dead(self) -> np.ndarray:
+        """Most features, so that with any K some are left out, and in some probes all or none."""
+        dead: np.ndarray = self._rng("dead").random(self.D) < 0.7
+        return dead
+
+    @property
+    def aux_k(self) -> int:
+        return self.top_k
+
+    @property
+    def aux_coeff(self) -> float:
+        return 1 / 32
+
+    @cached_property
+    def residual(self) -> np.ndarray:
+        return self._numbers("residual", self.B, self.O)
+
     # Adam.  Where it shall be exact, g^2 + v is a square s^2, and s + eps a power of two.
 
     @cached_property

@@ -1,0 +1,66 @@
+"""AuxK, of the dead features alone; the mathematics stands in ``reference/aux_k.py``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..sparse import Sparse
+from .affine import affine_backward
+from .decode import decode_backward
+from .encode import encode_forward
+from .engine.sparse_loops import combine_rows
+from .mse import mse_forward, slopes
+
+
+class AuxForward(NamedTuple):
+    """What `aux_k_forward` returns."""
+
+    hidden: Sparse  # (B, D)
+    reconstruction: np.ndarray  # (B, O), of the residual
+
+
+class AuxBackward(NamedTuple):
+    """What `aux_k_backward` returns, in the order in which it is computed."""
+
+    d_reconstruction: np.ndarray  # (B, O)
+    d_hidden: Sparse  # (B, D), at the entries of hidden
+    d_pre: Sparse  # (B, D), at the entries of hidden
+    dW_dec: np.ndarray  # (D, O)
+    dW_enc: np.ndarray  # (D, I)
+    db_enc: np.ndarray  # (D,)
+    dx: np.ndarray  # (B, I)
+
+
+def aux_k_forward(x, dead, W_enc, b_enc, W_dec, aux_k):
+    """Return an `AuxForward` of ``x`` (B, I), with the sums of `encode_forward` and
+    `decode_forward`: O(B n I) for n features that are ``dead`` (D,)."""
+    features = np.flatnonzero(dead).astype(np.int32)
+    top_k = min(aux_k, len(features))
+    if top_k:
+        found = encode_forward(x, W_enc[features], b_enc[features], top_k=top_k)
+        hidden = found._replace(indices=features[found.indices], shape=(len(x), len(W_enc)))
+    else:
+        starts, none = np.zeros(len(x) + 1, np.int32), np.empty(0, np.int32)
+        hidden = Sparse(starts, none, np.empty(0, W_enc.dtype), (len(x), len(W_enc)))
+    return AuxForward(hidden, combine_rows(hidden, W_dec))
+
+
+def aux_k_loss(residual, reconstruction, aux_coeff):
+    """Return ``aux``, a float64 scalar: the product of aux_coeff with `mse_forward`."""
+    return np.float64(aux_coeff) * mse_forward(residual, reconstruction)
+
+
+def aux_k_slopes(residual, reconstruction, aux_coeff, rows):
+    """Return ``d_reconstruction`` (B, O) of a mean over ``rows`` rows, of which these are some:
+    computed in float64, rounded once."""
+    return slopes(residual, reconstruction, 2 * aux_coeff, rows * residual.shape[1])
+
+
+def aux_k_backward(x, residual, hidden, reconstruction, W_enc, W_dec, aux_coeff):
+    """Return an `AuxBackward`, with the sums of `decode_backward` and `affine_backward`."""
+    d_reconstruction = aux_k_slopes(residual, reconstruction, aux_coeff, len(x))
+    d_hidden, dW_dec, _ = decode_backward(d_reconstruction, hidden, W_dec)
+    dx, dW_enc, db_enc = affine_backward(d_hidden, x, W_enc)
+    return AuxBackward(d_reconstruction, d_hidden, d_hidden, dW_dec, dW_enc, db_enc, dx)
