@@ -15,11 +15,12 @@ from .errors import OptionError
 from .options import LARGEST_SIZE, positive_integer
 from .params import Params, TranscoderConfig
 from .training import fit
-from .training.adam import Recipe, State, training_step
+from .training.adam import Recipe, State
 from .training.batches import start_generator
 from .training.fitting import TRAINED
 from .training.scaling import Moments, Scaling
 from .training.start import starting_arrays
+from .training.step import training_step
 from .transcoder import Transcoder
 
 try:

@@ -204,6 +204,15 @@ def adam_step(to, want, p, g, m, v, t, lr, beta1, beta2, eps):
     return {"p": Ep, "m": Em, "v": Ev}
 
 
+def average_step(to, want, average, p, t, decay):
+    """A difference, a product and a sum, and a weight that is rounded to the kernel's dtype; the
+    reference makes the same in float64, and with the operands of the difference uncertain by
+    nothing, what underflows is less than a spacing each."""
+    weight = max(1 - decay, 1 / t)
+    S = add_up(np.abs(average), multiply_up(weight, add_up(np.abs(p), np.abs(average))))
+    return {"average": add_up(chain_bound(S, 4, to), chain_bound(S, 4, FLOAT64), 4 * to.spacing)}
+
+
 def transcoder_forward(
     to,
     want,

@@ -28,7 +28,7 @@ from .sparse import Sparse
 #: Dense (B, D) arrays to the reference, `Sparse` to the kernels.
 SPARSE = ("hidden", "d_hidden", "d_pre")
 #: What a kernel overwrites with its result.
-IN_PLACE = ("p", "m", "v")
+IN_PLACE = ("p", "m", "v", "average")
 
 
 class Twin(NamedTuple):
@@ -276,6 +276,21 @@ TWINS = (
         "adam_step",
         "p m v",
         "The same operations, each rounded to the kernel's dtype.",
+    ),
+    _twin(
+        "average_step",
+        "average",
+        "The same operations, each rounded to the kernel's dtype.",
+    ),
+    _alone(
+        "unit_rows_forward",
+        "unit",
+        "Fused into the step: a row is divided by its norm where Adam has just moved it.",
+    ),
+    _alone(
+        "unit_rows_backward",
+        "dW",
+        "Fused into the step, as unit_rows_forward.",
     ),
     _twin(
         "transcoder_forward",

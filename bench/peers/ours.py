@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 
-from reftranscoder.training.adam import Recipe, State, training_step
+from reftranscoder.training.adam import Recipe, State
+from reftranscoder.training.step import training_step
 
 from ..work import Work
 

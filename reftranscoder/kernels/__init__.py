@@ -22,6 +22,7 @@ from .abstopk import abstopk_forward
 from .adam import adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
 from .aux_k import AuxBackward, AuxForward, aux_k_backward, aux_k_forward, aux_k_loss
+from .average import average_step
 from .batchtopk import batchtopk_forward
 from .decode import decode_backward, decode_forward
 from .encode import ACTIVATIONS, encode_forward
@@ -47,6 +48,7 @@ __all__ = [
     "aux_k_backward",
     "aux_k_forward",
     "aux_k_loss",
+    "average_step",
     "batchtopk_forward",
     "decode_backward",
     "decode_forward",

@@ -33,9 +33,10 @@ def decode_backward(d_reconstruction, hidden, W_dec):
     return d_hidden, dW_dec, sum_rows(d_reconstruction)
 
 
-def sum_rows(rows):
-    """The sum (O,) of ``rows`` (B, O), in ascending order, in their dtype."""
-    out = np.zeros(rows.shape[1], rows.dtype)
+def sum_rows(rows, out=None):
+    """The sum (O,) of ``rows`` (B, O), in ascending order, in their dtype; or ``out`` plus that,
+    in place: the sum of all rows, if ``out`` was that of those before."""
+    out = np.zeros(rows.shape[1], rows.dtype) if out is None else out
     _sum_rows(as_kernel_array(rows, rows.dtype), out)
     return out
 

@@ -9,6 +9,9 @@ remembers.
 
 Every sum is that of `transcoder_backward`, in the same order, and every update that of `adam_step`:
 bit for bit the step that these two would take.
+
+A batch in several parts, or one whose gradient is clipped, has to be differentiated before anything
+moves: ``gradient_sums.py`` adds the gradients up, and `apply_gradients` makes the step.
 """
 
 from __future__ import annotations
@@ -20,32 +23,29 @@ import numpy as np
 from numba import prange
 
 from .adam import Moments, adam_entry, adam_factors, adam_step
-from .decode import decode_forward, sum_rows
+from .batch_part import HiddenByFeature, batch_part
+from .decode import sum_rows
 from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
-from .engine.sparse_loops import by_feature, four_dots
+from .engine.sparse_loops import four_dots
 from .engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
 from .engine.work_division import equal_parts
-from .l1 import l1_backward
-from .mse import mse_backward
+from .mse import in_order
 from .screen.quantised import quantise_feature
 from .screened_encoder import Encoder
-from .skip import skip_forward, skip_weights_backward
-from .transcoder import transcoder_loss
+from .skip import skip_weights_backward
 
 #: Adam on the weights of a feature takes as long as so many entries: 1.2 us, and each of these
 #: 0.5 us, where I = O = 768.
 _ROW_WORK = 2
 
 
-class HiddenByFeature(NamedTuple):
-    """``hidden`` as `ByFeature` has it, and its ``penalties``, the gradient of the l1 loss."""
+class OfFeatures(NamedTuple):
+    """Gradients that have been made before, or arrays without rows."""
 
-    starts: np.ndarray  # (D + 1,) int32
-    rows: np.ndarray  # (nnz,) int32
-    entries: np.ndarray  # (nnz,) int32
-    values: np.ndarray  # (nnz,), row by row
-    penalties: np.ndarray  # (nnz,), row by row
+    W_enc: np.ndarray  # (D, I) or (0, I)
+    b_enc: np.ndarray  # (D,) or (0,)
+    W_dec: np.ndarray  # (D, O) or (0, O)
 
 
 def step_in_place(
@@ -66,51 +66,88 @@ def step_in_place(
     ties="lowest_index",
     unit_norm_decoder=False,
     encoder=None,
+    aux=None,
+    active=None,
 ):
     """Overwrite ``arrays``, ``m`` and ``v`` by step ``t``; return the loss before it, a float64.
 
     The three are dictionaries of C-contiguous arrays of one dtype, by the names in ``Params``, with
-    or without ``W_skip``; ``x`` is (B, I) and ``target`` (B, O).  With ``unit_norm_decoder`` each
-    row of ``W_dec`` is then divided by its norm, unless that is 0: the squares are summed in
-    float64 in lane order, and the root is rounded once.  ``encoder``, an `Encoder` of ``W_enc`` and
-    ``b_enc``, is kept true to them for the next step.
+    or without ``W_skip``; ``x`` is (B, I) and ``target`` (B, O).  With ``unit_norm_decoder`` the
+    gradient of each row of ``W_dec`` loses what is parallel to the row, and the row is afterwards
+    divided by its norm, unless that is 0 (``reference/unit_norm.py``): dot products are summed in
+    float64 in lane order, and rounded once.  ``encoder``, an `Encoder` of ``W_enc`` and
+    ``b_enc``, is kept true to them for the next step.  With ``aux``, an `Aux`, dead features learn
+    from the residual; the loss is without theirs.  ``active`` (D,) is set to True where a feature
+    is.
     """
-    W_enc, b_enc, W_dec, b_dec = (arrays[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
-    dtype = W_enc.dtype
-    x = as_kernel_array(x, dtype)
-    encoder = encoder or Encoder(W_enc, b_enc)
-    hidden = encoder.encode(x, top_k=top_k, activation=activation, ties=ties)
-    reconstruction = decode_forward(hidden, W_dec, b_dec)
+    encoder = encoder or Encoder(arrays["W_enc"], arrays["b_enc"])
+    selection = {"top_k": top_k, "activation": activation, "ties": ties}
+    part = batch_part(arrays, x, target, len(x), encoder, l1_coeff, selection, aux)
+    if active is not None:
+        active |= part.active
+    dense = {"b_dec": sum_rows(part.d_reconstruction)}
     if "W_skip" in arrays:
-        reconstruction += skip_forward(x, arrays["W_skip"])
-    loss = transcoder_loss(target, reconstruction, hidden, l1_coeff)
-    d_reconstruction = as_kernel_array(mse_backward(target, reconstruction), dtype)
-
+        dense["W_skip"] = skip_weights_backward(part.d_reconstruction, x, arrays["W_skip"])
     options = t, lr, beta1, beta2, eps
-    dense = {"b_dec": sum_rows(d_reconstruction)}
-    if "W_skip" in arrays:
-        dense["W_skip"] = skip_weights_backward(d_reconstruction, x, arrays["W_skip"])
+    _move_all(arrays, m, v, dense, part, None, encoder, options, unit_norm_decoder)
+    return loss_of(part.squares, part.sums, target.shape[1], len(arrays["b_enc"]), l1_coeff)
+
+
+def loss_of(squares, sums, O, D, l1_coeff):  # noqa: E741
+    """`transcoder_loss`, a float64, from what `Part` has of all rows."""
+    rows = len(squares)
+    l1 = np.float64(l1_coeff) * (in_order(sums) / (rows * D))
+    return in_order(squares) / (rows * O) + l1
+
+
+def apply_gradients(arrays, m, v, gradients, options, encoder, unit_norm_decoder):
+    """Overwrite ``arrays``, ``m`` and ``v`` by the step that `step_in_place` takes where the
+    gradients are ``gradients``, by the same names; ``options`` are t, lr, beta1, beta2 and eps."""
+    dense = {name: gradients[name] for name in ("b_dec", "W_skip") if name in gradients}
+    given = OfFeatures(
+        *(as_kernel_array(gradients[name], gradients[name].dtype) for name in OfFeatures._fields)
+    )
+    _move_all(arrays, m, v, dense, None, given, encoder, options, unit_norm_decoder)
+
+
+def _move_all(arrays, m, v, dense, part, given, encoder, options, unit_norm_decoder):
+    """Adam on everything, with the gradients of features from ``part`` or ``given``."""
     for name, gradient in dense.items():
         adam_step(arrays[name], gradient, m[name], v[name], *options)
-
-    transpose = by_feature(hidden)
+    dtype = arrays["W_enc"].dtype
+    D, I = arrays["W_enc"].shape
+    O = arrays["W_dec"].shape[1]
+    if given is None:
+        x, G, hidden = part.x, part.G, part.hidden
+        sizes = (0, I), 0, (0, O)
+        given = OfFeatures(*(as_kernel_array(np.empty(size, dtype), dtype) for size in sizes))
+    else:
+        x, G, hidden = no_rows(D, I, O, dtype)
     order, quantised = encoder.rewrite()
     _step_features(
-        _parts(np.diff(transpose.starts)[order], quantised.per_panel),
+        _parts(np.diff(hidden.starts)[order], quantised.per_panel),
         as_kernel_array(order, np.int32),
-        HiddenByFeature(
-            *transpose,
-            as_kernel_array(hidden.values, dtype),
-            as_kernel_array(l1_backward(hidden, l1_coeff).values, dtype),
-        ),
+        hidden,
         x,
-        d_reconstruction,
+        G,
+        given,
         *(Moments(arrays[name], m[name], v[name]) for name in ("W_enc", "b_enc", "W_dec")),
         adam_factors(dtype, *options),
         bool(unit_norm_decoder),
         quantised,
     )
-    return loss
+
+
+def no_rows(D, I, O, dtype):  # noqa: E741
+    """``x``, ``G`` and ``hidden`` of no rows."""
+    places = [np.zeros(n, np.int32) for n in (D + 1, 0, 0)]
+    numbers = [np.zeros(0, dtype) for _ in range(2)]
+    hidden = HiddenByFeature(
+        *(as_kernel_array(a, np.int32) for a in places),
+        *(as_kernel_array(a, dtype) for a in numbers),
+    )
+    x, G = (as_kernel_array(np.zeros((0, n), dtype), dtype) for n in (I, O))
+    return x, G, hidden
 
 
 def _parts(entries, together):
@@ -122,19 +159,19 @@ def _parts(entries, together):
 
 @kernel
 def _step_features(
-    firsts, order, hidden, x, G, W_enc, b_enc, W_dec, factors, unit_norm_decoder, quantised
+    firsts, order, hidden, x, G, given, W_enc, b_enc, W_dec, factors, unit_norm_decoder, quantised
 ):
     # The routine writes: what a parallel loop itself writes to an array in a tuple is lost.
     for part in prange(len(firsts) - 1):
         _step_part(
-            order[firsts[part] : firsts[part + 1]], firsts[part], hidden, x, G, W_enc, b_enc, W_dec,
-            factors, unit_norm_decoder, quantised,
+            order[firsts[part] : firsts[part + 1]], firsts[part], hidden, x, G, given, W_enc, b_enc,
+            W_dec, factors, unit_norm_decoder, quantised,
         )  # fmt: skip
 
 
 @routine
 def _step_part(
-    order, first, hidden, x, G, W_enc, b_enc, W_dec, factors, unit_norm_decoder, quantised
+    order, first, hidden, x, G, given, W_enc, b_enc, W_dec, factors, unit_norm_decoder, quantised
 ):
     """Make the step of the features ``order``, the first of which is at place ``first``."""
     dW_enc = np.empty(W_enc.p.shape[1], W_enc.p.dtype)
@@ -142,9 +179,16 @@ def _step_part(
     p, m, v = b_enc
     for n in range(len(order)):
         j = order[n]
-        dW_enc[:] = 0
-        dW_dec[:] = 0
-        db_enc = _gradient(j, hidden, x, G, W_dec.p, dW_enc, dW_dec)
+        if len(given.b_enc):
+            dW_enc[:] = given.W_enc[j]
+            dW_dec[:] = given.W_dec[j]
+            db_enc = given.b_enc[j]
+        else:
+            dW_enc[:] = 0
+            dW_dec[:] = 0
+            db_enc = gradient(j, hidden, x, G, W_dec.p, dW_enc, G.dtype.type(0), dW_dec)
+        if unit_norm_decoder:
+            _remove_parallel(j, W_dec.p, dW_dec)
         _move(j, W_enc, dW_enc, factors)
         _move(j, W_dec, dW_dec, factors)
         p[j], m[j], v[j] = adam_entry(p[j], db_enc, m[j], v[j], factors)
@@ -155,12 +199,12 @@ def _step_part(
 
 
 @routine
-def _gradient(j, hidden, x, G, W_dec, dW_enc, dW_dec):
-    """Add the gradients of feature ``j`` to the rows ``dW_enc`` and ``dW_dec``; return db_enc."""
+def gradient(j, hidden, x, G, W_dec, dW_enc, db_enc, dW_dec):
+    """Add the gradients of feature ``j`` to the rows ``dW_enc`` and ``dW_dec``, and return its sum
+    with ``db_enc``."""
     starts, rows, entries, values, penalties = hidden
     I, O = x.shape[1], G.shape[1]
     last = starts[j + 1] - 1
-    db_enc = G.dtype.type(0)
     # Four at a time, to read and write the gradients less as well.
     # Past the end, the last again, whose dot product is not used.
     for n in range(starts[j], last + 1, 4):
@@ -201,18 +245,30 @@ def _move(j, moments, g, factors):
 
 
 @routine
+def _row_dot(A, a, B, b):
+    """Row ``a`` of ``A`` times row ``b`` of ``B``, in lane order, float64."""
+    O = A.shape[1]
+    whole = O - O % LANES
+    total = zeros()
+    for o in range(0, whole, LANES):
+        total = fma(load(A, a, o), load(B, b, o), total)
+    if whole < O:
+        total = fma(load_tail(A, a, whole), load_tail(B, b, whole), total)
+    return lane_sum(total)
+
+
+@routine
+def _remove_parallel(j, W, g):
+    """Take from ``g`` what is parallel to row ``j``, whose norm is 1 or 0."""
+    along = W.dtype.type(_row_dot(W, j, g.reshape(1, len(g)), 0))
+    for o in range(len(g)):
+        g[o] -= along * W[j, o]
+
+
+@routine
 def _normalize(j, W):
     """Divide row ``j`` by its norm; a row of zeros stays."""
-    O = W.shape[1]
-    whole = O - O % LANES
-    squares = zeros()
-    for o in range(0, whole, LANES):
-        w = load(W, j, o)
-        squares = fma(w, w, squares)
-    if whole < O:
-        w = load_tail(W, j, whole)
-        squares = fma(w, w, squares)
-    norm = W.dtype.type(math.sqrt(lane_sum(squares)))
+    norm = W.dtype.type(math.sqrt(_row_dot(W, j, W, j)))
     if norm > 0:
-        for o in range(O):
+        for o in range(W.shape[1]):
             W[j, o] /= norm

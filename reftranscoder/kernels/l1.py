@@ -18,11 +18,16 @@ def l1_forward(hidden, l1_coeff):
     ascending order: within (n + B + 2) 2^-53 of itself, relatively, for n entries in the longest
     row.
     """
-    hidden = as_kernel_sparse(hidden, hidden.values.dtype)
     B, D = hidden.shape
-    sums = np.empty(B)
+    return np.float64(l1_coeff) * (in_order(row_sums(hidden)) / (B * D))
+
+
+def row_sums(hidden):
+    """Return the sum of the absolute values in each row (B,), as in `l1_forward`."""
+    hidden = as_kernel_sparse(hidden, hidden.values.dtype)
+    sums = np.empty(len(hidden.indptr) - 1)
     _sums(equal_parts(hidden.indptr), hidden.indptr, hidden.values, sums)
-    return np.float64(l1_coeff) * (in_order(sums) / (B * D))
+    return sums
 
 
 def l1_backward(hidden, l1_coeff):
@@ -30,10 +35,15 @@ def l1_backward(hidden, l1_coeff):
 
     One rounding to float64, one to the dtype of ``hidden``.
     """
-    B, D = hidden.shape
-    slope = np.float64(l1_coeff) / (B * D)
+    return hidden.with_values(l1_slopes(hidden, l1_coeff, hidden.shape[0]))
+
+
+def l1_slopes(hidden, l1_coeff, rows):
+    """Return the values of `l1_backward` (nnz,), of a mean over ``rows`` rows, of which these are
+    some."""
+    slope = np.float64(l1_coeff) / (rows * hidden.shape[1])
     with np.errstate(over="ignore", under="ignore"):
-        return hidden.with_values((np.sign(hidden.values) * slope).astype(hidden.values.dtype))
+        return (np.sign(hidden.values) * slope).astype(hidden.values.dtype)
 
 
 @kernel

@@ -17,10 +17,15 @@ def mse_forward(target, reconstruction):
     sums in ascending order, one division.  Within (O + B + 4) 2^-53 of itself, relatively: no terms
     cancel.
     """
+    return in_order(row_squares(target, reconstruction)) / reconstruction.size
+
+
+def row_squares(target, reconstruction):
+    """Return the sum of the squared differences in each row (B,), as in `mse_forward`."""
     dtype = reconstruction.dtype
     squares = np.empty(len(reconstruction))
     _squares(as_kernel_array(target, dtype), as_kernel_array(reconstruction, dtype), squares)
-    return in_order(squares) / reconstruction.size
+    return squares
 
 
 def mse_backward(target, reconstruction):

@@ -30,10 +30,10 @@ def skip_backward(d_reconstruction, x, W_skip):
     return dx, skip_weights_backward(d_reconstruction, x, W_skip)
 
 
-def skip_weights_backward(d_reconstruction, x, W_skip):
-    """Return the ``dW_skip`` of `skip_backward` alone."""
+def skip_weights_backward(d_reconstruction, x, W_skip, out=None):
+    """Return the ``dW_skip`` of `skip_backward` alone, added to ``out`` (O, I) if that is given."""
     G = _every_entry(d_reconstruction, W_skip.dtype)
-    dW_skip, _ = outer_rows(by_feature(G), G.values, as_kernel_array(x, W_skip.dtype))
+    dW_skip, _ = outer_rows(by_feature(G), G.values, as_kernel_array(x, W_skip.dtype), out)
     return dW_skip
 
 

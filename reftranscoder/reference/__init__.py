@@ -20,6 +20,7 @@ from .abstopk import abstopk_forward
 from .adam import adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
 from .aux_k import AuxBackward, AuxForward, aux_k_backward, aux_k_forward, aux_k_loss
+from .average import average_step
 from .batchtopk import batchtopk_forward
 from .constant_norm import constant_norm_backward, constant_norm_forward
 from .constant_scale import constant_scale_backward, constant_scale_forward
@@ -57,6 +58,7 @@ from .transcoder import (
     transcoder_forward,
     transcoder_loss,
 )
+from .unit_norm import unit_rows_backward, unit_rows_forward
 
 __all__ = [
     "ACTIVATIONS",
@@ -79,6 +81,7 @@ __all__ = [
     "aux_k_backward",
     "aux_k_forward",
     "aux_k_loss",
+    "average_step",
     "batchtopk_forward",
     "constant_norm_backward",
     "constant_norm_forward",
@@ -117,4 +120,6 @@ __all__ = [
     "transcoder_backward",
     "transcoder_forward",
     "transcoder_loss",
+    "unit_rows_backward",
+    "unit_rows_forward",
 ]

@@ -226,6 +226,14 @@ class Probe:
         return 0.5 if self.exact else 0.999
 
     @property
+    def average(self) -> np.ndarray:
+        return self.m
+
+    @property
+    def decay(self) -> float:
+        return self.beta1
+
+    @property
     def eps(self) -> float:
         return 1.0 if self.exact else 1e-8
 

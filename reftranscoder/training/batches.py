@@ -12,6 +12,7 @@ the file.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -59,14 +60,18 @@ class Batches:
 
     def __call__(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """x (B, I) and target (B, O), divided by their scales (U1 in ``scaling.py``)."""
+        return next(self.parts(t, 1))
+
+    def parts(self, t: int, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same in so many parts of its rows, each read when it is asked for."""
         self._announce((t - 1) // self._steps_ahead)
-        rows = self.rows(t)
-        with np.errstate(over="ignore", under="ignore"):
-            x, target = (
-                source.rows(rows).astype(scale.dtype, copy=False) / scale
-                for source, scale in self._sources
-            )
-        return x, target
+        for rows in np.array_split(self.rows(t), number):
+            with np.errstate(over="ignore", under="ignore"):
+                x, target = (
+                    source.rows(rows).astype(scale.dtype, copy=False) / scale
+                    for source, scale in self._sources
+                )
+            yield x, target
 
     def rows(self, t: int) -> np.ndarray:
         """The rows of step ``t`` (B,), ascending, so that a file is read from front to back."""

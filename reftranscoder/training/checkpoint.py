@@ -1,8 +1,9 @@
 """A run on disk, so that a killed one goes on to the same bits.
 
 A checkpoint is an ``.npz`` file, written all or nothing and read without unpickling.  It holds the
-arrays in training units, Adam's means (``m.W_enc``, ``v.W_enc``, ...), and one text, ``meta``,
-which is JSON: the steps made, the log so far, everything that the result depends on
+arrays in training units, Adam's means (``m.W_enc``, ``v.W_enc``, ...), the averages and the best
+arrays where the run keeps them, for how many steps each feature was ``silent``, and one text,
+``meta``, which is JSON: the steps made, the log so far, everything that the result depends on
 (``identity.py``), and a digest of all this.  Going on is refused where the identity differs, and
 where the digest says that the file is not what was written.
 """
@@ -29,8 +30,7 @@ from .adam import State
 from .history import Entry
 from .identity import DATA, versions
 
-_FORMAT, _VERSION, _META = "reftranscoder checkpoint", 2, "meta"
-_GROUPS = ("arrays", "m", "v")
+_FORMAT, _VERSION, _META = "reftranscoder checkpoint", 3, "meta"
 _REMEDY = "Delete it to begin again, or choose another name."
 
 _WHOLE = schema.Field(schema.is_whole, "a whole number, 0 or above")
@@ -76,11 +76,7 @@ def save(path: str | os.PathLike[str], run: Checkpoint) -> None:
         "losses": run.losses,
         "entries": [dataclasses.asdict(entry) for entry in run.entries],
     }
-    arrays = {
-        f"{group}.{name}": array
-        for group in _GROUPS
-        for name, array in getattr(run.state, group).items()
-    }
+    arrays = run.state.named()
     text = _to_json(meta | {"digest": digest_of(meta, arrays)})
     with atomic_write(path) as file:
         write_arrays(file, {**arrays, _META: np.array(text)})
@@ -99,7 +95,7 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
     path = Path(path)
     meta, arrays = _read(path)
     _compare(path, json.loads(_to_json(identity)), meta["identity"])
-    wanted = {f"{group}.{name}": a for group in _GROUPS for name, a in start.arrays.items()}
+    wanted = start.named()
     for name, like in wanted.items():
         array = arrays.get(name)
         if array is None or (array.shape, array.dtype) != (like.shape, like.dtype):
@@ -116,12 +112,9 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
     if impossible := _impossible(identity, meta, arrays):
         raise FileError(path, f"holds what no run comes to: {impossible}", _REMEDY)
     _compare_versions(path, meta["versions"])
-    values, m, v = (
-        {name: np.ascontiguousarray(arrays[f"{group}.{name}"]) for name in start.arrays}
-        for group in _GROUPS
-    )
-    state = State(start.config, values, m, v, meta["t"])
-    return Checkpoint(identity, state, entries, meta["losses"])
+    for name, array in wanted.items():  # the start's own, which nobody else has
+        array[...] = arrays[name]
+    return Checkpoint(identity, dataclasses.replace(start, t=meta["t"]), entries, meta["losses"])
 
 
 def _to_json(value: Any) -> str:
@@ -150,7 +143,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise FileError(path, f"is damaged: its {_META}: {words(error)}", _REMEDY) from None
     version: Any = meta.get("version")
     if meta.get("format") == _FORMAT and schema.is_whole(version) and version != _VERSION:
-        old = ", which does not know its data" if version < _VERSION else ""
+        old = ", which does not know its data" if version < 2 else ""
         problem = (
             f"is of checkpoint version {version}{old}, and this reftranscoder reads {_VERSION}"
         )
@@ -189,6 +182,8 @@ def _impossible(
             return f"{name} is not finite"
         if name.startswith("v.") and (array < 0).any():
             return f"{name}, a mean of squares, is negative"
+    if ((arrays["silent"] < 0) | (arrays["silent"] > t)).any():
+        return f"features that were silent for other than 0 to {t} steps"
     return None
 
 

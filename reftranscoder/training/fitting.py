@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ..activations import Activations, paired
@@ -18,7 +19,7 @@ from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
 from ..interruption import Interruption, number_of
 from ..metrics import Metrics
-from ..options import path, positive_integer, seed_sequence, truth
+from ..options import LARGEST, integer_in, path, positive_integer, seed_sequence, truth
 from ..params import Architecture, TranscoderConfig, check_activation, check_plain
 from ..transcoder import Transcoder
 from .adam import Recipe, State
@@ -38,6 +39,8 @@ from .start import starting_arrays
 Pair = tuple[Activations, Activations]
 #: The activations that `fit` trains; `Transcoder.with_threshold` makes a jumprelu one of another.
 TRAINED = ("topk", "relu", "batchtopk", "groupmax", "abstopk")
+#: Those whose top_k may fall in training: groupmax has groups of a size.
+FALLING = ("topk", "batchtopk", "abstopk")
 _LARGEST_BATCH = 1 << 20  # rows, where there are fewer to train on
 
 
@@ -48,9 +51,10 @@ class Fit:
     transcoder: Transcoder  # for data in their own units
     history: History
     metrics: Metrics | None  # of ``transcoder`` on all validation rows; FVU as in `fit`
-    steps: int  # made
-    interrupted: bool  # before all of them were
+    steps: int  # made; with ``patience`` there may be fewer than were asked for
+    interrupted: bool  # before it was done
     signal: int | None = None  # the number of the signal that interrupted it
+    best_step: int | None = None  # whose weights ``transcoder`` has, with ``patience``
 
     def __repr__(self) -> str:
         interrupted = ", interrupted" if self.interrupted else ""
@@ -104,12 +108,14 @@ def fit(options: FitOptions) -> Fit:
     check_activation(config, TRAINED, "fit")
     check_plain(config, "fit")
     options = _checked(options, config, len(x))
+    if options.patience and held_out is None:
+        raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
     run, measure = _prepared(options, config, (x, target), held_out)
     requested = _train(run, options)
     transcoder = run.transcoder()
     metrics = measure.all(transcoder) if held_out and run.done else None
     signal = None if run.done else requested
-    return Fit(transcoder, run.history(), metrics, run.steps, not run.done, signal)
+    return Fit(transcoder, run.history(), metrics, run.steps, not run.done, signal, run.best_step)
 
 
 def _checked(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOptions:
@@ -123,10 +129,13 @@ def _checked(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOpt
         "seed": seed_sequence(options.seed),
         "batch_size": positive_integer("batch_size", options.batch_size, max(rows, _LARGEST_BATCH)),
         "log_every": positive_integer("log_every", options.log_every),
+        "patience": integer_in("patience", options.patience, 0, LARGEST),
+        "accumulate": positive_integer("accumulate", options.accumulate),
         "checkpoint_every": positive_integer("checkpoint_every", options.checkpoint_every),
         "checkpoint_last": positive_integer("checkpoint_last", options.checkpoint_last),
         "checkpoint_best": truth("checkpoint_best", options.checkpoint_best),
     }
+    _check_together(schedule, config, checked)
     if options.checkpoint is not None:
         if not isinstance(options.checkpoint, str | os.PathLike):
             raise OptionError("checkpoint", "a path, or None", options.checkpoint)
@@ -134,6 +143,23 @@ def _checked(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOpt
         check_replaceable(checked["checkpoint"])
         remove_leftovers(checked["checkpoint"])
     return dataclasses.replace(options, **checked)
+
+
+def _check_together(
+    schedule: Schedule, config: TranscoderConfig, checked: Mapping[str, Any]
+) -> None:
+    """Refuse what makes no sense for this transcoder."""
+    start, rows = schedule.top_k_start, checked["batch_size"]
+    if start and config.activation not in FALLING:
+        raise OptionError("top_k_start", f"0 for activation={config.activation!r}", start)
+    if start and not config.top_k <= start <= config.dict_size:
+        want = f"0, or from top_k, {config.top_k}, to dict_size, {config.dict_size}"
+        raise OptionError("top_k_start", want, start)
+    if checked["accumulate"] > rows:
+        raise OptionError("accumulate", f"at most batch_size, {rows}", checked["accumulate"])
+    if checked["accumulate"] > 1 and config.activation == "batchtopk":
+        want = "1 for activation='batchtopk', where the rows of a batch compete"
+        raise OptionError("accumulate", want, checked["accumulate"])
 
 
 def _prepared(
@@ -154,17 +180,19 @@ def _prepared(
         digests,
         backend=options.backend,
         log_every=options.log_every,
+        patience=options.patience,
         seed=[options.seed.entropy, list(options.seed.spawn_key)],
         validation=measure.rows_in_words,
     )
     rng = start_generator(options.seed)
-    start = State.start(config, starting_arrays(config, *training, moments, scaling, rng))
+    arrays = starting_arrays(config, *training, moments, scaling, rng)
+    start = State.start(config, arrays, recipe.average > 0, options.patience > 0)
     saved = Checkpoint(identity, start, [], [])
     if options.checkpoint is not None and os.path.exists(options.checkpoint):
         saved = load(options.checkpoint, identity, start)
     batches = Batches(*training, scaling, options.batch_size, options.seed, config.dtype)
-    every, backend = options.log_every, options.backend
-    return Run(saved, schedule, recipe, batches, scaling, measure, every, backend), measure
+    often = options.log_every, options.patience, options.accumulate
+    return Run(saved, schedule, recipe, batches, scaling, measure, *often, options.backend), measure
 
 
 def _train(run: Run, options: FitOptions) -> int | None:

@@ -38,7 +38,18 @@ class FitOptions(Recipe, Schedule, Architecture, _Data):
         '``"kernels"``; or ``"reference"``, in which gradients are computed in float64',
         choices=BACKENDS,
     )
+    accumulate: int = option(
+        1,
+        "parts in which a batch is read and differentiated",
+        "one after the other, to need less memory; it changes no bit",
+    )
     log_every: int = option(50, "steps between two measurements", "the entries of ``history``")
+    patience: int = option(
+        0,
+        "measurements without a lower FVU after which training stops",
+        "on the validation rows; what is returned is then the best that was measured.  0: all "
+        "steps are made, and what is returned is what they end with",
+    )
     checkpoint: str | os.PathLike[str] | None = option(
         None,
         "go on from FILE, and write it",

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import OptionError
 from ..params import Params
 from ..transcoder import Transcoder
-from .adam import Recipe, training_step
+from .adam import Recipe
 from .batches import Batches
 from .checkpoint import Checkpoint
 from .evaluation import Measure
@@ -19,6 +19,7 @@ from .history import Entry, History
 from .progress import Progress
 from .scaling import Scaling
 from .schedule import Schedule
+from .step import step_on_parts
 
 
 class Run:
@@ -33,6 +34,8 @@ class Run:
         scaling: Scaling,
         measure: Measure,
         log_every: int,
+        patience: int,
+        accumulate: int,
         backend: str,
     ) -> None:
         self.saved = saved
@@ -42,6 +45,8 @@ class Run:
         self._scaling = scaling
         self._measure = measure
         self._log_every = log_every
+        self._patience = patience
+        self._accumulate = accumulate
         self._backend = backend
         self._rows = 0
         self._seconds = 0.0  # for these rows, without what measuring takes
@@ -53,8 +58,25 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether all steps are made."""
-        return self.steps >= self._schedule.steps
+        """Whether all steps are made, or the last of them in vain."""
+        return self.steps >= self._schedule.steps or self._in_vain
+
+    @property
+    def best_step(self) -> int | None:
+        """The step whose arrays are returned in place of the last, if that is asked for."""
+        return self._best.step if self._patience and self.saved.entries else None
+
+    @property
+    def _best(self) -> Entry:
+        return min(self.saved.entries, key=lambda entry: entry.fvu)
+
+    @property
+    def _in_vain(self) -> bool:
+        """Whether so many measurements in a row were not below the best before them."""
+        entries = self.saved.entries
+        return bool(self._patience and entries) and (
+            len(entries) - 1 - entries.index(self._best) >= self._patience
+        )
 
     def step(self) -> Progress:
         """Make the next step, and an entry of the log if it is due.
@@ -63,12 +85,14 @@ class Run:
             OptionError: the loss is no longer finite.
         """
         t = self.steps + 1
-        lr = self._schedule(t)
+        lr, rows = self._schedule(t), self._schedule.batch_size
+        state = self.saved.state
         started = time.perf_counter()
-        x, target = self._batches(t)
+        parts = self._batches.parts(t, self._accumulate)
+        top_k = self._schedule.top_k(t, state.config.top_k)
         with np.errstate(all="ignore"):  # what diverges is reported below
-            loss = training_step(self.saved.state, self._recipe, lr, x, target, self._backend)
-        self._rows += len(x)
+            loss = step_on_parts(state, self._recipe, lr, parts, rows, self._backend, top_k)
+        self._rows += rows
         self._seconds += time.perf_counter() - started
         speed = self._rows / max(self._seconds, 1e-9)
         if not math.isfinite(loss):
@@ -81,14 +105,17 @@ class Run:
         return Progress(t, self._schedule.steps, loss, lr, speed, latest)
 
     def transcoder(self) -> Transcoder:
-        """The transcoder so far, for data in their own units.
+        """The transcoder so far, or the best that was measured, for data in their own units.
 
         Raises:
             NonFiniteError: a parameter that is too large in these units.
         """
         state = self.saved.state
-        arrays: dict[str, Any] = self._scaling.folded(state.arrays)
-        return Transcoder(state.config, Params(**arrays))
+        return self._made_of(state.measured if self.best_step is None else state.best)
+
+    def _made_of(self, arrays: dict[str, np.ndarray]) -> Transcoder:
+        folded: dict[str, Any] = self._scaling.folded(arrays)
+        return Transcoder(self.saved.state.config, Params(**folded))
 
     def history(self) -> History:
         """The log so far."""
@@ -96,10 +123,14 @@ class Run:
 
     def _log(self, t: int, lr: float, speed: float) -> None:
         losses = self.saved.losses
-        found = self._measure.some(self.transcoder())
+        state = self.saved.state
+        found = self._measure.some(self._made_of(state.measured))
         loss = math.fsum(losses) / len(losses)
         assert found.l0 is not None and found.dead_features is not None  # features were measured
         dead = len(found.dead_features)
         self.saved.entries.append(Entry(t, lr, loss, found.fvu, found.l0, dead, speed))
+        if self._best.step == t:
+            for name, best in state.best.items():
+                best[...] = state.measured[name]
         losses.clear()
         self._rows, self._seconds = 0, 0.0

@@ -82,17 +82,19 @@ def _combine(firsts, indptr, indices, values, W, bias, out):
                     out[b, o] += bias[o]
 
 
-def outer_rows(transpose, values, G):
+def outer_rows(transpose, values, G, out=None):
     """Return ``matrix.T @ G`` (D, O) and the column sums (D,) of a sparse matrix (B, D).
 
     ``transpose`` is `by_feature` of the matrix and ``values`` (nnz,) are its entries, row by row;
     ``G`` is (B, O).  Sums ascend in b, with one fused multiply-add a term, in the dtype of ``G``:
     within n u of the sum of absolute terms, for n entries in the feature.  A feature without
-    entries costs nothing: its zeros are memory not yet touched.
+    entries costs nothing: its zeros are memory not yet touched.  ``out`` (D, O), if given, is gone
+    on from and overwritten.
     """
     dtype = G.dtype
     D = len(transpose.starts) - 1
-    out, sums = np.zeros((D, G.shape[1]), dtype), np.zeros(D, dtype)
+    out = np.zeros((D, G.shape[1]), dtype) if out is None else out
+    sums = np.zeros(D, dtype)
     _outer(
         equal_parts(transpose.starts),
         *transpose,
