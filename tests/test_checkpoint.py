@@ -59,10 +59,23 @@ def assert_same_run(got, want):
         np.testing.assert_array_equal(got.transcoder.params.arrays()[name], array, strict=True)
     assert got.history == want.history
     assert got.metrics.fvu == want.metrics.fvu
+    assert got.best_step == want.best_step
+
+
+#: Options with something to remember, or that change with the step.
+EXTRAS = (
+    {},
+    {"skip": True, "unit_norm_decoder": True},
+    {"top_k": 1, "aux_k": 4, "dead_after": 2},
+    {"clip_norm": 0.05},
+    {"average": 0.8},
+    {"top_k_start": 12},
+    {"patience": 4, "lr": 0.1},
+)
 
 
 @pytest.mark.parametrize("step", [1, 6, 10, 19])  # within and at the end of a line of the log
-@pytest.mark.parametrize("extra", [{}, {"skip": True, "unit_norm_decoder": True}], ids=str)
+@pytest.mark.parametrize("extra", EXTRAS, ids=str)
 def test_a_stopped_run_goes_on_to_the_same_bits(data, path, step, extra):
     options = OPTIONS | extra
     stopped = rt.fit(*data, **options, checkpoint=path, progress=stop_at(step))
@@ -72,10 +85,27 @@ def test_a_stopped_run_goes_on_to_the_same_bits(data, path, step, extra):
     assert_same_run(resumed, rt.fit(*data, **options))
 
 
-def test_with_kernels_too(data, path):
+@pytest.mark.parametrize("together", [False, True], ids=["plain", "all of these together"])
+def test_with_kernels_too(data, path, together):
     options = OPTIONS | {"backend": "kernels", "steps": 6}
+    if together:
+        every = [o for o in EXTRAS if "skip" not in o] + [{"log_every": 2, "patience": 2}]
+        for extra in every:
+            options |= extra
     rt.fit(*data, **options, checkpoint=path, progress=stop_at(3))
-    assert_same_run(rt.fit(*data, **options, checkpoint=path), rt.fit(*data, **options))
+    resumed = rt.fit(*data, **options, accumulate=2, checkpoint=path)  # which changes no bit
+    assert_same_run(resumed, rt.fit(*data, **options))
+
+
+def test_a_run_that_stopped_early_stays_stopped(data, path):
+    options = OPTIONS | {"steps": 60, "lr": 0.3, "decay": 0, "log_every": 2, "patience": 3}
+    whole = rt.fit(*data, **options)
+    assert whole.steps == whole.best_step + 3 * 2 < 60 and not whole.interrupted
+    rt.fit(*data, **options, checkpoint=path, progress=stop_at(whole.steps - 3))
+    for _ in range(2):  # the second finds it done
+        resumed = rt.fit(*data, **options, checkpoint=path)
+        assert_same_run(resumed, whole)
+        assert resumed.steps == whole.steps and not resumed.interrupted
 
 
 def test_a_killed_process_goes_on_to_the_same_bits(path, tmp_path):
@@ -151,6 +181,14 @@ def test_the_seed_is_compared_by_value(data, path, seed):
         {"decay": 0.5},
         {"l1_coeff": 0},
         {"unit_norm_decoder": True},
+        {"aux_k": 1},
+        {"aux_coeff": 0.5},
+        {"dead_after": 9},
+        {"clip_norm": 1},
+        {"average": 0.5},
+        {"top_k_start": 5},
+        {"top_k_fall": 0.1},
+        {"patience": 2},
         {"beta1": 0.8},
         {"beta2": 0.99},
         {"eps": 1e-6},
@@ -200,7 +238,7 @@ def test_what_is_no_checkpoint_is_refused(data, path, tmp_path):
         (lambda f: f.pop("v.b_dec"), "its v.b_dec does not fit"),
         (lambda f: f.update({"m.W_enc": f["m.W_enc"][:-1]}), "its m.W_enc does not fit"),
         (lambda f: f.update({"v.W_skip": np.zeros((4, 6))}), "also holds v.W_skip"),
-        (lambda f: edit_meta(f, version=3), "checkpoint version 3"),
+        (lambda f: edit_meta(f, version=4), "checkpoint version 4"),
         (lambda f: edit_meta(f, version=1), "version 1, which does not know its data"),
         (lambda f: edit_meta(f, t="ten"), "is not a checkpoint"),
         (lambda f: edit_meta(f, entries=[{"step": 1}]), "is damaged: its log"),
@@ -421,6 +459,10 @@ IMPOSSIBLE = {
     ),
     "NaN": (lambda meta, a: a["arrays.W_enc"].__setitem__((0, 0), np.nan), "W_enc is not finite"),
     "infinity": (lambda meta, a: a["m.b_dec"].__setitem__(0, np.inf), "m.b_dec is not finite"),
+    "silence before the start": (
+        lambda meta, a: a["silent"].__setitem__(0, 9),
+        "silent for other than 0 to 8 steps",
+    ),
     "negative squares": (lambda meta, a: a["v.W_dec"].__setitem__((0, 0), -1), "is negative"),
 }
 

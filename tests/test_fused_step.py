@@ -9,11 +9,14 @@ import pytest
 from numba.core import config
 
 from reftranscoder import kernels, reference
+from reftranscoder.kernels.batch_part import Aux
 from reftranscoder.kernels.engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
-from reftranscoder.kernels.fused_step import step_in_place
+from reftranscoder.kernels.fused_step import apply_gradients, step_in_place
+from reftranscoder.kernels.gradient_sums import clip_gradients, gradient_sums
 from reftranscoder.kernels.screen.cpu_target import PANELS
 from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
 from reftranscoder.kernels.screened_encoder import Encoder
+from reftranscoder.testing import Probe
 
 pytestmark = pytest.mark.kernels
 
@@ -59,6 +62,8 @@ def plain_step(arrays, m, v, x, target, t, lr, l1_coeff, unit_norm_decoder, **se
     )
     for name in arrays:
         g = getattr(gradients, f"d{name}")
+        if name == "W_dec" and unit_norm_decoder:
+            g = np.stack([row - dot(row, w) * w for row, w in zip(g, arrays[name])])
         arrays[name], m[name], v[name] = reference.adam_step(
             arrays[name], g, m[name], v[name], t, lr, **ADAM
         )
@@ -69,13 +74,20 @@ def plain_step(arrays, m, v, x, target, t, lr, l1_coeff, unit_norm_decoder, **se
 
 
 def norm(row):
-    """As `step_in_place` defines it; these functions are plain Python outside of a kernel."""
-    row, squares = row[None], zeros()
+    return row.dtype.type(np.sqrt(lanes(row, row)))
+
+
+def dot(one, other):
+    return one.dtype.type(lanes(one, other))
+
+
+def lanes(one, other):
+    """As `step_in_place` sums; these functions are plain Python outside of a kernel."""
+    one, other, total = one[None], other[None], zeros()
     for o in range(0, O - LANES + 1, LANES):
-        w = load(row, 0, o)
-        squares = fma(w, w, squares)
-    w = load_tail(row, 0, O - O % LANES)
-    return row.dtype.type(np.sqrt(lane_sum(fma(w, w, squares))))
+        total = fma(load(one, 0, o), load(other, 0, o), total)
+    w = O - O % LANES
+    return lane_sum(fma(load_tail(one, 0, w), load_tail(other, 0, w), total))
 
 
 def assert_same_bits(got, want):
@@ -196,3 +208,77 @@ def peak(function):
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+# Batches in parts, AuxK and clipping.
+
+DEAD = np.arange(D) % 3 > 0  # some of which are active again, in the same rows and in others
+WITH_AUX = [None, Aux(DEAD, 3, 1 / 32)]
+
+
+@pytest.mark.parametrize("aux", WITH_AUX, ids=["alone", "AuxK"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_into_however_many_parts_a_batch_is_divided_the_bits_are_those_of_the_whole(dtype, aux):
+    arrays, rng = problem(dtype, skip=True)
+    x, target = batch(rng, dtype)
+    options = {"l1_coeff": 0.3, "aux": aux}
+    whole, *states = (copies(arrays, *[zeros_like(arrays)] * 2) for _ in range(4))
+    was_active = np.zeros(D, bool)
+    loss = step_in_place(
+        *whole,
+        x,
+        target,
+        1,
+        1e-2,
+        **ADAM,
+        top_k=K,
+        unit_norm_decoder=True,
+        active=was_active,
+        **options,
+    )
+    hidden = kernels.encode_forward(x, arrays["W_enc"], arrays["b_enc"], top_k=K)
+    np.testing.assert_array_equal(np.flatnonzero(was_active), np.unique(hidden.indices))
+    for number, state in zip((1, 3, 5), states):
+        encoder = Encoder(state[0]["W_enc"], state[0]["b_enc"])
+        parts = zip(np.array_split(x, number), np.array_split(target, number))
+        active = np.zeros(D, bool)
+        gradients, got = gradient_sums(
+            state[0], parts, B, encoder, selection={"top_k": K}, active=active, **options
+        )
+        assert got == loss and np.array_equal(active, was_active)
+        apply_gradients(*state, gradients, (1, 1e-2, *ADAM.values()), encoder, True)
+        for group, other in zip(state, whole):
+            assert_same_bits(group, other)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_gradients_with_aux_k_are_those_of_both(number):
+    """Over numbers of which every sum is exact, whatever its order."""
+    probe = Probe(3, dtype=np.float64, values="integers")
+    P = {name: getattr(probe, name) for name in SHAPES}
+    aux, weights = Aux(probe.dead, 3, 1 / 32), (P["W_enc"], P["W_dec"])
+    forward = kernels.transcoder_forward(probe.x, **P, top_k=K)
+    of_loss = kernels.transcoder_backward(
+        probe.x, probe.target, forward, *weights, P["W_skip"], l1_coeff=0.5
+    )
+    residual = probe.target - forward.reconstruction
+    of_dead = kernels.aux_k_forward(probe.x, probe.dead, P["W_enc"], P["b_enc"], P["W_dec"], 3)
+    of_aux = kernels.aux_k_backward(probe.x, residual, *of_dead, *weights, 1 / 32)
+    assert len(of_dead.hidden.values) and np.any(residual)
+    encoder = Encoder(P["W_enc"], P["b_enc"])
+    parts = zip(np.array_split(probe.x, number), np.array_split(probe.target, number))
+    got, loss = gradient_sums(P, parts, len(probe.x), encoder, 0.5, {"top_k": K}, aux)
+    for name, gradient in got.items():
+        want = getattr(of_loss, f"d{name}") + getattr(of_aux, f"d{name}", 0)
+        np.testing.assert_array_equal(gradient, want, err_msg=name)
+    want = kernels.transcoder_loss(probe.target, forward.reconstruction, forward.hidden, 0.5)
+    assert loss == want  # without AuxK's
+
+
+def test_gradients_are_clipped_by_their_norm_all_together():
+    gradients = {"W": np.array([[3.0, 0], [0, 4]], np.float32), "b": np.array([12.0], np.float32)}
+    as_they_were = copies(gradients)[0]
+    assert clip_gradients(gradients, 13) == 13
+    assert_same_bits(gradients, as_they_were)  # not larger
+    assert clip_gradients(gradients, 6.5) == 13
+    assert_same_bits(gradients, {name: g / 2 for name, g in as_they_were.items()})
