@@ -38,6 +38,17 @@ def test_no_step_is_without_effect():
         assert min(rates(20, warmup, decay)) > 0
 
 
+def kept(steps, start, fall, last):
+    schedule = Schedule(lr=1, steps=steps, top_k_start=start, top_k_fall=fall)
+    return [schedule.top_k(t, last) for t in range(1, steps + 1)]
+
+
+def test_top_k_falls_from_where_it_starts():
+    assert kept(8, 10, 0.5, 2) == [10, 8, 6, 4, 2, 2, 2, 2]  # two less in each of four steps
+    assert kept(6, 3, 1, 2) == [3, 3, 3, 3, 3, 3]  # a half of a feature is one
+    assert kept(4, 10, 0, 2) == kept(4, 0, 0.5, 2) == [2] * 4
+
+
 @pytest.mark.parametrize(
     "change",
     [
