@@ -205,29 +205,17 @@ def adam_step(to, want, p, g, m, v, t, lr, beta1, beta2, eps):
 
 
 def average_step(to, want, average, p, t, decay):
-    """A difference, a product and a sum, and a weight that is rounded to the kernel's dtype; the
-    reference makes the same in float64, and with the operands of the difference uncertain by
-    nothing, what underflows is less than a spacing each."""
+    """A rounded weight, a difference, a product and a sum in the kernel's dtype, in float64 for the
+    reference; each may underflow."""
     weight = max(1 - decay, 1 / t)
     S = add_up(np.abs(average), multiply_up(weight, add_up(np.abs(p), np.abs(average))))
     return {"average": add_up(chain_bound(S, 4, to), chain_bound(S, 4, FLOAT64), 4 * to.spacing)}
 
 
 def transcoder_forward(
-    to,
-    want,
-    x,
-    W_enc,
-    b_enc,
-    W_dec,
-    b_dec,
-    W_skip=None,
-    *,
-    top_k,
-    activation="topk",
-    ties="lowest_index",
-    own=None,
-):
+    to, want, x, W_enc, b_enc, W_dec, b_dec, W_skip=None, *,
+    top_k, activation="topk", ties="lowest_index", own=None,
+):  # fmt: skip
     """The bound of `encode_forward` is the E of `decode_forward`; the skip connection is added."""
     bound = encode_forward(to, want, x, W_enc, b_enc, top_k, activation, ties, own)
     bound |= decode_forward(to, want, want["hidden"], W_dec, b_dec, bound["hidden"])
@@ -246,19 +234,9 @@ def transcoder_loss(to, want, target, reconstruction, hidden, l1_coeff):
 
 
 def transcoder_backward(
-    to,
-    want,
-    x,
-    target,
-    forward,
-    W_enc,
-    W_dec,
-    W_skip=None,
-    *,
-    l1_coeff,
-    activation="topk",
-    own=None,
-):
+    to, want, x, target, forward, W_enc, W_dec, W_skip=None, *,
+    l1_coeff, activation="topk", own=None,
+):  # fmt: skip
     """The chain rule: the bound of a gradient is the E of those that are made from it."""
     hidden, G = forward.hidden, want["d_reconstruction"]
     bound = mse_backward(to, want, target, forward.reconstruction)
@@ -305,15 +283,9 @@ def aux_k_backward(to, want, x, residual, hidden, reconstruction, W_enc, W_dec, 
     bound = decode_backward(to, want, G, hidden, W_dec, G_error)
     d_hidden = np.where(hidden != 0, bound["d_hidden"], 0.0)
     through = affine_backward(to, want, want["d_pre"], x, W_enc, d_hidden)
-    return {
-        "d_reconstruction": G_error,
-        "d_hidden": d_hidden,
-        "d_pre": d_hidden,
-        "dW_dec": bound["dW_dec"],
-        "dW_enc": through["dW"],
-        "db_enc": through["db"],
-        "dx": through["dx"],
-    }
+    bound = {"dW_dec": bound["dW_dec"], "dx": through["dx"], "d_hidden": d_hidden}
+    bound |= {"dW_enc": through["dW"], "db_enc": through["db"], "d_pre": d_hidden}
+    return bound | {"d_reconstruction": G_error}
 
 
 def _apart(S, n, to, bound=dot_bound):
