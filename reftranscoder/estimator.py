@@ -6,6 +6,7 @@ nothing imports this module before it is asked for.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,5 @@ class TranscoderRegressor(
     def __getstate__(self) -> Any:
         state = dict(super().__getstate__())
         if state.get("_state") is not None:  # what the kernels know of W_enc is made again
-            held = state["_state"]
-            state["_state"] = State(held.config, held.arrays, held.m, held.v, held.t)
+            state["_state"] = dataclasses.replace(state["_state"], encoder=None)
         return state

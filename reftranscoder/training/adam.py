@@ -97,7 +97,7 @@ class State:
         best: bool = False,
     ) -> State:
         """Before the first step, at ``arrays``, which from now on belong to the state."""
-        m, v = ({name: np.zeros_like(a) for name, a in arrays.items()} for _ in range(2))
+        m, v = _zeros(arrays), _zeros(arrays)
         others = (
             {n: a.copy() for n, a in arrays.items()} if want else {} for want in (average, best)
         )
@@ -113,3 +113,11 @@ class State:
         groups = ("arrays", "m", "v", "average", "best")
         arrays = {f"{g}.{name}": a for g in groups for name, a in getattr(self, g).items()}
         return arrays | {"silent": self.silent}
+
+
+def _zeros(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.zeros_like(array) for name, array in arrays.items()}
+
+
+def _copies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array.copy() for name, array in arrays.items()}

@@ -155,8 +155,9 @@ def _add_aux(
     """Add to ``gradients`` those of AuxK, computed in float64."""
     W_enc, b_enc, W_dec = (wide(arrays[name]) for name in ("W_enc", "b_enc", "W_dec"))
     x, residual = wide(x), wide(residual)
-    forward = reference.aux_k_forward(x, dead, W_enc, b_enc, W_dec, recipe.aux_k)
-    added = reference.aux_k_backward(x, residual, *forward, W_enc, W_dec, recipe.aux_coeff)
+    hidden, found = reference.aux_k_forward(x, dead, W_enc, b_enc, W_dec, recipe.aux_k)
+    coeff = recipe.aux_coeff
+    added = reference.aux_k_backward(x, residual, hidden, found, W_enc, W_dec, coeff)
     for name in ("W_enc", "b_enc", "W_dec"):
         gradients[name] = gradients[name] + getattr(added, f"d{name}").astype(arrays[name].dtype)
 
