@@ -98,10 +98,9 @@ class State:
     ) -> State:
         """Before the first step, at ``arrays``, which from now on belong to the state."""
         m, v = _zeros(arrays), _zeros(arrays)
-        others = (
-            {n: a.copy() for n, a in arrays.items()} if want else {} for want in (average, best)
-        )
-        return cls(config, arrays, m, v, *others, np.zeros(config.dict_size, np.int64), 0)
+        averages = _copies(arrays) if average else {}
+        silent = np.zeros(config.dict_size, np.int64)
+        return cls(config, arrays, m, v, averages, _copies(arrays) if best else {}, silent, 0)
 
     @property
     def measured(self) -> dict[str, np.ndarray]:
