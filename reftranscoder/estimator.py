@@ -138,7 +138,7 @@ class TranscoderRegressor(
             self._state = state = self._begin(X, y)
         elif y.shape[1] != self.n_outputs_:
             raise OptionError("y", f"{self.n_outputs_} columns wide, as before", y.shape[1])
-        recipe = Recipe(l1_coeff=self.l1_coeff, unit_norm_decoder=self.unit_norm_decoder)
+        recipe = self._recipe()
         x, target = (
             (part / scale).astype(np.float32)
             for part, scale in ((X, self._scaling.input_scale), (y, self._scaling.target_scale))
@@ -197,7 +197,10 @@ class TranscoderRegressor(
         self._scaling = Scaling.of(moments, config.dtype)
         rng = start_generator(np.random.SeedSequence(self._seed()))
         arrays = starting_arrays(config, x, target, moments, self._scaling, rng)
-        return State.start(config, arrays)
+        return State.start(config, arrays, self._recipe())
+
+    def _recipe(self) -> Recipe:
+        return Recipe(l1_coeff=self.l1_coeff, unit_norm_decoder=self.unit_norm_decoder)
 
     @property
     def _n_features_out(self) -> int:

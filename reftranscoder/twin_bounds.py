@@ -42,8 +42,7 @@ def affine_forward(to, want, x, W, b):
 
 
 def affine_relu_forward(to, want, x, W, b):
-    """As `affine_forward`: ReLU takes no two numbers further apart."""
-    return {"pre_acts": _apart_before_selection(x, W, b)}
+    return {"pre_acts": _apart_before_selection(x, W, b)}  # ReLU takes no two further apart
 
 
 def affine_backward(to, want, d_pre, x, W, d_pre_error=None):
@@ -182,17 +181,29 @@ def adam_step(to, want, p, g, m, v, t, lr, beta1, beta2, eps):
     N'/D' - N/D = (N' - N)/D' - (N/D)(D' - D)/D'.  The division and the subtraction round twice.
     Eight float64 roundings stand for the reference's in (K5) to (K7) and for those made here.
     """
+    return _adam(to, want, p, g, m, v, np.square(g), 4, 5, t, lr, beta1, beta2, eps)
+
+
+def adam_row_step(to, want, p, g, m, v_rows, t, lr, beta1, beta2, eps):
+    """As `adam_step`, with a mean of O squares in float64 that is rounded once more."""
+    mean, wide = np.mean(np.square(g), axis=1, keepdims=True), 8 + 2 * p.shape[1]
+    bound = _adam(to, want, p, g, m, v_rows, mean, 5, wide, t, lr, beta1, beta2, eps)
+    return {"p": bound["p"], "m": bound["m"], "v_rows": bound["v"]}
+
+
+def _adam(to, want, p, g, m, v, squares, narrow, wide, t, lr, beta1, beta2, eps):
+    """The same for v made of ``squares``, after so many roundings."""
     eta = to.spacing
     Sm = add_up(multiply_up(beta1, np.abs(m)), multiply_up(1 - beta1, np.abs(g)))
-    Sv = add_up(multiply_up(beta2, np.abs(v)), multiply_up(1 - beta2, g, g))
+    Sv = add_up(multiply_up(beta2, np.abs(v)), multiply_up(1 - beta2, squares))
     Em = add_up(chain_bound(Sm, 3, to), chain_bound(Sm, 4, FLOAT64), 4 * eta)
-    Ev = add_up(chain_bound(Sv, 4, to), chain_bound(Sv, 5, FLOAT64), 4 * eta)
+    Ev = add_up(chain_bound(Sv, narrow, to), chain_bound(Sv, wide, FLOAT64), 4 * eta)
 
     c1, c2 = 1 - beta1**t, 1 - beta2**t
     N, EN = lr * np.abs(want["m"]) / c1, lr * Em / c1
     EN = add_up(EN, chain_bound(N + EN, 4, to), chain_bound(N + EN, 8, FLOAT64), 2 * (1 + lr) * eta)
 
-    root, off = np.sqrt(want["v"] / c2), Ev / c2 + 2 * eta
+    root, off = np.sqrt(want.get("v", want.get("v_rows")) / c2), Ev / c2 + 2 * eta
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         ED = np.fmin(np.sqrt(off), off / root)
         D = root + eps
@@ -205,10 +216,8 @@ def adam_step(to, want, p, g, m, v, t, lr, beta1, beta2, eps):
 
 
 def average_step(to, want, average, p, t, decay):
-    """A rounded weight, a difference, a product and a sum in the kernel's dtype, in float64 for the
-    reference; each may underflow."""
-    weight = max(1 - decay, 1 / t)
-    S = add_up(np.abs(average), multiply_up(weight, add_up(np.abs(p), np.abs(average))))
+    """A rounded weight, at most 1, a difference, a product and a sum; each may underflow."""
+    S = add_up(2 * np.abs(average), np.abs(p))
     return {"average": add_up(chain_bound(S, 4, to), chain_bound(S, 4, FLOAT64), 4 * to.spacing)}
 
 
@@ -264,11 +273,10 @@ def aux_k_forward(to, want, x, dead, W_enc, b_enc, W_dec, aux_k):
     """`transcoder_forward` of the dead features by themselves, without b_dec."""
     found, features = np.zeros(want["hidden"].shape), np.flatnonzero(dead)
     if len(features):
-        selected = {"hidden": want["hidden"][:, features]}
-        arguments = x, W_enc[features], b_enc[features], min(aux_k, len(features))
-        found[:, features] = encode_forward(to, selected, *arguments)["hidden"]
-    no_bias = np.zeros(W_dec.shape[1])
-    return {"hidden": found} | decode_forward(to, want, want["hidden"], W_dec, no_bias, found)
+        made, K = {"hidden": want["hidden"][:, features]}, min(aux_k, len(features))
+        bound = encode_forward(to, made, x, W_enc[features], b_enc[features], K)
+        found[:, features] = bound["hidden"]
+    return {"hidden": found} | decode_forward(to, want, want["hidden"], W_dec, 0.0, found)
 
 
 def aux_k_loss(to, want, residual, reconstruction, aux_coeff):
@@ -283,9 +291,8 @@ def aux_k_backward(to, want, x, residual, hidden, reconstruction, W_enc, W_dec, 
     bound = decode_backward(to, want, G, hidden, W_dec, G_error)
     d_hidden = np.where(hidden != 0, bound["d_hidden"], 0.0)
     through = affine_backward(to, want, want["d_pre"], x, W_enc, d_hidden)
-    bound = {"dW_dec": bound["dW_dec"], "dx": through["dx"], "d_hidden": d_hidden}
-    bound |= {"dW_enc": through["dW"], "db_enc": through["db"], "d_pre": d_hidden}
-    return bound | {"d_reconstruction": G_error}
+    bound = {"dW_dec": bound["dW_dec"], "d_hidden": d_hidden, "d_reconstruction": G_error}
+    return bound | dict(zip(("dx", "dW_enc", "db_enc"), through.values())) | {"d_pre": d_hidden}
 
 
 def _apart(S, n, to, bound=dot_bound):

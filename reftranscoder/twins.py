@@ -28,7 +28,7 @@ from .sparse import Sparse
 #: Dense (B, D) arrays to the reference, `Sparse` to the kernels.
 SPARSE = ("hidden", "d_hidden", "d_pre")
 #: What a kernel overwrites with its result.
-IN_PLACE = ("p", "m", "v", "average")
+IN_PLACE = ("p", "m", "v", "v_rows", "average")
 
 
 class Twin(NamedTuple):
@@ -276,6 +276,11 @@ TWINS = (
         "adam_step",
         "p m v",
         "The same operations, each rounded to the kernel's dtype.",
+    ),
+    _twin(
+        "adam_row_step",
+        "p m v_rows",
+        "As adam_step, with a mean that is summed in float64 and rounded once.",
     ),
     _twin(
         "average_step",

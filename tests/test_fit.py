@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import reftranscoder as rt
+from reftranscoder import kernels, reference
 from reftranscoder.activations import Activations
 from reftranscoder.errors import DTypeError, Error, NonFiniteError, OptionError, ShapeError
 from reftranscoder.options import seed_sequence
@@ -263,25 +264,38 @@ def test_the_history_is_plain_data(data):
 @pytest.mark.parametrize("backend", ["kernels", "reference"])
 @pytest.mark.parametrize(
     "change",
-    [{}, {"skip": True}, {"activation": "relu"}, {"ties": "keep_all"}, {"dtype": "float64"}],
+    [
+        {},
+        {"second_moment": "row"},
+        {"skip": True},
+        {"activation": "relu"},
+        {"ties": "keep_all"},
+        {"dtype": "float64"},
+    ],
     ids=str,
 )
 def test_a_step_is_value_and_grad_followed_by_adam(data, rng, backend, change):
-    """Bit for bit, and by the reference's Adam, three times in a row."""
+    """Bit for bit, and by the reference's Adam, three times in a row; of rows by that of the room,
+    as their means are not added up in one order."""
+    kind = (change := dict(change)).pop("second_moment", "entry")
     tc = rt.build(**({"input_size": 6, "output_size": 4, "dict_size": 24, "top_k": 3} | change))
     config = tc.config
     x, target = (a.astype(config.dtype) for a in data)
-    recipe = Recipe(l1_coeff=0.5, beta1=0.9, beta2=0.99, eps=1e-8)
-    state = State.start(config, {n: a.copy() for n, a in tc.params.arrays().items()})
-    p = dict(tc.params.arrays())
+    recipe = Recipe(l1_coeff=0.5, beta1=0.9, beta2=0.99, eps=1e-8, second_moment=kind)
+    p = {n: a.copy() for n, a in tc.params.arrays().items()}
+    state = State.start(config, {n: a.copy() for n, a in p.items()}, recipe)
     m, v = ({name: np.zeros_like(a) for name, a in p.items()} for _ in range(2))
+    of_rows = dict.fromkeys(p, adam_step)
+    if kind == "row":
+        room = kernels if backend == "kernels" else reference
+        of_rows |= dict.fromkeys(("W_enc", "W_dec"), room.adam_row_step)
+        v |= {name: v[name][:, :1].copy() for name in ("W_enc", "W_dec")}
     for t, lr in enumerate([1e-2, 2e-2, 1e-2], start=1):
         tc = rt.Transcoder(config, rt.Params(**p))
         loss, grads = tc.value_and_grad(x, target, 0.5, backend=backend)
         for name, g in grads.arrays().items():
-            p[name], m[name], v[name] = adam_step(
-                p[name], g, m[name], v[name], t, lr, 0.9, 0.99, 1e-8
-            )
+            copies = p[name].copy(), g, m[name], v[name]  # of what belongs to a Transcoder
+            p[name], m[name], v[name] = of_rows[name](*copies, t, lr, 0.9, 0.99, 1e-8)
         assert training_step(state, recipe, lr, x, target, backend) == float(loss)
     assert state.t == 3
     assert_same_arrays(state.arrays, p)
@@ -298,8 +312,8 @@ def test_a_step_on_an_infinite_input_is_seen_in_the_loss(data, backend):
     )
     x, target = (a.astype(np.float32) for a in data)
     x[7, 1] = -np.inf
-    state = State.start(tc.config, {n: a.copy() for n, a in tc.params.arrays().items()})
     recipe = Recipe(l1_coeff=0, beta1=0.9, beta2=0.99, eps=1e-8)
+    state = State.start(tc.config, {n: a.copy() for n, a in tc.params.arrays().items()}, recipe)
     assert np.isnan(training_step(state, recipe, 1, x, target, backend))
 
 
@@ -506,6 +520,7 @@ def stop_at(step):
         {"l1_coeff": -1},
         {"l1_coeff": float("nan")},
         {"unit_norm_decoder": 2},
+        {"second_moment": "column"},
         {"aux_k": -1},
         {"aux_k": 1.5},
         {"aux_coeff": -1},

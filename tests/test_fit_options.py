@@ -25,13 +25,13 @@ def data(rng):
     return x, np.maximum(x @ rng.standard_normal((6, 4)), 0) + 1
 
 
-def started(rng, top_k=3, **options):
+def started(rng, top_k=3, recipe=None):
     """A state with some numbers, and a batch."""
     config = rt.TranscoderConfig(input_size=6, output_size=4, dict_size=24, top_k=top_k)
     shapes = {"W_enc": (24, 6), "b_enc": (24,), "W_dec": (24, 4), "b_dec": (4,)}
     arrays = {n: rng.standard_normal(shape).astype(np.float32) for n, shape in shapes.items()}
     batch = (rng.standard_normal((16, n)).astype(np.float32) for n in (6, 4))
-    return State.start(config, arrays, **options), *batch
+    return State.start(config, arrays, recipe or Recipe()), *batch
 
 
 def copied(state):
@@ -136,10 +136,11 @@ def test_the_average_is_the_mean_of_the_steps_and_then_forgets():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_average_follows_the_arrays(rng, backend):
-    state, x, target = started(rng, average=True)
+    recipe = Recipe(average=0.5)
+    state, x, target = started(rng, recipe=recipe)
     want = copied(state)
     for t in range(1, 5):
-        training_step(state, Recipe(average=0.5), 1e-2, x, target, backend)
+        training_step(state, recipe, 1e-2, x, target, backend)
         want = {
             name: reference.average_step(a, state.arrays[name], t, 0.5) for name, a in want.items()
         }
@@ -219,3 +220,18 @@ def test_the_rooms_make_the_same_average(rng):
     want = reference.average_step(average, p, 3, 0.9)
     assert kernels.average_step(average, p, 3, 0.9) is average
     np.testing.assert_array_equal(average, want, strict=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_row_has_one_second_moment(rng, backend):
+    """(O4) from Adam's first step: m is 0.1 g, and v 0.001 times the mean of the squares of g."""
+    state, x, target = started(rng)
+    training_step(state, Recipe(), 1e-3, x, target, backend)
+    for name in ("W_enc", "W_dec"):
+        g = state.m[name].astype(np.float64) / (1 - 0.9)
+        v = state.v[name].astype(np.float64)
+        assert v.shape == (24, 1) and v.any()
+        # Of m and v, made in float32: 1 - 0.9, g and their product; of v the mean and two more.
+        mean = (1 - 0.999) * np.mean(g**2, axis=1, keepdims=True)
+        assert (np.abs(v - mean) <= 9 * 2.0**-24 * mean).all()
+    assert state.v["b_enc"].shape == (24,)

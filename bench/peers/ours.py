@@ -30,8 +30,9 @@ class Ours:
     def __init__(self, work: Work) -> None:
         self.tc = work.tc
         arrays = {name: array.copy() for name, array in work.tc.params.arrays().items()}
-        self.state = State.start(work.tc.config, arrays)
-        self.recipe = Recipe(l1_coeff=self.l1_coeff)
+        # As the others' Adam has it.
+        self.recipe = Recipe(l1_coeff=self.l1_coeff, second_moment="entry")
+        self.state = State.start(work.tc.config, arrays, self.recipe)
 
     def own(self, array: np.ndarray) -> np.ndarray:
         return array

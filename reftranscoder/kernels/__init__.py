@@ -19,7 +19,7 @@ array([[1., 3., 4., 1.]])
 """
 
 from .abstopk import abstopk_forward
-from .adam import adam_step
+from .adam import adam_row_step, adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
 from .aux_k import AuxBackward, AuxForward, aux_k_backward, aux_k_forward, aux_k_loss
 from .average import average_step
@@ -41,6 +41,7 @@ __all__ = [
     "Backward",
     "Forward",
     "abstopk_forward",
+    "adam_row_step",
     "adam_step",
     "affine_backward",
     "affine_forward",

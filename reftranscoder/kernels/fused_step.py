@@ -22,15 +22,16 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from .adam import Moments, adam_entry, adam_factors, adam_step
+from .adam import Moments, adam_entry, adam_factors, adam_row, adam_step
 from .batch_part import HiddenByFeature, batch_part
 from .decode import sum_rows
 from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
 from .engine.sparse_loops import four_dots
-from .engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
+from .engine.vector import fma
 from .engine.work_division import equal_parts
 from .mse import in_order
+from .row_dots import row_dot
 from .screen.quantised import quantise_feature
 from .screened_encoder import Encoder
 from .skip import skip_weights_backward
@@ -72,7 +73,8 @@ def step_in_place(
     """Overwrite ``arrays``, ``m`` and ``v`` by step ``t``; return the loss before it, a float64.
 
     The three are dictionaries of C-contiguous arrays of one dtype, by the names in ``Params``, with
-    or without ``W_skip``; ``x`` is (B, I) and ``target`` (B, O).  With ``unit_norm_decoder`` the
+    or without ``W_skip``; ``x`` is (B, I) and ``target`` (B, O).  Where ``v`` of ``W_enc`` and
+    ``W_dec`` is (D, 1) their step is that of `adam_row_step`.  With ``unit_norm_decoder`` the
     gradient of each row of ``W_dec`` loses what is parallel to the row, and the row is afterwards
     divided by its norm, unless that is 0 (``reference/unit_norm.py``): dot products are summed in
     float64 in lane order, and rounded once.  ``encoder``, an `Encoder` of ``W_enc`` and
@@ -240,27 +242,17 @@ def gradient(j, hidden, x, G, W_dec, dW_enc, db_enc, dW_dec):
 def _move(j, moments, g, factors):
     """Make a step of Adam with row ``j``, whose gradient is ``g``."""
     p, m, v = moments
-    for n in range(p.shape[1]):
-        p[j, n], m[j, n], v[j, n] = adam_entry(p[j, n], g[n], m[j, n], v[j, n], factors)
-
-
-@routine
-def _row_dot(A, a, B, b):
-    """Row ``a`` of ``A`` times row ``b`` of ``B``, in lane order, float64."""
-    O = A.shape[1]
-    whole = O - O % LANES
-    total = zeros()
-    for o in range(0, whole, LANES):
-        total = fma(load(A, a, o), load(B, b, o), total)
-    if whole < O:
-        total = fma(load_tail(A, a, whole), load_tail(B, b, whole), total)
-    return lane_sum(total)
+    if v.shape[1] < p.shape[1]:
+        adam_row(j, p, g.reshape(1, len(g)), 0, m, v, factors)
+    else:
+        for n in range(p.shape[1]):
+            p[j, n], m[j, n], v[j, n] = adam_entry(p[j, n], g[n], m[j, n], v[j, n], factors)
 
 
 @routine
 def _remove_parallel(j, W, g):
     """Take from ``g`` what is parallel to row ``j``, whose norm is 1 or 0."""
-    along = W.dtype.type(_row_dot(W, j, g.reshape(1, len(g)), 0))
+    along = W.dtype.type(row_dot(W, j, g.reshape(1, len(g)), 0))
     for o in range(len(g)):
         g[o] -= along * W[j, o]
 
@@ -268,7 +260,7 @@ def _remove_parallel(j, W, g):
 @routine
 def _normalize(j, W):
     """Divide row ``j`` by its norm; a row of zeros stays."""
-    norm = W.dtype.type(math.sqrt(_row_dot(W, j, W, j)))
+    norm = W.dtype.type(math.sqrt(row_dot(W, j, W, j)))
     if norm > 0:
         for o in range(W.shape[1]):
             W[j, o] /= norm

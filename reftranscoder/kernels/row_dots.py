@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .engine.jit import kernel
+from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
 from .engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
 
@@ -25,14 +25,20 @@ def row_sums(A):
     return row_dots(A, np.broadcast_to(1.0, A.shape))
 
 
+@routine
+def row_dot(A, a, B, b):
+    """Row ``a`` of ``A`` times row ``b`` of ``B``, in lane order, float64."""
+    n = A.shape[1]
+    whole = n - n % LANES
+    total = zeros()
+    for i in range(0, whole, LANES):
+        total = fma(load(A, a, i), load(B, b, i), total)
+    if whole < n:
+        total = fma(load_tail(A, a, whole), load_tail(B, b, whole), total)
+    return lane_sum(total)
+
+
 @kernel
 def _row_dots(A, B, out):
-    rows, n = A.shape
-    whole = n - n % LANES
-    for r in prange(rows):
-        total = zeros()
-        for i in range(0, whole, LANES):
-            total = fma(load(A, r, i), load(B, r, i), total)
-        if whole < n:
-            total = fma(load_tail(A, r, whole), load_tail(B, r, whole), total)
-        out[r, 0] = lane_sum(total)
+    for r in prange(len(A)):
+        out[r, 0] = row_dot(A, r, B, r)

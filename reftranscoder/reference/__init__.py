@@ -17,7 +17,7 @@ Fraction(1, 36)
 """
 
 from .abstopk import abstopk_forward
-from .adam import adam_step
+from .adam import adam_row_step, adam_step
 from .affine import affine_backward, affine_forward, affine_relu_forward
 from .aux_k import AuxBackward, AuxForward, aux_k_backward, aux_k_forward, aux_k_loss
 from .average import average_step
@@ -74,6 +74,7 @@ __all__ = [
     "Normalization",
     "Read",
     "abstopk_forward",
+    "adam_row_step",
     "adam_step",
     "affine_backward",
     "affine_forward",

@@ -206,6 +206,12 @@ class Probe:
         return self._root**2 - self.g**2 if self.exact else self._numbers("v", self.D, self.O) ** 2
 
     @cached_property
+    def v_rows(self) -> np.ndarray:
+        mean = np.mean(self.g.astype(np.float64) ** 2, axis=1, keepdims=True)
+        numbers = 49 - mean if self.exact else self._numbers("v_rows", self.D, 1) ** 2
+        return np.asarray(numbers, self.dtype)
+
+    @cached_property
     def _root(self) -> np.ndarray:
         return self._rng("root").choice([0, 1, 3, 7], (self.D, self.O)).astype(self.dtype)
 

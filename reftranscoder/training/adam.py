@@ -12,7 +12,7 @@ import numpy as np
 
 from ..declaring import option
 from ..errors import OptionError
-from ..options import finite_number, integer_in, positive_integer, truth
+from ..options import finite_number, integer_in, one_of, positive_integer, truth
 from ..params import TranscoderConfig
 from .schedule import positive_number
 
@@ -23,7 +23,8 @@ class Recipe:
 
     Raises:
         OptionError: a negative ``l1_coeff``, ``aux_coeff``, ``clip_norm`` or ``aux_k``, a beta or
-            an ``average`` outside 0 to below 1, an ``eps`` of 0, or no step in ``dead_after``.
+            an ``average`` outside 0 to below 1, an ``eps`` of 0, no step in ``dead_after``, or
+            another ``second_moment``.
     """
 
     l1_coeff: float = option(1e-3, "of mean(abs(hidden)) in the loss", "in training units")
@@ -50,6 +51,12 @@ class Recipe:
         "decay of the average of the weights",
         "which is then what is measured and returned (``reference/average.py``); 0: no average",
     )
+    second_moment: str = option(
+        "row",
+        "what Adam has one second moment for",
+        "each row of W_enc and of W_dec, or each of their entries (``reference/adam.py``)",
+        choices=("row", "entry"),
+    )
     beta1: float = option(0.9, "of Adam (``reference/adam.py``)")
     beta2: float = option(0.999, "of Adam")
     eps: float = option(1e-8, "of Adam")
@@ -65,6 +72,9 @@ class Recipe:
             if checked[name] >= 1:
                 raise OptionError(name, "from 0 to below 1", getattr(self, name))
         checked["unit_norm_decoder"] = truth("unit_norm_decoder", self.unit_norm_decoder)
+        checked["second_moment"] = one_of(
+            "second_moment", self.second_moment, ("row", "entry")
+        )
         checked["aux_k"] = integer_in("aux_k", self.aux_k, 0, 1 << 31)
         checked["dead_after"] = positive_integer("dead_after", self.dead_after)
         for name, value in checked.items():
@@ -81,7 +91,7 @@ class State:
     config: TranscoderConfig
     arrays: dict[str, np.ndarray]  # by their names in `Params`
     m: dict[str, np.ndarray]  # the mean gradient
-    v: dict[str, np.ndarray]  # the mean squared gradient
+    v: dict[str, np.ndarray]  # the mean squared gradient, (D, 1) of what has one a row
     average: dict[str, np.ndarray]  # of the arrays over the steps, or none
     best: dict[str, np.ndarray]  # what measured best so far, or none
     silent: np.ndarray  # (D,) int64, steps since each feature was last active
@@ -93,14 +103,16 @@ class State:
         cls,
         config: TranscoderConfig,
         arrays: dict[str, np.ndarray],
-        average: bool = False,
+        recipe: Recipe,
         best: bool = False,
     ) -> State:
         """Before the first step, at ``arrays``, which from now on belong to the state."""
         m, v = _zeros(arrays), _zeros(arrays)
-        averages = _copies(arrays) if average else {}
+        if recipe.second_moment == "row":
+            v |= {name: np.zeros_like(arrays[name][:, :1]) for name in ("W_enc", "W_dec")}
+        average = _copies(arrays) if recipe.average else {}
         silent = np.zeros(config.dict_size, np.int64)
-        return cls(config, arrays, m, v, averages, _copies(arrays) if best else {}, silent, 0)
+        return cls(config, arrays, m, v, average, _copies(arrays) if best else {}, silent, 0)
 
     @property
     def measured(self) -> dict[str, np.ndarray]:

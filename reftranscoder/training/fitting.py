@@ -186,7 +186,7 @@ def _prepared(
     )
     rng = start_generator(options.seed)
     arrays = starting_arrays(config, *training, moments, scaling, rng)
-    start = State.start(config, arrays, recipe.average > 0, options.patience > 0)
+    start = State.start(config, arrays, recipe, options.patience > 0)
     saved = Checkpoint(identity, start, [], [])
     if options.checkpoint is not None and os.path.exists(options.checkpoint):
         saved = load(options.checkpoint, identity, start)
