@@ -42,7 +42,8 @@ def affine_forward(to, want, x, W, b):
 
 
 def affine_relu_forward(to, want, x, W, b):
-    return {"pre_acts": _apart_before_selection(x, W, b)}  # ReLU takes no two further apart
+    """As `affine_forward`: ReLU takes no two numbers further apart."""
+    return {"pre_acts": _apart_before_selection(x, W, b)}
 
 
 def affine_backward(to, want, d_pre, x, W, d_pre_error=None):
@@ -181,19 +182,19 @@ def adam_step(to, want, p, g, m, v, t, lr, beta1, beta2, eps):
     N'/D' - N/D = (N' - N)/D' - (N/D)(D' - D)/D'.  The division and the subtraction round twice.
     Eight float64 roundings stand for the reference's in (K5) to (K7) and for those made here.
     """
-    return _adam(to, want, p, g, m, v, np.square(g), 4, 5, t, lr, beta1, beta2, eps)
+    return _adam(to, want, p, g, m, v, (np.square(g), 4, 5), (t, lr, beta1, beta2, eps))
 
 
 def adam_row_step(to, want, p, g, m, v_rows, t, lr, beta1, beta2, eps):
     """As `adam_step`, with a mean of O squares in float64 that is rounded once more."""
-    mean, wide = np.mean(np.square(g), axis=1, keepdims=True), 8 + 2 * p.shape[1]
-    bound = _adam(to, want, p, g, m, v_rows, mean, 5, wide, t, lr, beta1, beta2, eps)
+    squares = np.mean(np.square(g), axis=1, keepdims=True), 5, 8 + 2 * p.shape[1]
+    bound = _adam(to, want, p, g, m, v_rows, squares, (t, lr, beta1, beta2, eps))
     return {"p": bound["p"], "m": bound["m"], "v_rows": bound["v"]}
 
 
-def _adam(to, want, p, g, m, v, squares, narrow, wide, t, lr, beta1, beta2, eps):
-    """The same for v made of ``squares``, after so many roundings."""
-    eta = to.spacing
+def _adam(to, want, p, g, m, v, made_of, options):
+    """The same for v made of squares, after so many roundings, narrow and wide."""
+    (squares, narrow, wide), (t, lr, beta1, beta2, eps), eta = made_of, options, to.spacing
     Sm = add_up(multiply_up(beta1, np.abs(m)), multiply_up(1 - beta1, np.abs(g)))
     Sv = add_up(multiply_up(beta2, np.abs(v)), multiply_up(1 - beta2, squares))
     Em = add_up(chain_bound(Sm, 3, to), chain_bound(Sm, 4, FLOAT64), 4 * eta)
@@ -271,11 +272,10 @@ def transcoder_backward(
 
 def aux_k_forward(to, want, x, dead, W_enc, b_enc, W_dec, aux_k):
     """`transcoder_forward` of the dead features by themselves, without b_dec."""
-    found, features = np.zeros(want["hidden"].shape), np.flatnonzero(dead)
-    if len(features):
-        made, K = {"hidden": want["hidden"][:, features]}, min(aux_k, len(features))
-        bound = encode_forward(to, made, x, W_enc[features], b_enc[features], K)
-        found[:, features] = bound["hidden"]
+    found, some = np.zeros(want["hidden"].shape), np.flatnonzero(dead)
+    if len(some):
+        made, K = {"hidden": want["hidden"][:, some]}, min(aux_k, len(some))
+        found[:, some] = encode_forward(to, made, x, W_enc[some], b_enc[some], K)["hidden"]
     return {"hidden": found} | decode_forward(to, want, want["hidden"], W_dec, 0.0, found)
 
 

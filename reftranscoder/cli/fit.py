@@ -160,6 +160,7 @@ def _report(options: argparse.Namespace, result: Fit, seconds: float) -> dict[st
         "output": options.output,
         "interrupted": result.interrupted,
         "steps": result.steps,
+        "best_step": result.best_step,
         "seconds": round(seconds, 3),
         "config": result.transcoder.config.to_dict(),
         "validation": None,
@@ -184,6 +185,8 @@ def _text(options: argparse.Namespace, result: Fit, seconds: float) -> str:
         f"{printable(options.output)}: {result.transcoder!r}",
         f"{plural(result.steps, 'step')} of {plural(options.batch_size, 'row')} in {seconds:.0f} s",
     ]
+    if result.best_step is not None:
+        lines.append(f"the best that was measured: that of step {result.best_step}")
     if result.metrics:
         metrics = result.metrics
         dead = metrics.dead_features
