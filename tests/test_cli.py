@@ -335,7 +335,7 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
     options = {
         "dict_size": 8,
         "top_k": 2,
-        "activation": "relu",
+        "activation": "abstopk",
         "ties": "keep_all",
         "dtype": "float64",
         "steps": 2,
@@ -343,7 +343,18 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
         "lr": 0.5e-3,
         "warmup": 0.25,
         "decay": 0.5,
+        "top_k_start": 4,
+        "top_k_fall": 1.0,
         "l1_coeff": 0.25,
+        "aux_k": 1,
+        "aux_coeff": 0.5,
+        "dead_after": 3,
+        "clip_norm": 2.0,
+        "average": 0.5,
+        "second_moment": "entry",
+        "accumulate": 2,
+        "patience": 7,
+        "validation": 0.5,
         "seed": 9,
         "backend": "reference",
         "log_every": 1,
@@ -355,7 +366,7 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
     argv = "fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "m.npz"
     switches = ("skip", "unit_norm_decoder", "checkpoint_best")
     assert run(*argv, *flags, *(f"--{name.replace('_', '-')}" for name in switches))[0] == 0
-    expected = options | dict.fromkeys(switches, True) | {"validation": None}
+    expected = options | dict.fromkeys(switches, True)
     assert {name: given[name] for name in expected} == expected
     unreachable = set(fit.PARAMETERS) - set(expected) - {"x", "target", "progress"}
     assert unreachable == {"beta1", "beta2", "eps", "conventions"}  # fit refuses the last so far
