@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..sparse import Sparse
-from .affine import affine_backward
+from .affine import affine_backward, affine_relu_forward
 from .decode import decode_backward
-from .encode import encode_forward
 from .engine.sparse_loops import combine_rows
+from .engine.work_division import row_blocks
 from .mse import mse_forward, slopes
+from .topk import joined, select_block
 
 
 class AuxForward(NamedTuple):
@@ -39,7 +40,11 @@ def aux_k_forward(x, dead, W_enc, b_enc, W_dec, aux_k):
     features = np.flatnonzero(dead).astype(np.int32)
     top_k = min(aux_k, len(features))
     if top_k:
-        found = encode_forward(x, W_enc[features], b_enc[features], top_k=top_k)
+        W, b, blocks = W_enc[features], b_enc[features], []
+        for rows in row_blocks(len(x), *W.shape):
+            pre_acts = affine_relu_forward(x[rows], W, b)
+            blocks.append(select_block(pre_acts, top_k, "lowest_index").astype(W.dtype))
+        found = joined(blocks, len(features)).astype(W.dtype)
         hidden = found._replace(indices=features[found.indices], shape=(len(x), len(W_enc)))
     else:
         starts, none = np.zeros(len(x) + 1, np.int32), np.empty(0, np.int32)
