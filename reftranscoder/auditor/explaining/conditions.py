@@ -25,6 +25,11 @@ def keeps_ties(problem: Problem) -> bool:
     return selects(problem) and problem.definition.ties == "keep_all"
 
 
+def has_thresholds(problem: Problem) -> bool:
+    """Features are active above thresholds of their own."""
+    return problem.definition.activation == "jumprelu"
+
+
 def encodes_square(problem: Problem) -> bool:
     """W_enc may be transposed and nobody notice."""
     return problem.sizes.D == problem.sizes.I
@@ -48,3 +53,18 @@ def reads_what_it_writes(problem: Problem) -> bool:
 def skips_square(problem: Problem) -> bool:
     """W_skip may be transposed."""
     return skips(problem) and reads_what_it_writes(problem)
+
+
+def subtracts_b_dec(problem: Problem) -> bool:
+    """The encoder reads x - b_dec, by declaration."""
+    return problem.definition.input == "x - b_dec"
+
+
+def skip_subtracts_b_dec(problem: Problem) -> bool:
+    """The skip connection does."""
+    return skips(problem) and problem.definition.skip_input == "x - b_dec"
+
+
+def scales_features(problem: Problem) -> bool:
+    """Features are scaled by |W_dec[j]|, by declaration."""
+    return problem.definition.norms == "pre"
