@@ -137,8 +137,10 @@ def _by_reference(
         p, m, v = state.arrays[name], state.m[name], state.v[name]
         if name == "W_dec" and recipe.unit_norm_decoder:
             g = reference.unit_rows_backward(wide(g), wide(p)).astype(p.dtype)
-        adam = reference.adam_step if v.shape == p.shape else reference.adam_row_step
-        p[...], m[...], v[...] = adam(p, g, m, v, *options)
+        if v.shape == p.shape:
+            p[...], m[...], v[...] = reference.adam_step(p, g, m, v, *options)
+        else:
+            p[...], m[...], v[...] = reference.adam_row_step(p, g, m, v, *options)
     if recipe.unit_norm_decoder:
         W_dec = state.arrays["W_dec"]
         W_dec[...] = reference.unit_rows_forward(wide(W_dec))
