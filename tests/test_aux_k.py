@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from reftranscoder import kernels, reference
 from reftranscoder.sparse import Sparse
 
+pytestmark = pytest.mark.kernels
+
 B, I, D, O = 3, 4, 7, 2
 SHAPES = {"x": (B, I), "W_enc": (D, I), "b_enc": (D,), "W_dec": (D, O)}
 COEFF = Fraction(1, 32)
