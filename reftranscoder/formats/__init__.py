@@ -21,13 +21,15 @@ from ..errors import FileError, words
 from ..files.container import Container
 from ..files.sniff import kind_of
 from .native import FORMAT as OURS
-from .native import META, Model
+from .native import META, AnyModel, CrossLayerModel, Model
 from .origin import Origin
 from .place import Place
 from .published import Decisions, model_of
 from .recognition import Found, Reader, found_at, places_at, publish, recognised
 
 __all__ = [
+    "AnyModel",
+    "CrossLayerModel",
     "Decisions",
     "FORMATS",
     "Format",
@@ -55,7 +57,7 @@ FORMATS = (
 )
 
 
-def save(model: Model, path: str | os.PathLike[str], *, force: bool = True) -> None:
+def save(model: AnyModel, path: str | os.PathLike[str], *, force: bool = True) -> None:
     """Write ``model`` to ``path``, in the format that its suffix names, all or nothing.
 
     Raises:
@@ -71,7 +73,7 @@ def load(
     *,
     layer: int | None = None,
     decisions: Decisions | None = None,
-) -> Model:
+) -> AnyModel:
     """Read the model in ``path``: a file, or a folder as a library or the hub leaves it.
 
     ``layer`` says which, where a folder holds several; ``decisions`` what a file leaves open.
@@ -100,7 +102,7 @@ def load(
     if decisions.given or decisions.format:
         problem = "is no file of another library's that leaves anything open"
         raise FileError(path, problem, "Load it without options.")
-    read: Model = _module(format_of(path)).load(path)
+    read: AnyModel = _module(format_of(path)).load(path)
     return read._replace(origin=_own_origin(path, read))
 
 
@@ -180,10 +182,11 @@ def _one_of(path: Path, layer: int | None, decisions: Decisions) -> tuple[Place,
     return rows[0]
 
 
-def _own_origin(path: Path, model: Model) -> Origin:
+def _own_origin(path: Path, model: AnyModel) -> Origin:
+    cross_layer = "cross-layer " if isinstance(model, CrossLayerModel) else ""
     return Origin(
         format=OURS,
-        variant=model.config.activation,
+        variant=f"{cross_layer}{model.config.activation}",
         path=str(path),
         dtype=model.config.dtype,
     )

@@ -31,6 +31,14 @@ from .conventional import (
     conventional_forward,
     input_forward,
 )
+from .cross_layer import (
+    CrossLayerBackward,
+    CrossLayerForward,
+    cross_layer_backward,
+    cross_layer_decode,
+    cross_layer_forward,
+    cross_layer_loss,
+)
 from .decode import decode_backward, decode_forward
 from .decoder_norm import (
     decoder_norm_backward,
@@ -63,6 +71,8 @@ __all__ = [
     "Backward",
     "ConventionalBackward",
     "ConventionalForward",
+    "CrossLayerBackward",
+    "CrossLayerForward",
     "Forward",
     "JumpReLU",
     "NORMALIZATIONS",
@@ -81,6 +91,10 @@ __all__ = [
     "conventional_backward",
     "conventional_decode",
     "conventional_forward",
+    "cross_layer_backward",
+    "cross_layer_decode",
+    "cross_layer_forward",
+    "cross_layer_loss",
     "decode_backward",
     "decode_forward",
     "decoder_norm_backward",
