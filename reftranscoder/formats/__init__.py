@@ -20,6 +20,7 @@ from .. import options
 from ..errors import FileError, words
 from ..files.container import Container
 from ..files.sniff import kind_of
+from .cross_layer import CrossLayerPublished, cross_layer_model_of
 from .native import FORMAT as OURS
 from .native import META, AnyModel, CrossLayerModel, Model
 from .origin import Origin
@@ -137,8 +138,11 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     raise FileError(path, f"no format is known by the suffix {suffix!r}", f"Known: {known}.")
 
 
-def _published(place: Place, row: Reader, decisions: Decisions) -> Model:
-    return model_of(publish(place, row, decisions), row.name)
+def _published(place: Place, row: Reader, decisions: Decisions) -> AnyModel:
+    published = publish(place, row, decisions)
+    if isinstance(published, CrossLayerPublished):
+        return cross_layer_model_of(published, row.name)
+    return model_of(published, row.name)
 
 
 def _foreign(path: Path, kind: str, decisions: Decisions) -> Place | None:
