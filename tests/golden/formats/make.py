@@ -111,6 +111,35 @@ def by_description():
             (HERE / name / file).unlink()
 
 
+def cross_layer(name, activation, L=3, l1_coeff=0.5):
+    """circuit-tracer's cross-layer class itself, where it is installed, and what autograd makes of
+    the loss: summed over layers, and in each as ours."""
+    from circuit_tracer.transcoder.cross_layer_transcoder import CrossLayerTranscoder
+
+    model = CrossLayerTranscoder(L, D, I, activation_function=activation, lazy_decoder=False,
+                                 device=torch.device("cpu"), dtype=torch.float32)  # fmt: skip
+    model = filled(model)
+    model.to_safetensors(HERE / name)
+    (HERE / name / "config.yaml").write_text(
+        'model_name: "google/gemma-2-2b"\nmodel_kind: cross_layer_transcoder\n'
+        "feature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n"
+    )
+    x, target = torch.randn(L, B, I), torch.randn(L, B, I)
+    x[:, 0] = 0
+    # By layers: the backward of its JumpReLU sums over the axis of layers, and fails.
+    features = torch.stack([model.encode_layer(x[l], l) for l in range(L)])
+    assert torch.equal(features, model.encode(x))
+    reconstruction = model.decode(features)
+    loss = sum(((target[t] - reconstruction[t]) ** 2).mean() + l1_coeff * features[t].abs().mean()
+               for t in range(L))  # fmt: skip
+    loss.backward()
+    found = {"x": x, "target": target, "features": features, "reconstruction": reconstruction}
+    found |= {"loss": loss, "l1_coeff": torch.tensor(l1_coeff)}
+    found |= {f"grad.{n}": p.grad for n, p in model.named_parameters() if "threshold" not in n}
+    arrays = {n: a.detach().numpy() for n, a in found.items()}
+    np.savez(HERE / name / "expect.npz", **arrays)
+
+
 def tensors():
     """What torch.save can do to a tensor: views, types, parameters, nested dicts."""
     (HERE / "torch").mkdir(exist_ok=True)
@@ -150,6 +179,9 @@ def main():
     sae_lens("sae_lens-skip_transcoder", saes.SkipTranscoder, saes.SkipTranscoderConfig, d_out=O)
     sae_lens("sae_lens-jumprelu_transcoder-bfloat16", saes.JumpReLUTranscoder,
              saes.JumpReLUTranscoderConfig, dtype="bfloat16", d_out=O)  # fmt: skip
+    torch.manual_seed(1)
+    cross_layer("circuit_tracer_clt-relu", "relu")
+    cross_layer("circuit_tracer_clt-jumprelu", "jump_relu")
 
 
 if __name__ == "__main__":
