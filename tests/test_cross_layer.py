@@ -542,7 +542,7 @@ def arrays(**changes):
 @pytest.mark.parametrize(
     ("changes", "kind", "says"),
     [
-        ({"W_enc": np.ones((3, 4, 3))}, ShapeError, "^W_enc must have shape of 2 layers, as b_dec"),
+        ({"W_enc": np.ones((3, 4, 3))}, ShapeError, "^W_enc must have shape of 2 layers; got 3"),
         ({"W_enc": np.ones((2, 3, 4))}, ShapeError, "^layer 0: W_enc must .*looks transposed"),
         ({"W_enc": [np.ones((4, 3)), np.ones((4, 2))]}, ShapeError, "^W_enc of layer 1 must"),
         ({"b_enc": 1.0}, ShapeError, "^b_enc must have shape of L layers"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import to_array
+from ..arrays import check_layers, to_array, to_layers
 from ..errors import Error, OptionError, ShapeError
 from ..options import integer_in
 from ..ownership import locked
@@ -121,11 +121,10 @@ class CrossLayerParams:
             OptionError: ``own`` is not L of `JumpReLU`.
         """
         given = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
-        of_layers = {name: _layers(name, value) for name, value in given.items()}
+        of_layers = {name: to_layers(value, name) for name, value in given.items()}
         L = len(of_layers["b_dec"])
         for name, layers in of_layers.items():
-            if len(layers) != L:
-                raise ShapeError(name, f"of {L} layers, as b_dec", f"{len(layers)} layers")
+            check_layers(name, layers, L)
         if own is not None and (not isinstance(own, list | tuple) or len(own) != L):
             raise OptionError("own", f"{L} JumpReLU, one a layer", own)
         made = []
@@ -226,16 +225,6 @@ def check_cross_layer(config: CrossLayerConfig, params: CrossLayerParams) -> Non
         raise OptionError("output_size", want, config.output_size)
     for l, layer in enumerate(params.layers):
         check_agreement(config.layer(l), layer)
-
-
-def _layers(name: str, value: Any) -> list[Any]:
-    """``value``, an array with an axis of layers or a sequence of arrays, as a list of layers."""
-    if isinstance(value, list | tuple):
-        return list(value)
-    array = to_array(value, name)
-    if not array.ndim:
-        raise ShapeError(name, "of L layers", array.shape)
-    return list(array)
 
 
 def _layer(arrays: dict[str, Any], own: JumpReLU | None, outputs: int) -> Params:

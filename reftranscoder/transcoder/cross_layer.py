@@ -10,7 +10,16 @@ import numpy as np
 
 from .. import formats
 from ..arrays import check_finite as refuse_non_finite
-from ..arrays import for_users, spread_non_finite, to_array, to_csr, to_dtype, to_sparse
+from ..arrays import (
+    check_layers,
+    for_users,
+    spread_non_finite,
+    to_array,
+    to_csr,
+    to_dtype,
+    to_layers,
+    to_sparse,
+)
 from ..backends.cross_layer import CrossLayerBackend, cross_layer_backend
 from ..errors import OptionError, ShapeError
 from ..options import finite_number, instance, truth
@@ -155,7 +164,9 @@ class CrossLayerTranscoder:
         run = self._backend(backend)
         check = truth("check_finite", check_finite)
         layers: list[Sparse] = []
-        for l, given in enumerate(self._layers(hidden, "hidden")):
+        hidden = to_layers(hidden, "hidden")
+        check_layers("hidden", hidden, self.config.layers)
+        for l, given in enumerate(hidden):
             layer = to_sparse(given, f"hidden[{l}]", self.config.dict_size, self.params.dtype)
             if check:
                 refuse_non_finite(layer.values, f"hidden[{l}].values", "Correct it.")
@@ -174,7 +185,7 @@ class CrossLayerTranscoder:
         backend: str = "reference",
         check_finite: bool = True,
     ) -> dict[str, Any]:
-        """Every intermediate result by name, in the order in which they are computed.
+        """All that is computed on the way by name, in that order.
 
         The names are those of `Transcoder.stages`.  The loss is a scalar: the sum over layers of
         ``mean((target[l] - reconstruction[l])**2) + l1_coeff * mean(abs(hidden[l]))``.  Everything
@@ -242,13 +253,6 @@ class CrossLayerTranscoder:
 
     def _backend(self, name: str) -> CrossLayerBackend:
         return cross_layer_backend(name, self.config, self.params)
-
-    def _layers(self, value: Any, name: str) -> list[Any]:
-        L = self.config.layers
-        layers = value if isinstance(value, list | tuple) else to_array(value, name)
-        if len(layers) != L:
-            raise ShapeError(name, f"of {L} layers", f"{len(layers)} layers")
-        return list(layers)
 
     def _input(self, x: Any, check: bool) -> np.ndarray:
         rows = self._rows(x, "x", "(L, B, I)", self.config.input_size)
