@@ -411,6 +411,90 @@ def test_another_kind_by_its_settings(folder):
         rt.load(folder, top_k=3)
 
 
+CODING = [f"crosslayer_coding_clt-{tying}" for tying in ("untied", "per_source", "per_target")]
+
+
+@pytest.mark.parametrize("name", CODING)
+def test_crosslayer_coding_agrees_within_the_bound(name):
+    clt = rt.load(GOLDEN / name)
+    with np.load(GOLDEN / name / "expect.npz") as archive:
+        theirs = dict(archive)
+    x, hidden = theirs["x"], theirs["features"]
+    most = bounds(clt, x, x, hidden, 0)
+    for backend in ("kernels", "reference"):
+        ours = clt.stages(x, backend=backend)
+        assert all(np.array_equal(dense(h) != 0, f != 0) for h, f in zip(ours["hidden"], hidden))
+        compare(ours, {"hidden": hidden}, most, hidden)
+        y = clt.decode(hidden, backend=backend)
+        assert (np.abs(y - theirs["reconstruction"]) <= most["reconstruction"]).all()
+    assert clt.origin.format == "crosslayer_coding" and clt.origin.model == "gpt2"
+    assert rt.scan(GOLDEN / name)[0].output_size == 6
+
+
+def rewritten(folder, tensors=None, **settings):
+    """The folder with other settings, and with the tensors that a function makes of its own."""
+    numpy = pytest.importorskip("safetensors.numpy")
+    (folder / "cfg.json").write_text(
+        json.dumps(json.loads((folder / "cfg.json").read_text()) | settings)
+    )
+    path = folder / "clt_checkpoint_latest.safetensors"
+    held = numpy.load_file(path)
+    if tensors is not None:
+        held = tensors(held)
+    numpy.save_file({name: np.ascontiguousarray(a) for name, a in held.items()}, path)
+    return folder
+
+
+LOG, DECODER = "theta_manager.log_threshold", "decoder_module.decoders.0->1.weight"
+
+
+def test_a_feature_of_crosslayer_coding_is_active_at_its_threshold(tmp_path):
+    folder = tmp_path / "clt"
+    shutil.copytree(GOLDEN / CODING[0], folder)
+    logs = np.full((3, 16), np.log(np.float32(0.5)), np.float32)
+    clt = rt.load(rewritten(folder, lambda held: held | {LOG: logs}))
+    theta = np.float32(np.exp(np.float64(logs[0, 0])))
+    assert all((own.theta < theta).all() for own in clt.params.own)
+    params = clt.params
+    zero = [np.zeros_like(W) for W in params.W_enc]
+    arrays = params.arrays() | {"W_enc": zero, "b_enc": np.full((3, 16), theta)}
+    at = rt.CrossLayerTranscoder.from_arrays(**arrays, activation="jumprelu", own=params.own)
+    assert all(h.nnz == 16 for h in at.encode(np.zeros((3, 1, 6)), backend="reference"))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "settings", "says"),
+    [
+        (None, {"activation_fn": "topk"}, "its topk ranks the normalised features of all layers"),
+        (None, {"activation_fn": "gelu"}, "its activation_fn is 'gelu', not relu or"),
+        (None, {"activation_fn": 3}, "its activation_fn is 3, not relu or jumprelu"),
+        (None, {"decoder_tying": "both"}, "its decoder_tying is 'both', not none, per_source"),
+        (None, {"decoder_tying": "per_source"}, "lacks decoder_module.decoders.0.bias_param"),
+        (None, {"activation_fn": "relu"}, "also holds theta_manager.log_threshold"),
+        (lambda h: {n: a for n, a in h.items() if n != LOG}, {}, f"lacks {LOG}, by its cfg.json"),
+        (lambda h: h | {"decoder_module.skip_weights.0": h[DECODER]}, {}, "also holds .*skip_wei"),
+        (lambda h: h | {LOG: h[LOG][:2]}, {}, r"theta of layer 0 must have shape \(16,\); it has"),
+        (lambda h: h | {DECODER: h[DECODER].T}, {}, r"W_dec of layer 0 must have shape \(16, 3, 6"),
+        (lambda h: h | {DECODER: h[DECODER].astype(int)}, {}, "W_dec must hold floating-point"),
+    ],
+)
+def test_what_is_not_read_of_crosslayer_coding_is_refused(tensors, settings, says, tmp_path):
+    folder = tmp_path / "clt"
+    shutil.copytree(GOLDEN / CODING[0], folder)
+    with pytest.raises(FileError, match=says):
+        rt.load(rewritten(folder, tensors, **settings))
+
+
+def test_crosslayer_coding_needs_its_settings_and_says_what_is_normalised(tmp_path):
+    folder = tmp_path / "clt"
+    shutil.copytree(GOLDEN / CODING[1], folder)
+    clt = rt.load(rewritten(folder, normalization_method="mean_std"))
+    assert clt.origin.warnings[0].startswith("trained on what mean_std normalised")
+    (folder / "cfg.json").unlink()
+    with pytest.raises(FileError, match="lacks cfg.json beside it"):
+        rt.load(folder)
+
+
 # Files.
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,24 @@ from .native import CrossLayerModel
 from .published import Description, origin_of, refuse_unknown, seen_in
 
 
+class Made(NamedTuple):
+    """An array that is made of others in a file when it is asked for."""
+
+    shape: tuple[int, ...]
+    parts: list[Stored]
+    read: Callable[[], np.ndarray]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of its first part, as stored."""
+        return self.parts[0].dtype
+
+    @property
+    def is_float(self) -> bool:
+        """Whether all that it is made of are floating-point numbers."""
+        return all(part.is_float for part in self.parts)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrossLayerPublished(Description):
     """What the files say of a cross-layer transcoder.
@@ -22,7 +41,7 @@ class CrossLayerPublished(Description):
     ``arrays`` has the names of `CrossLayerParams`, and ``theta``, each with its L layers.
     """
 
-    arrays: Mapping[str, tuple[Stored | np.ndarray, ...]]
+    arrays: Mapping[str, tuple[Stored | Made, ...]]
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -67,10 +86,10 @@ def cross_layer_model_of(published: CrossLayerPublished, format_name: str) -> Cr
     published.check_shapes()
     for name, layers in published.arrays.items():
         for array in layers:
-            if isinstance(array, Stored) and not array.is_float:
+            if not array.is_float:
                 problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
                 raise FileError(path, problem)
-    arrays = {name: [_read(array) for array in of] for name, of in published.arrays.items()}
+    arrays = {name: [array.read() for array in of] for name, of in published.arrays.items()}
     I, D, O = published.sizes
     try:
         theta = arrays.pop("theta", None)
@@ -92,7 +111,3 @@ def cross_layer_model_of(published: CrossLayerPublished, format_name: str) -> Cr
         f"layer {l}: {line}" for l, layer in enumerate(params.layers) for line in seen_in(layer)
     ]
     return CrossLayerModel(config, params, origin_of(published, format_name, *seen))
-
-
-def _read(array: Stored | np.ndarray) -> np.ndarray:
-    return array.read() if isinstance(array, Stored) else array

@@ -29,6 +29,7 @@ FORMAT_NAMES = (
     "gemma_scope_2",
     "circuit_tracer",
     "circuit_tracer_clt",
+    "crosslayer_coding",
     "llama_scope",
     "dictionary_learning",
     "openai",

@@ -39,6 +39,7 @@ READERS = (
     Reader("gemma_scope_2", ("params.safetensors",), "gemma_scope_2"),
     Reader("circuit_tracer", ("layer_*.safetensors",), "circuit_tracer"),
     Reader("circuit_tracer_clt", ("W_enc_0.safetensors",), "circuit_tracer_clt"),
+    Reader("crosslayer_coding", ("clt_checkpoint_*.safetensors",), "crosslayer_coding"),
     Reader("llama_scope", ("final.safetensors",), "llama_scope"),
     Reader("dictionary_learning", ("ae.pt", "ae_*.pt"), "dictionary_learning"),
     Reader("openai", ("[0-9]*.pt",), "openai"),

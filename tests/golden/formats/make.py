@@ -140,6 +140,25 @@ def cross_layer(name, activation, L=3, l1_coeff=0.5):
     np.savez(HERE / name / "expect.npz", **arrays)
 
 
+def crosslayer_coding(name, activation, tying, L=3):
+    """The class of a checkout of curt-tigges/crosslayer-coding, which no registry has."""
+    from clt.config import CLTConfig
+    from clt.models.clt import CrossLayerTranscoder
+
+    config = CLTConfig(num_features=D, num_layers=L, d_model=I, activation_fn=activation,
+                       decoder_tying=tying, model_name="gpt2")  # fmt: skip
+    model = filled(CrossLayerTranscoder(config, None, torch.device("cpu")))
+    (HERE / name).mkdir(exist_ok=True)
+    config.to_json(HERE / name / "cfg.json")
+    save_file(model.state_dict(), HERE / name / "clt_checkpoint_latest.safetensors")
+    x = torch.randn(L, B, I)
+    with torch.no_grad():
+        features = model.get_feature_activations(dict(enumerate(x)))
+        reconstruction = model(dict(enumerate(x)))
+    stacked = (torch.stack([of[l] for l in range(L)]) for of in (features, reconstruction))
+    keep(name, *stacked, x)
+
+
 def tensors():
     """What torch.save can do to a tensor: views, types, parameters, nested dicts."""
     (HERE / "torch").mkdir(exist_ok=True)
@@ -182,6 +201,10 @@ def main():
     torch.manual_seed(1)
     cross_layer("circuit_tracer_clt-relu", "relu")
     cross_layer("circuit_tracer_clt-jumprelu", "jump_relu")
+    torch.manual_seed(2)
+    crosslayer_coding("crosslayer_coding_clt-untied", "jumprelu", "none")
+    crosslayer_coding("crosslayer_coding_clt-per_source", "relu", "per_source")
+    crosslayer_coding("crosslayer_coding_clt-per_target", "relu", "per_target")
 
 
 if __name__ == "__main__":
