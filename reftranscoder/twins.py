@@ -142,7 +142,8 @@ _CROSS_LAYER = {
     "cross_layer_forward": "pre pre_acts hidden reconstruction",
     "cross_layer_decode": "reconstruction",
     "cross_layer_loss": "loss",
-    "cross_layer_backward": "d_reconstruction d_hidden d_pre d_own dW_dec db_dec dW_enc db_enc dx",
+    "cross_layer_backward": "d_reconstruction d_hidden d_pre d_own dW_dec db_dec dW_skip "
+    "dW_enc db_enc dx",
 }
 _LAYER_BY_LAYER = "kernels/cross_layer.py has it layer by layer, from the kernels of one layer."
 #: What stands before the encoder and after the decoder: name -> what it returns.

@@ -27,7 +27,6 @@ from reftranscoder.reference import cross_layer
 
 GOLDEN = Path(__file__).parent / "golden" / "formats"
 ACTIVATIONS = ("topk", "relu", "jumprelu", "batchtopk")
-PARAMETERS = ("W_enc", "b_enc", "W_dec", "b_dec")
 L, B, I, D, O, K = 3, 7, 6, 12, 5, 3
 
 
@@ -73,7 +72,7 @@ def test_two_layers_by_hand():
     assert [g.item() for g in got.dx] == [first * 1, second * 2]
 
 
-def exact_case(seed, activation):
+def exact_case(seed, activation, skip):
     """x, target and the parameters of three layers, all fractions; nothing ties."""
     rng = np.random.default_rng([seed, *activation.encode()])
     B, I, D, O = 2, 3, 4, 2
@@ -89,16 +88,18 @@ def exact_case(seed, activation):
         "W_dec": [some(D, L - l, O) for l in range(L)],
         "b_dec": [some(O) for _ in range(L)],
     }
+    if skip:
+        arrays["W_skip"] = [some(L - l, O, I) for l in range(L)]
     own = None
     if activation == "jumprelu":
         own = [reference.JumpReLU(np.abs(some(D)) / 4) for _ in range(L)]
     return arrays, [some(B, O) for _ in range(L)], own
 
 
-def prove(seed, activation, ops=cross_layer):
+def prove(seed, activation, ops=cross_layer, skip=False):
     """The slope of the loss along a direction of each array, of each layer by itself, is the
     gradient worked out by hand."""
-    arrays, target, own = exact_case(seed, activation)
+    arrays, target, own = exact_case(seed, activation, skip)
     l1_coeff, rng = Fraction(7, 3), np.random.default_rng(seed)
     options = {"top_k": 2, "activation": activation}
     if own is not None:
@@ -107,7 +108,7 @@ def prove(seed, activation, ops=cross_layer):
     forward = ops.cross_layer_forward(**at_rest, **options)
     gradients = ops.cross_layer_backward(
         at_rest["x"], target, forward, at_rest["W_enc"], at_rest["W_dec"],
-        l1_coeff=l1_coeff, activation=activation, own=options.get("own"),
+        at_rest.get("W_skip"), l1_coeff=l1_coeff, activation=activation, own=options.get("own"),
     )  # fmt: skip
     for name, layers in arrays.items():
         for l, array in enumerate(layers):
@@ -123,12 +124,13 @@ def prove(seed, activation, ops=cross_layer):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_gradients_are_what_dual_numbers_carry_along(activation):
-    active = np.array([prove(seed, activation) for seed in range(2)])
+    active = np.array([prove(seed, activation, skip=seed == 1) for seed in range(2)])
     assert (active.sum(axis=0) > 2).all() and (active < 8).any()  # 8 would be all
 
 
 FAULTS = {
-    "only to its own layer": ("for t in range(l, len(x))]", "for t in range(l, l + 1)]"),
+    "only to its own layer": ("W_dec[l][:, t - l]) for t in range(l, len(x))]",
+                              "W_dec[l][:, t - l]) for t in range(l, l + 1)]"),
     "not to its own layer": ("d_hidden = sum(part[0] for part in parts)",
                              "d_hidden = sum((part[0] for part in parts[1:]), 0 * hidden[l])"),
     "the output of another layer": ("hidden[l], W_dec[l][:, t - l]", "hidden[l], W_dec[l][:, 0]"),
@@ -141,6 +143,9 @@ FAULTS = {
     "outputs in the other order": ("part[1] for part in parts]", "p[1] for p in parts[::-1]]"),
     "the slopes of another layer": ("decode_backward(G[t]", "decode_backward(G[t - 1]"),
     "the input of another layer": ("affine_backward(d_pre, x[l]", "affine_backward(d_pre, x[0]"),
+    "a lost skip to later layers": ("dx + sum(part[0] for part in around)", "dx + around[0][0]"),
+    "skips in the other order": ("[part[1] for part in around]", "[p[1] for p in around[::-1]]"),
+    "the skip of another layer": ("G[t], x[l], W_skip[l][t - l]", "G[t], x[0], W_skip[l][t - l]"),
     "a mean over layers": ("for layer in layers)", "for layer in layers) / len(target)"),
 }  # fmt: skip
 
@@ -157,9 +162,9 @@ def planted(old, new):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught(fault):
-    prove(0, "relu")
+    prove(0, "relu", skip=True)
     with pytest.raises(AssertionError, match="slope_of"):
-        prove(0, "relu", planted(*FAULTS[fault]))
+        prove(0, "relu", planted(*FAULTS[fault]), skip=True)
 
 
 def test_straight_through_gradients_are_those_of_each_layer():
@@ -181,7 +186,7 @@ def test_straight_through_gradients_are_those_of_each_layer():
 # The kernels.
 
 
-def made(activation="topk", dtype="float64", bandwidth=None, seed=1, **sizes):
+def made(activation="topk", dtype="float64", bandwidth=None, skip=False, seed=1, **sizes):
     n = {"L": L, "I": I, "D": D, "O": O} | sizes
     rng = np.random.default_rng(seed)
     own = None
@@ -192,6 +197,9 @@ def made(activation="topk", dtype="float64", bandwidth=None, seed=1, **sizes):
         b_enc=rng.standard_normal((n["L"], n["D"])),
         W_dec=[rng.standard_normal((n["D"], n["L"] - l, n["O"])) for l in range(n["L"])],
         b_dec=rng.standard_normal((n["L"], n["O"])),
+        W_skip=[rng.standard_normal((n["L"] - l, n["O"], n["I"])) for l in range(n["L"])]
+        if skip
+        else None,
         top_k=min(K, n["D"]),
         activation=activation,
         own=own,
@@ -222,22 +230,24 @@ def bounds(clt, x, target, hidden, l1_coeff):
     x, away = np.abs(x).astype(float), -np.abs(target).astype(float)
     pre = [reference.affine_forward(x[l], p["W_enc"][l], p["b_enc"][l]) for l in range(L)]
     kept = [np.where(dense(h) != 0, a, 0) for h, a in zip(hidden, pre)]
-    y = cross_layer.cross_layer_decode(kept, p["W_dec"], p["b_dec"])
+    y = cross_layer.cross_layer_decode(kept, p["W_dec"], p["b_dec"], x, p.get("W_skip"))
     found = {"pre": pre, "pre_acts": pre, "hidden": kept, "reconstruction": y}
     found["loss"] = cross_layer.cross_layer_loss(away, y, kept, l1_coeff)
     found |= cross_layer.cross_layer_backward(
         x, away, cross_layer.CrossLayerForward(kept, kept, kept, y), p["W_enc"], p["W_dec"],
-        l1_coeff=l1_coeff, activation="relu",
+        p.get("W_skip"), l1_coeff=l1_coeff, activation="relu",
     )._asdict()  # fmt: skip
     # pre and its store, twice as hidden is a factor twice; what is decoded; the loss; and back.
-    roundings = 2 * (I + 2) + (L * (D + 1) + 1) + (B * (O + D) + L + 6) + (L * O + 4) + B + D + 1
+    roundings = (
+        2 * (I + 2) + (L * (D + I + 3) + 1) + (B * (O + D) + L + 6) + (2 * L * O + 4) + B + D + 2
+    )
     u = precision(clt.params.dtype)
     return {
         name: 2 * chain_bound(layers, roundings, u)
         if name == "loss"
         else [2 * chain_bound(layer, roundings, u) for layer in layers]
         for name, layers in found.items()
-        if name != "d_own"
+        if name != "d_own" and not (name == "dW_skip" and "W_skip" not in p)
     }
 
 
@@ -264,7 +274,7 @@ def compare(got, want, bound, hidden):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_both_backends_agree_within_the_bound(activation, dtype):
     for sizes in ({}, {"L": 1}, {"L": 2, "I": 1, "D": 1, "O": 1}, {"L": 5, "O": 17}):
-        clt, (x, target) = made(activation, dtype, **sizes), data(**sizes)
+        clt, (x, target) = made(activation, dtype, skip=len(sizes) != 1, **sizes), data(**sizes)
         x, target = x.astype(dtype), target.astype(dtype)
         want = clt.stages(x, target, 0.5)
         got = clt.stages(x, target, 0.5, backend="kernels")
@@ -292,7 +302,7 @@ def test_the_bound_is_small_and_faults_are_seen(monkeypatch):
 
 @pytest.mark.parametrize("activation", ["topk", "jumprelu"])
 def test_methods_agree_to_the_bit(activation):
-    clt, (x, target) = made(activation, "float32"), data()
+    clt, (x, target) = made(activation, "float32", skip=activation == "topk"), data()
     for backend in ("kernels", "reference"):
         stages = clt.stages(x, target, 0.5, backend=backend)
         hidden = clt.encode(x, backend=backend)
@@ -300,8 +310,8 @@ def test_methods_agree_to_the_bit(activation):
             assert np.array_equal(dense(ours), dense(theirs))
         y = clt(x, backend=backend)
         assert y.shape == (L, B, O) and y.dtype == np.float32
-        assert np.array_equal(y, clt.decode(hidden, backend=backend))
-        assert np.array_equal(y, clt.decode([dense(h) for h in hidden], backend=backend))
+        assert np.array_equal(y, clt.decode(hidden, x, backend=backend))
+        assert np.array_equal(y, clt.decode([dense(h) for h in hidden], x, backend=backend))
         loss, grads = clt.value_and_grad(x, target, 0.5, backend=backend)
         assert loss == stages["loss"]
         for name, layers in grads.arrays().items():
@@ -312,7 +322,7 @@ def test_methods_agree_to_the_bit(activation):
 
 
 def test_a_layer_is_a_transcoder_whose_outputs_stand_side_by_side():
-    clt, (x, _) = made("relu"), data()
+    clt, (x, _) = made("relu", skip=True), data()
     total = np.zeros((L, B, O))
     for l in range(L):
         layer = clt.layer(l)
@@ -425,8 +435,11 @@ def test_crosslayer_coding_agrees_within_the_bound(name):
         ours = clt.stages(x, backend=backend)
         assert all(np.array_equal(dense(h) != 0, f != 0) for h, f in zip(ours["hidden"], hidden))
         compare(ours, {"hidden": hidden}, most, hidden)
-        y = clt.decode(hidden, backend=backend)
+        y = clt.decode(hidden, x, backend=backend)
         assert (np.abs(y - theirs["reconstruction"]) <= most["reconstruction"]).all()
+    # Of decoders that are tied, a skip connection leads to its own layer alone.
+    assert clt.config.skip == (name != CODING[2])
+    assert not clt.config.skip or clt.params.W_skip[0][1:].any() == (name == CODING[0])
     assert clt.origin.format == "crosslayer_coding" and clt.origin.model == "gpt2"
     assert rt.scan(GOLDEN / name)[0].output_size == 6
 
@@ -446,6 +459,7 @@ def rewritten(folder, tensors=None, **settings):
 
 
 LOG, DECODER = "theta_manager.log_threshold", "decoder_module.decoders.0->1.weight"
+SKIP = "decoder_module.skip_weights.1->2"
 
 
 def test_a_feature_of_crosslayer_coding_is_active_at_its_threshold(tmp_path):
@@ -472,7 +486,9 @@ def test_a_feature_of_crosslayer_coding_is_active_at_its_threshold(tmp_path):
         (None, {"decoder_tying": "per_source"}, "lacks decoder_module.decoders.0.bias_param"),
         (None, {"activation_fn": "relu"}, "also holds theta_manager.log_threshold"),
         (lambda h: {n: a for n, a in h.items() if n != LOG}, {}, f"lacks {LOG}, by its cfg.json"),
-        (lambda h: h | {"decoder_module.skip_weights.0": h[DECODER]}, {}, "also holds .*skip_wei"),
+        (lambda h: h | {"decoder_module.feature_offset.0": h[LOG][0]}, {}, "also holds .*offset.0"),
+        (None, {"skip_connection": False}, "also holds decoder_module.skip_weights.0->0"),
+        (lambda h: h | {SKIP: h[DECODER]}, {}, r"W_skip of layer 1 must have shape \(2, 6, 6\)"),
         (lambda h: h | {LOG: h[LOG][:2]}, {}, r"theta of layer 0 must have shape \(16,\); it has"),
         (lambda h: h | {DECODER: h[DECODER].T}, {}, r"W_dec of layer 0 must have shape \(16, 3, 6"),
         (lambda h: h | {DECODER: h[DECODER].astype(int)}, {}, "W_dec must hold floating-point"),
@@ -512,7 +528,8 @@ def test_what_is_saved_is_loaded(suffix, dtype, tmp_path):
     pytest.importorskip("safetensors")
     path = tmp_path / f"clt.{suffix}"
     for activation in ("topk", "jumprelu"):
-        clt = made(activation, dtype, bandwidth=0.5 if activation == "jumprelu" else None)
+        jumps = activation == "jumprelu"
+        clt = made(activation, dtype, bandwidth=0.5 if jumps else None, skip=not jumps)
         clt.save(path)
         back = rt.load(path)
         assert same(back, clt)
@@ -551,13 +568,15 @@ def entries(path):
     [
         (lambda e: e.pop("W_dec.1"), "it lacks W_dec.1"),
         (lambda e: e.update({"b_dec.7": np.zeros(2)}), "what no transcoder has: b_dec.7"),
-        (lambda e: e.pop("theta.1"), "a threshold takes theta and own"),
+        (lambda e: e.pop("theta.1"), "it lacks theta.1"),
+        (lambda e: [e.pop(f"theta.{l}") for l in range(2)], "a threshold takes theta and own"),
         (lambda e: e.update({"W_dec.0": e["W_dec.1"]}), r"layer 0: W_dec must have shape"),
         (lambda e: e.update({"W_dec.0": e["W_dec.0"].swapaxes(0, 1)}), "first two axes"),
         (lambda e: e.update({"b_enc.1": np.full(4, np.nan)}), "layer 1: b_enc must be finite"),
         (lambda e: e.update(meta=changed(e, layers=3)), "layers must be 2, which is what"),
         (lambda e: e.update(meta=changed(e, layers=None)), "its config must hold .*layers"),
-        (lambda e: e.update(meta=changed(e, skip=True)), "skip must be False"),
+        (lambda e: e.update(meta=changed(e, skip=True)), "skip must be False, as W_skip says"),
+        (lambda e: e.update({"W_skip.1": np.zeros((1, 2, 2))}), "it lacks W_skip.0"),
         (lambda e: e.update(meta=changed(e, output_size=4)), "output_size must be 2, which"),
     ],
 )
@@ -634,6 +653,8 @@ def arrays(**changes):
         ({"W_dec": [np.ones((4, 2, 5)), np.ones((4, 1, 3))]}, ShapeError, "^layer 1: b_dec must"),
         ({"W_dec": [np.ones((4, 2, 5)), np.ones((4, 1, 5)) * 1j]}, DTypeError, "^layer 1: W_dec"),
         ({"b_dec": np.full((2, 5), np.nan)}, NonFiniteError, "^layer 0: b_dec must be finite"),
+        ({"W_skip": np.ones((2, 5, 3))}, ShapeError, r"^layer 0: W_skip must .*\(2, 5, any\)"),
+        ({"W_skip": [np.ones((2, 5, 3))]}, ShapeError, "^W_skip must have shape of 2 layers"),
         ({"own": [None]}, OptionError, "^own must be 2 JumpReLU, one a layer"),
         ({"activation": "jumprelu"}, OptionError, "^own must be a JumpReLU"),
         ({"top_k": 5}, OptionError, "^top_k must be from 1 to dict_size = 4"),
@@ -650,7 +671,6 @@ def test_options_that_do_not_fit_are_refused():
         arrays(activation="jumprelu", own=own)
     sizes = {"layers": 2, "input_size": 3, "output_size": 5, "dict_size": 4, "top_k": 2}
     for option, says in (
-        ({"skip": True}, "^skip must be False"),
         ({"conventions": rt.Conventions(apply_b_dec_to_input=True)}, "^apply|^conventions must be"),
         ({"layers": 0}, "^layers must be a whole number from 1 to 1000"),
         ({"layers": 1000, "output_size": 2**30}, "^output_size must be a positive integer up to"),
@@ -658,8 +678,8 @@ def test_options_that_do_not_fit_are_refused():
         with pytest.raises(OptionError, match=says):
             CrossLayerConfig(**sizes | option)
     params = arrays().params
-    for option in ({"layers": 3}, {"output_size": 4}, {"dict_size": 8}):
-        with pytest.raises(OptionError, match="which is what the arrays have"):
+    for option in ({"layers": 3}, {"output_size": 4}, {"dict_size": 8}, {"skip": True}):
+        with pytest.raises(OptionError, match="which is what the arrays have|as W_skip says"):
             rt.CrossLayerTranscoder(CrossLayerConfig(**sizes | option), params)
     with pytest.raises(ShapeError, match="^layers must have shape of at least one layer"):
         CrossLayerParams(())
@@ -677,6 +697,10 @@ def test_data_that_do_not_fit_are_refused():
         clt.decode(hidden[:2])
     with pytest.raises(ShapeError, match=r"^hidden\[2\] must have .*Rows must pair up"):
         clt.decode([*hidden[:2], hidden[2][:3]])
+    with pytest.raises(OptionError, match=r"^x must be the input \(L, B, I\), of which"):
+        made(skip=True).decode(hidden)
+    with pytest.raises(ShapeError, match="^x must .*Rows must pair up"):
+        made(skip=True).decode(hidden, x[:, :2])
     hidden[1][0, 0] = np.inf
     with pytest.raises(NonFiniteError, match=r"^hidden\[1\].values must be finite"):
         clt.decode(hidden)

@@ -21,7 +21,7 @@ class CrossLayerBackend(Protocol):
 
     def encode(self, x: np.ndarray) -> tuple[Sparse, ...]: ...
 
-    def decode(self, hidden: tuple[Sparse, ...]) -> np.ndarray:
+    def decode(self, hidden: tuple[Sparse, ...], x: np.ndarray | None) -> np.ndarray:
         """(L, B, O)."""
 
     def forward(self, x: np.ndarray) -> Stages:
@@ -68,10 +68,12 @@ class CrossLayerReference:
         return tuple(self._sparse(h) for h in hidden)
 
     @quiet
-    def decode(self, hidden: tuple[Sparse, ...]) -> np.ndarray:
+    def decode(self, hidden: tuple[Sparse, ...], x: np.ndarray | None) -> np.ndarray:
         dense = [h.astype(self.wide).dense() for h in hidden]
-        W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
-        return np.stack(self._rounded(reference.cross_layer_decode(dense, W_dec, b_dec)))
+        W_dec, b_dec, W_skip = (self.arrays.get(name) for name in ("W_dec", "b_dec", "W_skip"))
+        wide = None if x is None else self._widened(x)
+        made = reference.cross_layer_decode(dense, W_dec, b_dec, wide, W_skip)
+        return np.stack(self._rounded(made))
 
     @quiet
     def forward(self, x: np.ndarray) -> Stages:
@@ -97,11 +99,14 @@ class CrossLayerReference:
     def _backward(self, forward: Any, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> Stages:
         x_wide, wanted = self._widened(x), self._widened(target)
         loss = reference.cross_layer_loss(wanted, forward.reconstruction, forward.hidden, l1_coeff)
+        weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
         gradients = reference.cross_layer_backward(
-            x_wide, wanted, forward, self.arrays["W_enc"], self.arrays["W_dec"],
+            x_wide, wanted, forward, *weights,
             l1_coeff=l1_coeff, activation=self.options["activation"], own=self.own,
         )._asdict()  # fmt: skip
         d_own = gradients.pop("d_own")
+        if "W_skip" not in self.arrays:
+            del gradients["dW_skip"]
         if self.own is not None:
             gradients["dtheta"] = tuple(own.theta for own in d_own)
         made = {name: self._rounded(layers) for name, layers in gradients.items()}
@@ -127,13 +132,14 @@ class CrossLayerKernels:
         self.layers = [
             KernelsBackend(config.layer(l), layer) for l, layer in enumerate(params.layers)
         ]
-        self.L, self.O = config.layers, config.output_size
+        self.L, self.O, self.I = config.layers, config.output_size, config.input_size
 
     def encode(self, x: np.ndarray) -> tuple[Sparse, ...]:
         return tuple(layer.encode(rows) for layer, rows in zip(self.layers, x))
 
-    def decode(self, hidden: tuple[Sparse, ...]) -> np.ndarray:
-        written = (layer.decode(h, None) for layer, h in zip(self.layers, hidden))
+    def decode(self, hidden: tuple[Sparse, ...], x: np.ndarray | None) -> np.ndarray:
+        rows = [None] * self.L if x is None else x
+        written = (layer.decode(*given) for layer, *given in zip(self.layers, hidden, rows))
         added: np.ndarray = self.kernels.add_layers(written, self.L)
         return added
 
@@ -145,7 +151,7 @@ class CrossLayerKernels:
 
     def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> Stages:
         hidden = self.encode(x)
-        return self._backward(hidden, tuple(self.decode(hidden)), x, target, l1_coeff)
+        return self._backward(hidden, tuple(self.decode(hidden, x)), x, target, l1_coeff)
 
     def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> Stages:
         made = self.forward(x)
@@ -161,13 +167,21 @@ class CrossLayerKernels:
         l1_coeff: float,
     ) -> Stages:
         self.layers[0].refuse_bandwidth()
-        weights = [[layer.arrays[name] for layer in self.layers] for name in ("W_enc", "W_dec")]
+        names = ("W_enc", "W_dec", "W_skip")
+        weights = [
+            [layer.arrays[name] for layer in self.layers] if name in self.layers[0].arrays else None
+            for name in names
+        ]
         loss = self.kernels.cross_layer_loss(target, reconstruction, hidden, l1_coeff)
         gradients = self.kernels.cross_layer_backward(
             x, target, hidden, reconstruction, *weights, l1_coeff=l1_coeff
         )
         stages: Stages = gradients._asdict()
         stages["dW_dec"] = tuple(d.reshape(len(d), -1, self.O) for d in stages["dW_dec"])
+        if weights[2] is None:
+            del stages["dW_skip"]
+        else:
+            stages["dW_skip"] = tuple(d.reshape(-1, self.O, self.I) for d in stages["dW_skip"])
         named = [layer.named(loss, {}) for layer in self.layers]  # the loss, and dtheta
         dtheta = tuple(of["dtheta"] for of in named if "dtheta" in of)
         stages |= {"dtheta": dtheta} if dtheta else {}

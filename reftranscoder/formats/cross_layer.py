@@ -68,7 +68,8 @@ class CrossLayerPublished(Description):
         shapes = {"W_enc": (D, I), "b_enc": (D,), "b_dec": (O,), "theta": (D,)}
         for name, layers in self.arrays.items():
             for l, array in enumerate(layers):
-                want = (D, L - l, O) if name == "W_dec" else shapes[name]
+                wide = {"W_dec": (D, L - l, O), "W_skip": (L - l, O, I)}
+                want = wide.get(name) or shapes[name]
                 if array.shape != want:
                     problem = f"{name} of layer {l} must have shape {want}; it has {array.shape}"
                     raise FileError(self.path, problem)
@@ -102,6 +103,7 @@ def cross_layer_model_of(published: CrossLayerPublished, format_name: str) -> Cr
             dict_size=D,
             top_k=D if published.top_k is None else published.top_k,
             activation=published.activation,
+            skip="W_skip" in arrays,
             dtype=params.dtype.name,
         )
         check_cross_layer(config, params)

@@ -9,9 +9,10 @@ which there is, by ``decoder_tying``::
     "per_source"  one for each layer that is read, s; its bias is added for every target
     "per_target"  one for each layer that is written to, t; its bias is added once
 
-Where several biases are added for a target, their float64 sum is rounded once here.  JumpReLU's
-thresholds are the exponentials of ``theta_manager.log_threshold`` (L, D), and a feature is active
-there *at* its threshold: the number below it is the threshold here.
+``decoder_module.skip_weights`` are (O, I): one for each such pair, or, where decoders are tied, one
+from each layer to itself.  Where several biases are added for a target, their float64 sum is
+rounded once here.  JumpReLU's thresholds are the exponentials of ``theta_manager.log_threshold``
+(L, D), and a feature is active there *at* its threshold: the number below it is the threshold here.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .published import Decisions, texts_of
 
 SETTINGS = "cfg.json"
 _ENCODER, _DECODER = "encoder_module.encoders", "decoder_module.decoders"
+_SKIP = "decoder_module.skip_weights"
 _THRESHOLD = "theta_manager.log_threshold"
 _FIRST = f"{_ENCODER}.0.weight"
 _TYINGS = ("none", "per_source", "per_target")
@@ -68,13 +70,15 @@ def read(place: Place, decisions: Decisions) -> CrossLayerPublished:
     L = 0
     while f"{_ENCODER}.{L}.weight" in tensors:
         L += 1
-    _check_names(place, L, tying, activation == "jumprelu")
+    _check_names(place, L, tying, activation == "jumprelu", bool(settings.get("skip_connection")))
     arrays: dict[str, tuple[Any, ...]] = {
         "W_enc": tuple(tensors[f"{_ENCODER}.{l}.weight"] for l in range(L)),
         "b_enc": tuple(tensors[f"{_ENCODER}.{l}.bias_param"] for l in range(L)),
         "W_dec": tuple(_decoder(tensors, l, L, tying) for l in range(L)),
         "b_dec": tuple(_bias(tensors, t, tying) for t in range(L)),
     }
+    if settings.get("skip_connection"):
+        arrays["W_skip"] = tuple(_skip(tensors, l, L, tying) for l in range(L))
     if activation == "jumprelu":
         arrays["theta"] = tuple(_threshold(tensors[_THRESHOLD], l, L) for l in range(L))
     model, hook_in, hook_out = texts_of(
@@ -101,13 +105,21 @@ def _name(s: int, t: int, tying: str) -> str:
     return f"{_DECODER}.{of[tying]}"
 
 
-def _check_names(place: Place, L: int, tying: str, jumps: bool) -> None:
+def _skips(l: int, L: int, tying: str) -> list[str]:
+    """The skip connections from layer ``l``, in the order of the layers that they lead to."""
+    if tying != "none":
+        return [f"{_SKIP}.{l}"]
+    return [f"{_SKIP}.{l}->{t}" for t in range(l, L)]
+
+
+def _check_names(place: Place, L: int, tying: str, jumps: bool, skips: bool) -> None:
     """Refuse tensors that are missing, and others, which would be ignored."""
     held = place.container().tensors.keys()
     decoders = {_name(s, t, tying) for t in range(L) for s in range(t + 1)}
     modules = decoders | {f"{_ENCODER}.{l}" for l in range(L)}
     needed = {f"{module}.{part}" for module in modules for part in ("weight", "bias_param")}
     needed |= {_THRESHOLD} if jumps else set()
+    needed |= {name for l in range(L) for name in _skips(l, L, tying)} if skips else set()
     if missing := sorted(needed - held):
         raise FileError(place.path, f"lacks {words(missing[0])}, by its {SETTINGS}")
     if strange := sorted(held - needed):
@@ -137,6 +149,18 @@ def _bias(tensors: dict[str, Stored], t: int, tying: str) -> Made:
         return total.astype(biases[0].dtype)
 
     return Made(shape, parts, read)
+
+
+def _skip(tensors: dict[str, Stored], l: int, L: int, tying: str) -> Made:
+    parts = [tensors[name] for name in _skips(l, L, tying)]
+    shapes = {part.shape for part in parts}
+    shape = parts[0].shape if len(shapes) == 1 else ()
+
+    def read() -> np.ndarray:
+        found = [part.read() for part in parts]
+        return np.stack(found + [np.zeros_like(found[0])] * (L - l - len(found)))
+
+    return Made((L - l, *shape), parts, read)
 
 
 def _threshold(log_threshold: Stored, l: int, L: int) -> Made:

@@ -81,7 +81,8 @@ def check_names(path: Path, names: Iterable[str]) -> None:
     """
     names = list(names)
     L = _layers_in(names)
-    missing = [name for name in (META, *_by_layer(_NEEDED, L)) if name not in names]
+    needed = _NEEDED if L is None else _of_every_layer(names)
+    missing = [name for name in (META, *_by_layer(needed, L)) if name not in names]
     if missing:
         held = ", ".join(map(words, sorted(names)[:8])) + (", ..." if len(names) > 8 else "")
         raise FileError(
@@ -90,7 +91,7 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             f"and holds {held or 'nothing'}",
             "Weights from elsewhere: pass the arrays to Transcoder.from_arrays.",
         )
-    known = _by_layer(("theta", *NAMES) if L is None else ("theta", *_NEEDED), L)
+    known = _by_layer(("theta", *NAMES), L)
     strange = sorted(set(names) - {META, *known})
     if strange:
         raise FileError(path, f"holds what no transcoder has: {', '.join(map(words, strange))}")
@@ -99,6 +100,12 @@ def check_names(path: Path, names: Iterable[str]) -> None:
 def _layers_in(names: Iterable[str]) -> int | None:
     """How many layers the arrays called ``names`` are of; None for those of a `Transcoder`."""
     return sum(name.startswith("W_enc.") for name in names) or None
+
+
+def _of_every_layer(names: Iterable[str]) -> tuple[str, ...]:
+    """What each layer must have: what any has, too."""
+    found = {name.partition(".")[0] for name in names}
+    return (*_NEEDED, *(name for name in ("W_skip", "theta") if name in found))
 
 
 def _by_layer(names: Iterable[str], L: int | None) -> list[str]:
@@ -141,15 +148,14 @@ def _model(
         model = Model(TranscoderConfig(**options), params)
         check_agreement(model.config, model.params)
         return model
-    layers = {name: [given[f"{name}.{l}"] for l in range(L)] for name in _NEEDED}
+    names = (name for name in NAMES if f"{name}.0" in given)
+    layers = {name: [given[f"{name}.{l}"] for l in range(L)] for name in names}
     cross = CrossLayerModel(CrossLayerConfig(**options), CrossLayerParams.taking(own, **layers))
     check_cross_layer(cross.config, cross.params)
     return cross
 
 
-def _options(
-    path: Path, meta: str, layered: bool
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _options(path: Path, meta: str, layered: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The fields of the config and, where there are any, those of what its activation takes."""
     try:
         content = schema.parse(meta)

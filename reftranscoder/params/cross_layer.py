@@ -21,7 +21,7 @@ from ..ownership import locked
 from . import Architecture, JumpReLU, Params, Sizes, TranscoderConfig, check_agreement, check_plain
 
 _MOST_LAYERS = 1000
-_NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
+_NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class CrossLayerConfig(Architecture, Sizes):
     each of its ``layers``.
 
     Raises:
-        OptionError: as `TranscoderConfig`; ``layers`` is not from 1 to 1000; a skip connection or
-            conventions, which a cross-layer transcoder does not have.
+        OptionError: as `TranscoderConfig`; ``layers`` is not from 1 to 1000; conventions, which a
+            cross-layer transcoder does not have.
 
     >>> from reftranscoder.params.cross_layer import CrossLayerConfig
     >>> config = CrossLayerConfig(layers=3, input_size=4, output_size=5, dict_size=8, top_k=2)
@@ -47,8 +47,6 @@ class CrossLayerConfig(Architecture, Sizes):
         checked = TranscoderConfig(**fields)
         for name in fields:
             object.__setattr__(self, name, getattr(checked, name))
-        if checked.skip:
-            raise OptionError("skip", "False, for a cross-layer transcoder", checked.skip)
         check_plain(checked, "a cross-layer transcoder")
         self.layer(0)
 
@@ -98,6 +96,8 @@ class CrossLayerParams:
                 if (got := getattr(layer, name).shape) != want:
                     letters = "(D, I)" if name == "W_enc" else "(D, (L - l) O)"
                     raise ShapeError(f"{name} of layer {l}", want, got, letters=letters)
+            if (layer.W_skip is None) != (layers[0].W_skip is None):
+                raise ShapeError("W_skip", "of every layer, or of none", f"none of layer {l}")
         if len(kinds := {(o.bandwidth, o.through) for o in self.own if o is not None}) > 1:
             raise OptionError("own", "of one bandwidth and one through in all layers", kinds)
 
@@ -109,18 +109,20 @@ class CrossLayerParams:
         b_enc: Any,
         W_dec: Any,
         b_dec: Any,
+        W_skip: Any = None,
         own: Sequence[JumpReLU] | None = None,
     ) -> CrossLayerParams:
         """Parameters with copies of these arrays, of which each has its L layers in a row.
 
         ``W_enc`` L of (D, I), ``b_enc`` L of (D,), ``W_dec`` L of (D, L - l, O), ``b_dec`` L of
-        (O,), ``own`` L of `JumpReLU`, or None.
+        (O,), ``W_skip`` L of (L - l, O, I), or None, ``own`` L of `JumpReLU`, or None.
 
         Raises:
             ShapeError, DTypeError, NonFiniteError: as `Params`, with the layer.
             OptionError: ``own`` is not L of `JumpReLU`.
         """
         given = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
+        given |= {} if W_skip is None else {"W_skip": W_skip}
         of_layers = {name: to_layers(value, name) for name, value in given.items()}
         L = len(of_layers["b_dec"])
         for name, layers in of_layers.items():
@@ -130,7 +132,7 @@ class CrossLayerParams:
         made = []
         for l in range(L):
             try:
-                arrays = {name: of_layers[name][l] for name in _NAMES}
+                arrays = {name: layers[l] for name, layers in of_layers.items()}
                 made.append(_layer(arrays, None if own is None else own[l], L - l))
             except Error as error:
                 error.say_where(f"layer {l}")
@@ -177,12 +179,19 @@ class CrossLayerParams:
         return tuple(layer.b_dec[:O] for layer in self.layers)
 
     @property
+    def W_skip(self) -> tuple[np.ndarray, ...] | None:  # L of (L - l, O, I)
+        I, _, O = self.sizes
+        found = [layer.W_skip for layer in self.layers if layer.W_skip is not None]
+        return tuple(W_skip.reshape(-1, O, I) for W_skip in found) or None
+
+    @property
     def own(self) -> tuple[JumpReLU | None, ...]:
         return tuple(layer.own for layer in self.layers)
 
     def arrays(self) -> dict[str, tuple[np.ndarray, ...]]:
-        """Return the arrays by name, of each a tuple of its L layers."""
-        return {name: getattr(self, name) for name in _NAMES}
+        """Return the arrays by name, of each a tuple of its L layers, without an absent W_skip."""
+        skip = {} if self.W_skip is None else {"W_skip": self.W_skip}
+        return {name: getattr(self, name) for name in _NEEDED} | skip
 
     def astype(self, dtype: Any) -> CrossLayerParams:
         """Return the same numbers, each rounded once to ``dtype``; itself if that changes nothing.
@@ -198,6 +207,7 @@ class CrossLayerParams:
         L = len(self.layers)
         W_dec = f"({D}, {L} - l, {O})"
         shapes = f"W_enc ({D}, {I}), b_enc ({D},), W_dec {W_dec}, b_dec ({O},)"
+        shapes += "" if self.W_skip is None else f", W_skip ({L} - l, {O}, {I})"
         return f"CrossLayerParams({L} of {shapes}, {self.dtype})"
 
     def __deepcopy__(self, memo: object) -> CrossLayerParams:
@@ -230,11 +240,19 @@ def check_cross_layer(config: CrossLayerConfig, params: CrossLayerParams) -> Non
 def _layer(arrays: dict[str, Any], own: JumpReLU | None, outputs: int) -> Params:
     W_dec, b_dec = (to_array(arrays[name], name) for name in ("W_dec", "b_dec"))
     if W_dec.ndim != 3 or W_dec.shape[1] != outputs:
-        want = ("any", outputs, "any")
+        want = f"(any, {outputs}, any)"
         turned = W_dec.ndim == 3 and W_dec.shape[0] == outputs
         hint = "Turn its first two axes: pass W_dec.swapaxes(0, 1)." if turned else ""
         raise ShapeError("W_dec", want, W_dec.shape, hint, "(D, L - l, O)")
     if b_dec.shape != W_dec.shape[2:]:
         raise ShapeError("b_dec", W_dec.shape[2:], b_dec.shape, letters="(O,)")
-    flat = W_dec.reshape(len(W_dec), -1)
-    return Params(arrays["W_enc"], arrays["b_enc"], flat, side_by_side(b_dec, outputs), None, own)
+    flat, O = W_dec.reshape(len(W_dec), -1), len(b_dec)
+    W_skip = None
+    if "W_skip" in arrays:
+        W_skip = to_array(arrays["W_skip"], "W_skip")
+        if W_skip.ndim != 3 or W_skip.shape[:2] != (outputs, O):
+            want = f"({outputs}, {O}, any)"
+            raise ShapeError("W_skip", want, W_skip.shape, letters="(L - l, O, I)")
+        W_skip = W_skip.reshape(outputs * O, -1)
+    bias = side_by_side(b_dec, outputs)
+    return Params(arrays["W_enc"], arrays["b_enc"], flat, bias, W_skip, own)

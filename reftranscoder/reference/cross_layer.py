@@ -20,6 +20,13 @@ reconstruction from l on and through its own penalty; nothing else joins two lay
 
 so that layer l is a transcoder with (L - l) O outputs side by side, added to those of the others.
 
+Skip connections, where there are any, lead from each layer to itself and to every later one, by
+W_skip[l] (L - l, O, I)::
+
+    reconstruction[t]    +=  sum_{l <= t} x[l] @ W_skip[l][t - l].T                       (L6)
+    dx[l]                +=  sum_{t >= l} G[t] @ W_skip[l][t - l]                         (L7)
+    dW_skip[l][t - l]     =  G[t].T @ x[l]                                                (L8)
+
 Source: Ameisen et al. (2025), "Circuit Tracing: Revealing Computational Graphs in Language Models",
 transformer-circuits.pub, section "Cross-Layer Transcoder".  Its loss sums the squares over outputs,
 and has another penalty.
@@ -36,6 +43,7 @@ from .decode import decode_backward
 from .encode import ACTIVATIONS
 from .l1 import l1_backward
 from .mse import mse_backward
+from .skip import skip_backward, skip_forward
 from .transcoder import transcoder_loss
 
 
@@ -57,32 +65,42 @@ class CrossLayerBackward(NamedTuple):
     d_own: Any  # L of what the activation takes that no other does, or of None
     dW_dec: Any  # L of (D, L - l, O)
     db_dec: Any  # L of (O,)
+    dW_skip: Any  # L of (L - l, O, I), or of None without skip connections
     dW_enc: Any  # L of (D, I)
     db_enc: Any  # L of (D,)
     dx: Any  # L of (B, I)
 
 
 def cross_layer_forward(
-    x, W_enc, b_enc, W_dec, b_dec, *, top_k, activation="topk", ties="lowest_index", own=None
-):
+    x, W_enc, b_enc, W_dec, b_dec, W_skip=None, *,
+    top_k, activation="topk", ties="lowest_index", own=None,
+):  # fmt: skip
     """Return a `CrossLayerForward` of ``x``, L of (B, I); ``own`` is L of `JumpReLU`, or None.
 
     ``W_enc`` is L of (D, I), ``b_enc`` L of (D,), ``W_dec`` L of (D, L - l, O), ``b_dec`` L of
-    (O,).
+    (O,), and ``W_skip`` L of (L - l, O, I), or None.
     """
     select, stages = ACTIVATIONS[activation].forward, []
     for l, of_layer in enumerate(own or [None] * len(x)):
         pre = affine_forward(x[l], W_enc[l], b_enc[l])
         stages.append((pre, *select(pre, top_k, ties, of_layer)))  # (E1)
     pre, pre_acts, hidden = zip(*stages, strict=True)
-    return CrossLayerForward(pre, pre_acts, hidden, cross_layer_decode(hidden, W_dec, b_dec))
+    reconstruction = cross_layer_decode(hidden, W_dec, b_dec, x, W_skip)
+    return CrossLayerForward(pre, pre_acts, hidden, reconstruction)
 
 
-def cross_layer_decode(hidden, W_dec, b_dec):
+def cross_layer_decode(hidden, W_dec, b_dec, x=None, W_skip=None):
     """Return ``reconstruction``, L of (B, O), of ``hidden``, L of (B, D)."""
-    return tuple(
+    layers = range(len(b_dec))
+    decoded = [
         sum(hidden[l] @ W_dec[l][:, t - l] for l in range(t + 1)) + b_dec[t]  # (L1)
-        for t in range(len(b_dec))
+        for t in layers
+    ]
+    if W_skip is None:
+        return tuple(decoded)
+    return tuple(
+        decoded[t] + sum(skip_forward(x[l], W_skip[l][t - l]) for l in range(t + 1))  # (L6)
+        for t in layers
     )
 
 
@@ -93,7 +111,7 @@ def cross_layer_loss(target, reconstruction, hidden, l1_coeff):
 
 
 def cross_layer_backward(
-    x, target, forward, W_enc, W_dec, *, l1_coeff, activation="topk", own=None
+    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk", own=None
 ):
     """Return a `CrossLayerBackward`: the derivative of the loss by every stage and parameter."""
     pre, _, hidden, reconstruction = forward
@@ -106,5 +124,10 @@ def cross_layer_backward(
         db_dec = parts[0][2]  # (L5)
         d_pre, d_own = ACTIVATIONS[activation].backward(d_hidden, pre[l], hidden[l], of_layer)
         dx, dW_enc, db_enc = affine_backward(d_pre, x[l], W_enc[l])
-        stages.append((G[l], d_hidden, d_pre, d_own, dW_dec, db_dec, dW_enc, db_enc, dx))
+        dW_skip = None
+        if W_skip is not None:
+            around = [skip_backward(G[t], x[l], W_skip[l][t - l]) for t in range(l, len(x))]
+            dx = dx + sum(part[0] for part in around)  # (L7)
+            dW_skip = np.stack([part[1] for part in around])  # (L8)
+        stages.append((G[l], d_hidden, d_pre, d_own, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx))
     return CrossLayerBackward(*zip(*stages, strict=True))

@@ -73,6 +73,7 @@ class CrossLayerTranscoder:
         b_enc: Any,
         W_dec: Any,
         b_dec: Any,
+        W_skip: Any = None,
         top_k: int = 32,
         activation: str = "topk",
         ties: str = "lowest_index",
@@ -82,8 +83,9 @@ class CrossLayerTranscoder:
 
         Each is an array with an axis of layers, or a list of L arrays: ``W_enc`` L of (D, I),
         ``b_enc`` L of (D,), ``b_dec`` L of (O,), and ``W_dec`` L of (D, L - l, O), as layer l
-        writes to itself and the L - l - 1 later ones.  ``own`` is L of `JumpReLU` where that is the
-        activation, which is the same in each layer.
+        writes to itself and the L - l - 1 later ones.  So do its skip connections, ``W_skip``, L of
+        (L - l, O, I).  ``own`` is L of `JumpReLU` where that is the activation, which is the same
+        in each layer.
 
         Returns:
             A `CrossLayerTranscoder` in their widest dtype, at least float32.
@@ -92,7 +94,9 @@ class CrossLayerTranscoder:
             ShapeError: arrays that do not fit each other, with the layer.
             DTypeError, NonFiniteError, OptionError: as `Transcoder.from_arrays`.
         """
-        params = CrossLayerParams.of(W_enc=W_enc, b_enc=b_enc, W_dec=W_dec, b_dec=b_dec, own=own)
+        params = CrossLayerParams.of(
+            W_enc=W_enc, b_enc=b_enc, W_dec=W_dec, b_dec=b_dec, W_skip=W_skip, own=own
+        )
         I, D, O = params.sizes
         config = CrossLayerConfig(
             layers=len(params.layers),
@@ -101,6 +105,7 @@ class CrossLayerTranscoder:
             dict_size=D,
             top_k=top_k,
             activation=activation,
+            skip=W_skip is not None,
             ties=ties,
             dtype=params.dtype.name,
         )
@@ -140,7 +145,8 @@ class CrossLayerTranscoder:
             (L, B, O) in the dtype of the parameters.
         """
         run = self._backend(backend)
-        return run.decode(run.encode(self._input(x, check_finite)))
+        x = self._input(x, check_finite)
+        return run.decode(run.encode(x), x)
 
     def encode(
         self, x: Any, *, backend: str = "kernels", check_finite: bool = True
@@ -154,9 +160,11 @@ class CrossLayerTranscoder:
         return tuple(to_csr(layer) for layer in hidden)
 
     def decode(
-        self, hidden: Any, *, backend: str = "kernels", check_finite: bool = True
+        self, hidden: Any, x: Any = None, *, backend: str = "kernels", check_finite: bool = True
     ) -> np.ndarray:
         """The reconstruction of ``hidden``, L of (B, D), sparse or dense.
+
+        With skip connections ``x`` (L, B, I) is needed too; otherwise it is not used.
 
         Returns:
             (L, B, O), as from a call.
@@ -174,7 +182,15 @@ class CrossLayerTranscoder:
                 want = (rows, layer.shape[1])
                 raise ShapeError(f"hidden[{l}]", want, layer.shape, "Rows must pair up.")
             layers.append(layer)
-        return run.decode(tuple(layers))
+        if not self.config.skip:
+            return run.decode(tuple(layers), None)
+        if x is None:
+            raise OptionError("x", "the input (L, B, I), of which skip connections read, too", x)
+        x = self._input(x, check_finite)
+        if x.shape[1] != layers[0].shape[0]:
+            paired = (len(x), layers[0].shape[0], x.shape[2])
+            raise ShapeError("x", paired, x.shape, "Rows must pair up.", "(L, B, I)")
+        return run.decode(tuple(layers), x)
 
     def stages(
         self,
@@ -243,7 +259,8 @@ class CrossLayerTranscoder:
     def __repr__(self) -> str:
         c = self.config
         sizes = f"{c.layers} layers of {c.input_size} -> {c.dict_size} -> {c.output_size}"
-        return f"CrossLayerTranscoder({sizes}, {c.selection}, {c.dtype})"
+        skip = ", skip" if c.skip else ""
+        return f"CrossLayerTranscoder({sizes}, {c.selection}{skip}, {c.dtype})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CrossLayerTranscoder, (self.config, self.params, self.origin)
@@ -286,6 +303,7 @@ class CrossLayerTranscoder:
             stages["db_enc"][l],
             dW_dec.reshape(len(dW_dec), -1),
             side_by_side(stages["db_dec"][l], dW_dec.shape[1]),
+            stages["dW_skip"][l].reshape(-1, self.config.input_size) if self.config.skip else None,
             own=None if own is None else own.gradient(stages["dtheta"][l]),
         )
 

@@ -146,7 +146,8 @@ def crosslayer_coding(name, activation, tying, L=3):
     from clt.models.clt import CrossLayerTranscoder
 
     config = CLTConfig(num_features=D, num_layers=L, d_model=I, activation_fn=activation,
-                       decoder_tying=tying, model_name="gpt2")  # fmt: skip
+                       decoder_tying=tying, model_name="gpt2",
+                       skip_connection=tying != "per_target")  # fmt: skip
     model = filled(CrossLayerTranscoder(config, None, torch.device("cpu")))
     (HERE / name).mkdir(exist_ok=True)
     config.to_json(HERE / name / "cfg.json")
