@@ -143,7 +143,9 @@ _CROSS_LAYER = {
     "cross_layer_decode": "reconstruction",
     "cross_layer_loss": "loss",
     "cross_layer_backward": "d_reconstruction d_hidden d_pre d_own dW_dec db_dec dW_skip "
-    "dW_enc db_enc dx",
+    "dpost_enc dW_enc db_enc dx",
+    "post_enc_forward": "written",
+    "post_enc_backward": "dpost_enc",
 }
 _LAYER_BY_LAYER = "kernels/cross_layer.py has it layer by layer, from the kernels of one layer."
 #: What stands before the encoder and after the decoder: name -> what it returns.

@@ -72,7 +72,7 @@ def test_two_layers_by_hand():
     assert [g.item() for g in got.dx] == [first * 1, second * 2]
 
 
-def exact_case(seed, activation, skip):
+def exact_case(seed, activation, more):
     """x, target and the parameters of three layers, all fractions; nothing ties."""
     rng = np.random.default_rng([seed, *activation.encode()])
     B, I, D, O = 2, 3, 4, 2
@@ -88,18 +88,19 @@ def exact_case(seed, activation, skip):
         "W_dec": [some(D, L - l, O) for l in range(L)],
         "b_dec": [some(O) for _ in range(L)],
     }
-    if skip:
+    if more:
         arrays["W_skip"] = [some(L - l, O, I) for l in range(L)]
+        arrays["post_enc"] = [some(D, L - l) for l in range(L)]
     own = None
     if activation == "jumprelu":
         own = [reference.JumpReLU(np.abs(some(D)) / 4) for _ in range(L)]
     return arrays, [some(B, O) for _ in range(L)], own
 
 
-def prove(seed, activation, ops=cross_layer, skip=False):
+def prove(seed, activation, ops=cross_layer, more=False):
     """The slope of the loss along a direction of each array, of each layer by itself, is the
     gradient worked out by hand."""
-    arrays, target, own = exact_case(seed, activation, skip)
+    arrays, target, own = exact_case(seed, activation, more)
     l1_coeff, rng = Fraction(7, 3), np.random.default_rng(seed)
     options = {"top_k": 2, "activation": activation}
     if own is not None:
@@ -108,7 +109,8 @@ def prove(seed, activation, ops=cross_layer, skip=False):
     forward = ops.cross_layer_forward(**at_rest, **options)
     gradients = ops.cross_layer_backward(
         at_rest["x"], target, forward, at_rest["W_enc"], at_rest["W_dec"],
-        at_rest.get("W_skip"), l1_coeff=l1_coeff, activation=activation, own=options.get("own"),
+        at_rest.get("W_skip"), at_rest.get("post_enc"), l1_coeff=l1_coeff,
+        activation=activation, own=options.get("own"),
     )  # fmt: skip
     for name, layers in arrays.items():
         for l, array in enumerate(layers):
@@ -124,18 +126,18 @@ def prove(seed, activation, ops=cross_layer, skip=False):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_gradients_are_what_dual_numbers_carry_along(activation):
-    active = np.array([prove(seed, activation, skip=seed == 1) for seed in range(2)])
+    active = np.array([prove(seed, activation, more=seed == 1) for seed in range(2)])
     assert (active.sum(axis=0) > 2).all() and (active < 8).any()  # 8 would be all
 
 
 FAULTS = {
-    "only to its own layer": ("W_dec[l][:, t - l]) for t in range(l, len(x))]",
-                              "W_dec[l][:, t - l]) for t in range(l, l + 1)]"),
+    "only to its own layer": ("W_dec[l][:, t - l])\n            for t in range(l, len(x))",
+                              "W_dec[l][:, t - l])\n            for t in range(l, l + 1)"),
     "not to its own layer": ("d_hidden = sum(part[0] for part in parts)",
                              "d_hidden = sum((part[0] for part in parts[1:]), 0 * hidden[l])"),
-    "the output of another layer": ("hidden[l], W_dec[l][:, t - l]", "hidden[l], W_dec[l][:, 0]"),
-    "absolute for relative layers": ("sum(hidden[l] @ W_dec[l][:, t - l]",
-                                     "sum(hidden[l] @ W_dec[l][:, t % len(b_dec[l:])]"),
+    "the output of another layer": ("l, t), W_dec[l][:, t - l]", "l, t), W_dec[l][:, 0]"),
+    "absolute for relative layers": ("l, t) @ W_dec[l][:, t - l]",
+                                     "l, t) @ W_dec[l][:, t % len(b_dec[l:])]"),
     "a penalty of another layer": ("l1_backward(hidden[l], l1_coeff)",
                                    "l1_backward(hidden[l - 1], l1_coeff)"),
     "no penalty": ("+ l1_backward(hidden[l], l1_coeff)", ""),
@@ -143,6 +145,10 @@ FAULTS = {
     "outputs in the other order": ("part[1] for part in parts]", "p[1] for p in parts[::-1]]"),
     "the slopes of another layer": ("decode_backward(G[t]", "decode_backward(G[t - 1]"),
     "the input of another layer": ("affine_backward(d_pre, x[l]", "affine_backward(d_pre, x[0]"),
+    "hidden alone in dW_dec": ("G[t], _written(hidden, post_enc, l, t)", "G[t], hidden[l]"),
+    "post_enc of inactive features": ("post_enc_backward(part[0], hidden[l])",
+                                      "np.sum(part[0], axis=0)"),
+    "post_enc in the other order": ("np.stack(slopes, axis=1)", "np.stack(slopes[::-1], axis=1)"),
     "a lost skip to later layers": ("dx + sum(part[0] for part in around)", "dx + around[0][0]"),
     "skips in the other order": ("[part[1] for part in around]", "[p[1] for p in around[::-1]]"),
     "the skip of another layer": ("G[t], x[l], W_skip[l][t - l]", "G[t], x[0], W_skip[l][t - l]"),
@@ -162,9 +168,9 @@ def planted(old, new):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught(fault):
-    prove(0, "relu", skip=True)
+    prove(0, "relu", more=True)
     with pytest.raises(AssertionError, match="slope_of"):
-        prove(0, "relu", planted(*FAULTS[fault]), skip=True)
+        prove(0, "relu", planted(*FAULTS[fault]), more=True)
 
 
 def test_straight_through_gradients_are_those_of_each_layer():
@@ -185,8 +191,10 @@ def test_straight_through_gradients_are_those_of_each_layer():
 
 # The kernels.
 
+BOTH = ("W_skip", "post_enc")
 
-def made(activation="topk", dtype="float64", bandwidth=None, skip=False, seed=1, **sizes):
+
+def made(activation="topk", dtype="float64", bandwidth=None, more=(), seed=1, **sizes):
     n = {"L": L, "I": I, "D": D, "O": O} | sizes
     rng = np.random.default_rng(seed)
     own = None
@@ -198,7 +206,10 @@ def made(activation="topk", dtype="float64", bandwidth=None, skip=False, seed=1,
         W_dec=[rng.standard_normal((n["D"], n["L"] - l, n["O"])) for l in range(n["L"])],
         b_dec=rng.standard_normal((n["L"], n["O"])),
         W_skip=[rng.standard_normal((n["L"] - l, n["O"], n["I"])) for l in range(n["L"])]
-        if skip
+        if "W_skip" in more
+        else None,
+        post_enc=[rng.standard_normal((n["D"], n["L"] - l)) for l in range(n["L"])]
+        if "post_enc" in more
         else None,
         top_k=min(K, n["D"]),
         activation=activation,
@@ -230,16 +241,24 @@ def bounds(clt, x, target, hidden, l1_coeff):
     x, away = np.abs(x).astype(float), -np.abs(target).astype(float)
     pre = [reference.affine_forward(x[l], p["W_enc"][l], p["b_enc"][l]) for l in range(L)]
     kept = [np.where(dense(h) != 0, a, 0) for h, a in zip(hidden, pre)]
-    y = cross_layer.cross_layer_decode(kept, p["W_dec"], p["b_dec"], x, p.get("W_skip"))
+    y = cross_layer.cross_layer_decode(
+        kept, p["W_dec"], p["b_dec"], x, p.get("W_skip"), p.get("post_enc")
+    )
     found = {"pre": pre, "pre_acts": pre, "hidden": kept, "reconstruction": y}
     found["loss"] = cross_layer.cross_layer_loss(away, y, kept, l1_coeff)
     found |= cross_layer.cross_layer_backward(
         x, away, cross_layer.CrossLayerForward(kept, kept, kept, y), p["W_enc"], p["W_dec"],
-        p.get("W_skip"), l1_coeff=l1_coeff, activation="relu",
+        p.get("W_skip"), p.get("post_enc"), l1_coeff=l1_coeff, activation="relu",
     )._asdict()  # fmt: skip
     # pre and its store, twice as hidden is a factor twice; what is decoded; the loss; and back.
     roundings = (
-        2 * (I + 2) + (L * (D + I + 3) + 1) + (B * (O + D) + L + 6) + (2 * L * O + 4) + B + D + 2
+        2 * (I + 2)
+        + (L * (2 * D + I + 5) + 1)
+        + (B * (O + D) + L + 6)
+        + (3 * L * O + 4)
+        + 2 * B
+        + D
+        + 5
     )
     u = precision(clt.params.dtype)
     return {
@@ -247,7 +266,7 @@ def bounds(clt, x, target, hidden, l1_coeff):
         if name == "loss"
         else [2 * chain_bound(layer, roundings, u) for layer in layers]
         for name, layers in found.items()
-        if name != "d_own" and not (name == "dW_skip" and "W_skip" not in p)
+        if name != "d_own" and layers is not None and (name == "loss" or layers[0] is not None)
     }
 
 
@@ -273,8 +292,8 @@ def compare(got, want, bound, hidden):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_both_backends_agree_within_the_bound(activation, dtype):
-    for sizes in ({}, {"L": 1}, {"L": 2, "I": 1, "D": 1, "O": 1}, {"L": 5, "O": 17}):
-        clt, (x, target) = made(activation, dtype, skip=len(sizes) != 1, **sizes), data(**sizes)
+    for sizes in ({}, {"L": 1}, {"L": 2, "I": 1, "D": 1, "O": 1}, {"L": 5, "O": 17, "I": 9}):
+        clt, (x, target) = made(activation, dtype, more=BOTH[: len(sizes)], **sizes), data(**sizes)
         x, target = x.astype(dtype), target.astype(dtype)
         want = clt.stages(x, target, 0.5)
         got = clt.stages(x, target, 0.5, backend="kernels")
@@ -302,7 +321,10 @@ def test_the_bound_is_small_and_faults_are_seen(monkeypatch):
 
 @pytest.mark.parametrize("activation", ["topk", "jumprelu"])
 def test_methods_agree_to_the_bit(activation):
-    clt, (x, target) = made(activation, "float32", skip=activation == "topk"), data()
+    clt, (x, target) = (
+        made(activation, "float32", more=BOTH if activation == "topk" else ()),
+        data(),
+    )
     for backend in ("kernels", "reference"):
         stages = clt.stages(x, target, 0.5, backend=backend)
         hidden = clt.encode(x, backend=backend)
@@ -322,7 +344,7 @@ def test_methods_agree_to_the_bit(activation):
 
 
 def test_a_layer_is_a_transcoder_whose_outputs_stand_side_by_side():
-    clt, (x, _) = made("relu", skip=True), data()
+    clt, (x, _) = made("relu", more=["W_skip"]), data()
     total = np.zeros((L, B, O))
     for l in range(L):
         layer = clt.layer(l)
@@ -529,7 +551,7 @@ def test_what_is_saved_is_loaded(suffix, dtype, tmp_path):
     path = tmp_path / f"clt.{suffix}"
     for activation in ("topk", "jumprelu"):
         jumps = activation == "jumprelu"
-        clt = made(activation, dtype, bandwidth=0.5 if jumps else None, skip=not jumps)
+        clt = made(activation, dtype, bandwidth=0.5 if jumps else None, more=() if jumps else BOTH)
         clt.save(path)
         back = rt.load(path)
         assert same(back, clt)
@@ -655,6 +677,12 @@ def arrays(**changes):
         ({"b_dec": np.full((2, 5), np.nan)}, NonFiniteError, "^layer 0: b_dec must be finite"),
         ({"W_skip": np.ones((2, 5, 3))}, ShapeError, r"^layer 0: W_skip must .*\(2, 5, any\)"),
         ({"W_skip": [np.ones((2, 5, 3))]}, ShapeError, "^W_skip must have shape of 2 layers"),
+        ({"post_enc": np.ones((2, 4, 2))}, ShapeError, "^post_enc of layer 1 must"),
+        (
+            {"post_enc": [np.ones((4, 2)), np.full((4, 1), np.nan)]},
+            NonFiniteError,
+            "^layer 1: post",
+        ),
         ({"own": [None]}, OptionError, "^own must be 2 JumpReLU, one a layer"),
         ({"activation": "jumprelu"}, OptionError, "^own must be a JumpReLU"),
         ({"top_k": 5}, OptionError, "^top_k must be from 1 to dict_size = 4"),
@@ -698,12 +726,14 @@ def test_data_that_do_not_fit_are_refused():
     with pytest.raises(ShapeError, match=r"^hidden\[2\] must have .*Rows must pair up"):
         clt.decode([*hidden[:2], hidden[2][:3]])
     with pytest.raises(OptionError, match=r"^x must be the input \(L, B, I\), of which"):
-        made(skip=True).decode(hidden)
+        made(more=BOTH).decode(hidden)
     with pytest.raises(ShapeError, match="^x must .*Rows must pair up"):
-        made(skip=True).decode(hidden, x[:, :2])
+        made(more=BOTH).decode(hidden, x[:, :2])
     hidden[1][0, 0] = np.inf
     with pytest.raises(NonFiniteError, match=r"^hidden\[1\].values must be finite"):
         clt.decode(hidden)
+    with pytest.raises(OptionError, match="without post_enc"):
+        made(more=BOTH).layer(0)
     for l in (-1, L, True, "0"):
         with pytest.raises(OptionError, match="^l must be a layer from 0 to 2"):
             clt.layer(l)

@@ -3,7 +3,7 @@ layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,9 +70,10 @@ class CrossLayerReference:
     @quiet
     def decode(self, hidden: tuple[Sparse, ...], x: np.ndarray | None) -> np.ndarray:
         dense = [h.astype(self.wide).dense() for h in hidden]
-        W_dec, b_dec, W_skip = (self.arrays.get(name) for name in ("W_dec", "b_dec", "W_skip"))
+        W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
+        W_skip, post_enc = self.arrays.get("W_skip"), self.arrays.get("post_enc")
         wide = None if x is None else self._widened(x)
-        made = reference.cross_layer_decode(dense, W_dec, b_dec, wide, W_skip)
+        made = reference.cross_layer_decode(dense, W_dec, b_dec, wide, W_skip, post_enc)
         return np.stack(self._rounded(made))
 
     @quiet
@@ -99,14 +100,13 @@ class CrossLayerReference:
     def _backward(self, forward: Any, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> Stages:
         x_wide, wanted = self._widened(x), self._widened(target)
         loss = reference.cross_layer_loss(wanted, forward.reconstruction, forward.hidden, l1_coeff)
-        weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
+        weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip", "post_enc"))
         gradients = reference.cross_layer_backward(
             x_wide, wanted, forward, *weights,
             l1_coeff=l1_coeff, activation=self.options["activation"], own=self.own,
         )._asdict()  # fmt: skip
         d_own = gradients.pop("d_own")
-        if "W_skip" not in self.arrays:
-            del gradients["dW_skip"]
+        gradients = _there(gradients, self.arrays)
         if self.own is not None:
             gradients["dtheta"] = tuple(own.theta for own in d_own)
         made = {name: self._rounded(layers) for name, layers in gradients.items()}
@@ -133,6 +133,7 @@ class CrossLayerKernels:
             KernelsBackend(config.layer(l), layer) for l, layer in enumerate(params.layers)
         ]
         self.L, self.O, self.I = config.layers, config.output_size, config.input_size
+        self.arrays, self.post_enc = params.arrays(), params.post_enc
 
     def encode(self, x: np.ndarray) -> tuple[Sparse, ...]:
         return tuple(layer.encode(rows) for layer, rows in zip(self.layers, x))
@@ -140,14 +141,24 @@ class CrossLayerKernels:
     def decode(self, hidden: tuple[Sparse, ...], x: np.ndarray | None) -> np.ndarray:
         rows = [None] * self.L if x is None else x
         written = (layer.decode(*given) for layer, *given in zip(self.layers, hidden, rows))
-        added: np.ndarray = self.kernels.add_layers(written, self.L)
-        return added
+        return self._added(written, hidden)
 
     def forward(self, x: np.ndarray) -> Stages:
         made = [layer.forward(rows) for layer, rows in zip(self.layers, x)]
         stages = {n: tuple(of[n] for of in made) for n in ("pre", "pre_acts", "hidden")}
         written = (of["reconstruction"] for of in made)
-        return stages | {"reconstruction": tuple(self.kernels.add_layers(written, self.L))}
+        return stages | {"reconstruction": tuple(self._added(written, stages["hidden"]))}
+
+    def _added(self, written: Iterable[np.ndarray], hidden: tuple[Sparse, ...]) -> np.ndarray:
+        """What each layer writes, added up."""
+        if self.post_enc is not None:
+            layers = zip(written, hidden, self.post_enc, self.layers)
+            written = (
+                of + self.kernels.post_enc_forward(h, post_enc, layer.arrays["W_dec"])
+                for of, h, post_enc, layer in layers
+            )
+        added: np.ndarray = self.kernels.add_layers(written, self.L)
+        return added
 
     def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> Stages:
         hidden = self.encode(x)
@@ -174,18 +185,22 @@ class CrossLayerKernels:
         ]
         loss = self.kernels.cross_layer_loss(target, reconstruction, hidden, l1_coeff)
         gradients = self.kernels.cross_layer_backward(
-            x, target, hidden, reconstruction, *weights, l1_coeff=l1_coeff
+            x, target, hidden, reconstruction, *weights, self.post_enc, l1_coeff=l1_coeff
         )
-        stages: Stages = gradients._asdict()
+        stages = _there(gradients._asdict(), self.arrays)
         stages["dW_dec"] = tuple(d.reshape(len(d), -1, self.O) for d in stages["dW_dec"])
-        if weights[2] is None:
-            del stages["dW_skip"]
-        else:
+        if "dW_skip" in stages:
             stages["dW_skip"] = tuple(d.reshape(-1, self.O, self.I) for d in stages["dW_skip"])
         named = [layer.named(loss, {}) for layer in self.layers]  # the loss, and dtheta
         dtheta = tuple(of["dtheta"] for of in named if "dtheta" in of)
         stages |= {"dtheta": dtheta} if dtheta else {}
         return {"loss": named[0]["loss"]} | stages
+
+
+def _there(gradients: Stages, arrays: Stages) -> Stages:
+    """The ``gradients`` by parameters that there are, and by stages."""
+    absent = {"dW_skip", "dpost_enc"} - {f"d{name}" for name in arrays}
+    return {name: layers for name, layers in gradients.items() if name not in absent}
 
 
 CROSS_LAYER: dict[str, Callable[[CrossLayerConfig, CrossLayerParams], CrossLayerBackend]] = {

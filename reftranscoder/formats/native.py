@@ -48,6 +48,7 @@ class CrossLayerModel(NamedTuple):
 AnyModel = Model | CrossLayerModel
 
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
+_OF_LAYERS = (*NAMES, "post_enc")
 _OPTIONS = tuple(field.name for field in dataclasses.fields(TranscoderConfig))
 _ANYTHING = schema.Field(lambda value: True, "anything")
 #: What each must be is said in `_options`, which knows what to do about it.
@@ -91,7 +92,7 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             f"and holds {held or 'nothing'}",
             "Weights from elsewhere: pass the arrays to Transcoder.from_arrays.",
         )
-    known = _by_layer(("theta", *NAMES), L)
+    known = _by_layer(("theta", *(NAMES if L is None else _OF_LAYERS)), L)
     strange = sorted(set(names) - {META, *known})
     if strange:
         raise FileError(path, f"holds what no transcoder has: {', '.join(map(words, strange))}")
@@ -105,7 +106,7 @@ def _layers_in(names: Iterable[str]) -> int | None:
 def _of_every_layer(names: Iterable[str]) -> tuple[str, ...]:
     """What each layer must have: what any has, too."""
     found = {name.partition(".")[0] for name in names}
-    return (*_NEEDED, *(name for name in ("W_skip", "theta") if name in found))
+    return tuple(n for n in (*_OF_LAYERS, "theta") if n in (*_NEEDED, *found))
 
 
 def _by_layer(names: Iterable[str], L: int | None) -> list[str]:
@@ -148,7 +149,7 @@ def _model(
         model = Model(TranscoderConfig(**options), params)
         check_agreement(model.config, model.params)
         return model
-    names = (name for name in NAMES if f"{name}.0" in given)
+    names = (name for name in _OF_LAYERS if f"{name}.0" in given)
     layers = {name: [given[f"{name}.{l}"] for l in range(L)] for name in names}
     cross = CrossLayerModel(CrossLayerConfig(**options), CrossLayerParams.taking(own, **layers))
     check_cross_layer(cross.config, cross.params)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import check_layers, to_array, to_layers
+from ..arrays import check_finite, check_layers, to_array, to_dtype, to_layers
 from ..errors import Error, OptionError, ShapeError
 from ..options import integer_in
-from ..ownership import locked
+from ..ownership import locked, owned
 from . import Architecture, JumpReLU, Params, Sizes, TranscoderConfig, check_agreement, check_plain
 
 _MOST_LAYERS = 1000
@@ -82,6 +82,7 @@ class CrossLayerParams:
     """
 
     layers: tuple[Params, ...]
+    post_enc: tuple[np.ndarray, ...] | None = None  # L of (D, L - l)
 
     def __post_init__(self) -> None:
         layers = tuple(self.layers)
@@ -98,6 +99,14 @@ class CrossLayerParams:
                     raise ShapeError(f"{name} of layer {l}", want, got, letters=letters)
             if (layer.W_skip is None) != (layers[0].W_skip is None):
                 raise ShapeError("W_skip", "of every layer, or of none", f"none of layer {l}")
+        if self.post_enc is not None:
+            made = tuple(owned(array, dtype) for array in self.post_enc)
+            check_layers("post_enc", list(made), L)
+            for l, array in enumerate(made):
+                if array.shape != (D, L - l):
+                    letters = "L of (D, L - l)"
+                    raise ShapeError(f"post_enc of layer {l}", (D, L - l), array.shape, "", letters)
+            object.__setattr__(self, "post_enc", made)
         if len(kinds := {(o.bandwidth, o.through) for o in self.own if o is not None}) > 1:
             raise OptionError("own", "of one bandwidth and one through in all layers", kinds)
 
@@ -110,12 +119,14 @@ class CrossLayerParams:
         W_dec: Any,
         b_dec: Any,
         W_skip: Any = None,
+        post_enc: Any = None,
         own: Sequence[JumpReLU] | None = None,
     ) -> CrossLayerParams:
         """Parameters with copies of these arrays, of which each has its L layers in a row.
 
         ``W_enc`` L of (D, I), ``b_enc`` L of (D,), ``W_dec`` L of (D, L - l, O), ``b_dec`` L of
-        (O,), ``W_skip`` L of (L - l, O, I), or None, ``own`` L of `JumpReLU`, or None.
+        (O,), ``W_skip`` L of (L - l, O, I), or None, ``post_enc`` L of (D, L - l), or None, ``own``
+        L of `JumpReLU`, or None.
 
         Raises:
             ShapeError, DTypeError, NonFiniteError: as `Params`, with the layer.
@@ -123,21 +134,26 @@ class CrossLayerParams:
         """
         given = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
         given |= {} if W_skip is None else {"W_skip": W_skip}
+        given |= {} if post_enc is None else {"post_enc": post_enc}
         of_layers = {name: to_layers(value, name) for name, value in given.items()}
         L = len(of_layers["b_dec"])
         for name, layers in of_layers.items():
             check_layers(name, layers, L)
         if own is not None and (not isinstance(own, list | tuple) or len(own) != L):
             raise OptionError("own", f"{L} JumpReLU, one a layer", own)
+        offsets = of_layers.pop("post_enc", None)
         made = []
         for l in range(L):
             try:
                 arrays = {name: layers[l] for name, layers in of_layers.items()}
                 made.append(_layer(arrays, None if own is None else own[l], L - l))
+                if offsets is not None:
+                    offsets[l] = to_array(offsets[l], "post_enc")
+                    check_finite(offsets[l], "post_enc", "No parameter may be: correct the array.")
             except Error as error:
                 error.say_where(f"layer {l}")
                 raise
-        return cls(tuple(made))
+        return cls(tuple(made), None if offsets is None else tuple(offsets))
 
     @classmethod
     def taking(
@@ -189,9 +205,9 @@ class CrossLayerParams:
         return tuple(layer.own for layer in self.layers)
 
     def arrays(self) -> dict[str, tuple[np.ndarray, ...]]:
-        """Return the arrays by name, of each a tuple of its L layers, without an absent W_skip."""
-        skip = {} if self.W_skip is None else {"W_skip": self.W_skip}
-        return {name: getattr(self, name) for name in _NEEDED} | skip
+        """Return those that there are by name, of each a tuple of its L layers."""
+        fields = {name: getattr(self, name) for name in (*_NEEDED, "W_skip", "post_enc")}
+        return {name: layers for name, layers in fields.items() if layers is not None}
 
     def astype(self, dtype: Any) -> CrossLayerParams:
         """Return the same numbers, each rounded once to ``dtype``; itself if that changes nothing.
@@ -200,7 +216,12 @@ class CrossLayerParams:
             OptionError, NonFiniteError: as `Params.astype`.
         """
         layers = tuple(layer.astype(dtype) for layer in self.layers)
-        return self if layers == self.layers else CrossLayerParams(layers)
+        if layers == self.layers:
+            return self
+        narrow = None
+        if self.post_enc is not None:
+            narrow = tuple(to_dtype(array, "post_enc", layers[0].dtype) for array in self.post_enc)
+        return CrossLayerParams(layers, narrow)
 
     def __repr__(self) -> str:
         I, D, O = self.sizes
@@ -208,6 +229,7 @@ class CrossLayerParams:
         W_dec = f"({D}, {L} - l, {O})"
         shapes = f"W_enc ({D}, {I}), b_enc ({D},), W_dec {W_dec}, b_dec ({O},)"
         shapes += "" if self.W_skip is None else f", W_skip ({L} - l, {O}, {I})"
+        shapes += "" if self.post_enc is None else f", post_enc ({D}, {L} - l)"
         return f"CrossLayerParams({L} of {shapes}, {self.dtype})"
 
     def __deepcopy__(self, memo: object) -> CrossLayerParams:

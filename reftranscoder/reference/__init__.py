@@ -54,6 +54,7 @@ from .l1 import l1_backward, l1_forward
 from .layer_norm import layer_norm_backward, layer_norm_forward
 from .mse import mse_backward, mse_forward
 from .normalizations import NORMALIZATIONS, Normalization, rescale_backward, rescale_forward
+from .post_enc import post_enc_backward, post_enc_forward
 from .relu import relu_backward, relu_forward
 from .skip import skip_backward, skip_forward
 from .topk import topk_backward, topk_forward
@@ -114,6 +115,8 @@ __all__ = [
     "layer_norm_forward",
     "mse_backward",
     "mse_forward",
+    "post_enc_backward",
+    "post_enc_forward",
     "relu_backward",
     "relu_forward",
     "rescale_backward",

@@ -27,6 +27,9 @@ W_skip[l] (L - l, O, I)::
     dx[l]                +=  sum_{t >= l} G[t] @ W_skip[l][t - l]                         (L7)
     dW_skip[l][t - l]     =  G[t].T @ x[l]                                                (L8)
 
+Where features have a post_enc[l] (D, L - l), what of layer l is decoded for layer t, in (L1) and
+(L4), is not hidden[l] but ``post_enc_forward(hidden[l], post_enc[l][:, t - l])``: ``post_enc.py``.
+
 Source: Ameisen et al. (2025), "Circuit Tracing: Revealing Computational Graphs in Language Models",
 transformer-circuits.pub, section "Cross-Layer Transcoder".  Its loss sums the squares over outputs,
 and has another penalty.
@@ -43,6 +46,7 @@ from .decode import decode_backward
 from .encode import ACTIVATIONS
 from .l1 import l1_backward
 from .mse import mse_backward
+from .post_enc import post_enc_backward, post_enc_forward
 from .skip import skip_backward, skip_forward
 from .transcoder import transcoder_loss
 
@@ -66,42 +70,48 @@ class CrossLayerBackward(NamedTuple):
     dW_dec: Any  # L of (D, L - l, O)
     db_dec: Any  # L of (O,)
     dW_skip: Any  # L of (L - l, O, I), or of None without skip connections
+    dpost_enc: Any  # L of (D, L - l), or of None without these
     dW_enc: Any  # L of (D, I)
     db_enc: Any  # L of (D,)
     dx: Any  # L of (B, I)
 
 
 def cross_layer_forward(
-    x, W_enc, b_enc, W_dec, b_dec, W_skip=None, *,
+    x, W_enc, b_enc, W_dec, b_dec, W_skip=None, post_enc=None, *,
     top_k, activation="topk", ties="lowest_index", own=None,
 ):  # fmt: skip
     """Return a `CrossLayerForward` of ``x``, L of (B, I); ``own`` is L of `JumpReLU`, or None.
 
     ``W_enc`` is L of (D, I), ``b_enc`` L of (D,), ``W_dec`` L of (D, L - l, O), ``b_dec`` L of
-    (O,), and ``W_skip`` L of (L - l, O, I), or None.
+    (O,), ``W_skip`` L of (L - l, O, I), or None, and ``post_enc`` L of (D, L - l), or None.
     """
     select, stages = ACTIVATIONS[activation].forward, []
     for l, of_layer in enumerate(own or [None] * len(x)):
         pre = affine_forward(x[l], W_enc[l], b_enc[l])
         stages.append((pre, *select(pre, top_k, ties, of_layer)))  # (E1)
     pre, pre_acts, hidden = zip(*stages, strict=True)
-    reconstruction = cross_layer_decode(hidden, W_dec, b_dec, x, W_skip)
+    reconstruction = cross_layer_decode(hidden, W_dec, b_dec, x, W_skip, post_enc)
     return CrossLayerForward(pre, pre_acts, hidden, reconstruction)
 
 
-def cross_layer_decode(hidden, W_dec, b_dec, x=None, W_skip=None):
+def cross_layer_decode(hidden, W_dec, b_dec, x=None, W_skip=None, post_enc=None):
     """Return ``reconstruction``, L of (B, O), of ``hidden``, L of (B, D)."""
     layers = range(len(b_dec))
     decoded = [
-        sum(hidden[l] @ W_dec[l][:, t - l] for l in range(t + 1)) + b_dec[t]  # (L1)
+        sum(_written(hidden, post_enc, l, t) @ W_dec[l][:, t - l] for l in range(t + 1)) + b_dec[t]
         for t in layers
-    ]
+    ]  # (L1)
     if W_skip is None:
         return tuple(decoded)
     return tuple(
         decoded[t] + sum(skip_forward(x[l], W_skip[l][t - l]) for l in range(t + 1))  # (L6)
         for t in layers
     )
+
+
+def _written(hidden, post_enc, l, t):
+    """What of ``hidden[l]`` (B, D) is decoded for layer ``t``."""
+    return hidden[l] if post_enc is None else post_enc_forward(hidden[l], post_enc[l][:, t - l])
 
 
 def cross_layer_loss(target, reconstruction, hidden, l1_coeff):
@@ -111,23 +121,31 @@ def cross_layer_loss(target, reconstruction, hidden, l1_coeff):
 
 
 def cross_layer_backward(
-    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk", own=None
-):
+    x, target, forward, W_enc, W_dec, W_skip=None, post_enc=None, *,
+    l1_coeff, activation="topk", own=None,
+):  # fmt: skip
     """Return a `CrossLayerBackward`: the derivative of the loss by every stage and parameter."""
     pre, _, hidden, reconstruction = forward
     G = [mse_backward(*layer) for layer in zip(target, reconstruction, strict=True)]
     stages = []
     for l, of_layer in enumerate(own or [None] * len(x)):
-        parts = [decode_backward(G[t], hidden[l], W_dec[l][:, t - l]) for t in range(l, len(x))]
+        parts = [
+            decode_backward(G[t], _written(hidden, post_enc, l, t), W_dec[l][:, t - l])
+            for t in range(l, len(x))
+        ]
         d_hidden = sum(part[0] for part in parts) + l1_backward(hidden[l], l1_coeff)  # (L3)
         dW_dec = np.stack([part[1] for part in parts], axis=1)  # (L4)
         db_dec = parts[0][2]  # (L5)
         d_pre, d_own = ACTIVATIONS[activation].backward(d_hidden, pre[l], hidden[l], of_layer)
         dx, dW_enc, db_enc = affine_backward(d_pre, x[l], W_enc[l])
-        dW_skip = None
+        dW_skip = dpost_enc = None
+        if post_enc is not None:
+            slopes = [post_enc_backward(part[0], hidden[l]) for part in parts]
+            dpost_enc = np.stack(slopes, axis=1)
         if W_skip is not None:
             around = [skip_backward(G[t], x[l], W_skip[l][t - l]) for t in range(l, len(x))]
             dx = dx + sum(part[0] for part in around)  # (L7)
             dW_skip = np.stack([part[1] for part in around])  # (L8)
-        stages.append((G[l], d_hidden, d_pre, d_own, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx))
+        decoder = dW_dec, db_dec, dW_skip, dpost_enc
+        stages.append((G[l], d_hidden, d_pre, d_own, *decoder, dW_enc, db_enc, dx))
     return CrossLayerBackward(*zip(*stages, strict=True))

@@ -74,6 +74,7 @@ class CrossLayerTranscoder:
         W_dec: Any,
         b_dec: Any,
         W_skip: Any = None,
+        post_enc: Any = None,
         top_k: int = 32,
         activation: str = "topk",
         ties: str = "lowest_index",
@@ -84,8 +85,9 @@ class CrossLayerTranscoder:
         Each is an array with an axis of layers, or a list of L arrays: ``W_enc`` L of (D, I),
         ``b_enc`` L of (D,), ``b_dec`` L of (O,), and ``W_dec`` L of (D, L - l, O), as layer l
         writes to itself and the L - l - 1 later ones.  So do its skip connections, ``W_skip``, L of
-        (L - l, O, I).  ``own`` is L of `JumpReLU` where that is the activation, which is the same
-        in each layer.
+        (L - l, O, I).  ``post_enc``, L of (D, L - l), is added to an active feature before it is
+        decoded for each of these layers.  ``own`` is L of `JumpReLU` where that is the activation,
+        which is the same in each layer.
 
         Returns:
             A `CrossLayerTranscoder` in their widest dtype, at least float32.
@@ -94,9 +96,8 @@ class CrossLayerTranscoder:
             ShapeError: arrays that do not fit each other, with the layer.
             DTypeError, NonFiniteError, OptionError: as `Transcoder.from_arrays`.
         """
-        params = CrossLayerParams.of(
-            W_enc=W_enc, b_enc=b_enc, W_dec=W_dec, b_dec=b_dec, W_skip=W_skip, own=own
-        )
+        needed = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
+        params = CrossLayerParams.of(**needed, W_skip=W_skip, post_enc=post_enc, own=own)
         I, D, O = params.sizes
         config = CrossLayerConfig(
             layers=len(params.layers),
@@ -129,8 +130,10 @@ class CrossLayerTranscoder:
         that it adds to those of other layers, side by side.
 
         Raises:
-            OptionError: there is no such layer.
+            OptionError: there is no such layer, or it has a post_enc, which no `Transcoder` has.
         """
+        if self.params.post_enc is not None:
+            raise OptionError("l", "of a cross-layer transcoder without post_enc", l)
         L = self.config.layers
         if isinstance(l, bool | np.bool_) or not isinstance(l, int | np.integer) or not 0 <= l < L:
             raise OptionError("l", f"a layer from 0 to {L - 1}", l)
@@ -236,9 +239,8 @@ class CrossLayerTranscoder:
         x = self._input(x, check_finite)
         target = self._target(target, x, check_finite)
         stages = run.backward(x, target, finite_number("l1_coeff", l1_coeff))
-        return stages["loss"], CrossLayerParams(
-            tuple(self._gradient(stages, l) for l in range(self.config.layers))
-        )
+        layers = tuple(self._gradient(stages, l) for l in range(self.config.layers))
+        return stages["loss"], CrossLayerParams(layers, stages.get("dpost_enc"))
 
     def astype(self, dtype: Any) -> CrossLayerTranscoder:
         """Return the same with parameters rounded to ``dtype``, and results in it."""
