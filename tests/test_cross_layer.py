@@ -251,8 +251,10 @@ def bounds(clt, x, target, hidden, l1_coeff):
         p.get("W_skip"), p.get("post_enc"), l1_coeff=l1_coeff, activation="relu",
     )._asdict()  # fmt: skip
     # pre and its store, twice as hidden is a factor twice; what is decoded; the loss; and back.
+    # Eight for factors that libraries multiply activations with, and that are in the weights here.
     roundings = (
-        2 * (I + 2)
+        8
+        + 2 * (I + 2)
         + (L * (2 * D + I + 5) + 1)
         + (B * (O + D) + L + 6)
         + (3 * L * O + 4)
@@ -446,8 +448,12 @@ def test_another_kind_by_its_settings(folder):
 CODING = [f"crosslayer_coding_clt-{tying}" for tying in ("untied", "per_source", "per_target")]
 
 
-@pytest.mark.parametrize("name", CODING)
-def test_crosslayer_coding_agrees_within_the_bound(name):
+KINDS = ("untied", "window", "concat", "per_layer")
+TRAINING = {kind: f"clt_training_clt-{kind}" for kind in KINDS}
+
+
+@pytest.mark.parametrize("name", [*CODING, *TRAINING.values()])
+def test_libraries_agree_within_the_bound(name):
     clt = rt.load(GOLDEN / name)
     with np.load(GOLDEN / name / "expect.npz") as archive:
         theirs = dict(archive)
@@ -459,11 +465,29 @@ def test_crosslayer_coding_agrees_within_the_bound(name):
         compare(ours, {"hidden": hidden}, most, hidden)
         y = clt.decode(hidden, x, backend=backend)
         assert (np.abs(y - theirs["reconstruction"]) <= most["reconstruction"]).all()
-    # Of decoders that are tied, a skip connection leads to its own layer alone.
-    assert clt.config.skip == (name != CODING[2])
-    assert not clt.config.skip or clt.params.W_skip[0][1:].any() == (name == CODING[0])
-    assert clt.origin.format == "crosslayer_coding" and clt.origin.model == "gpt2"
-    assert rt.scan(GOLDEN / name)[0].output_size == 6
+    assert clt.origin.format == name.partition("_clt-")[0]
+    (found,) = rt.scan(GOLDEN / name)
+    assert (found.format, found.output_size) == (clt.origin.format, 6)
+
+
+def test_what_libraries_publish_has_what_they_say():
+    """Of decoders that are tied, a skip connection leads to its own layer alone."""
+    read = {name: rt.load(GOLDEN / name) for name in (*CODING, *TRAINING.values())}
+    skips = {name: clt.params.W_skip for name, clt in read.items() if clt.config.skip}
+    everywhere = {CODING[0]: True, CODING[1]: False}
+    everywhere |= {TRAINING["untied"]: True, TRAINING["concat"]: False}
+    assert {name: bool(skip[0][1:].any()) for name, skip in skips.items()} == everywhere
+    without = {name for name, clt in read.items() if clt.params.post_enc is None}
+    assert without == {CODING[0]}
+    for kind in ("window", "per_layer"):  # whose first layer does not write to the last
+        params = read[TRAINING[kind]].params
+        for array in (params.W_dec[0], params.post_enc[0]):
+            assert array[:, 1].any() and not array[:, 2].any()
+    # A decoder for each layer that is read, and one for each that is written to, with its scales.
+    assert np.array_equal(*read[TRAINING["window"]].params.W_dec[1].swapaxes(0, 1))
+    concat = read[TRAINING["concat"]].params.W_dec
+    ratio = concat[0][:, 2] / concat[1][:, 1]
+    assert np.abs(ratio / ratio[:, :1] - 1).max() <= 4 * 2.0**-23  # each entry was rounded once
 
 
 def rewritten(folder, tensors=None, **settings):
@@ -521,6 +545,85 @@ def test_what_is_not_read_of_crosslayer_coding_is_refused(tensors, settings, say
     shutil.copytree(GOLDEN / CODING[0], folder)
     with pytest.raises(FileError, match=says):
         rt.load(rewritten(folder, tensors, **settings))
+
+
+@pytest.fixture
+def layers(tmp_path):
+    return Path(shutil.copytree(GOLDEN / TRAINING["untied"], tmp_path / "clt"))
+
+
+def set_in(folder, **settings):
+    """Other settings in every layer."""
+    for path in folder.glob("*/cfg.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"coalesce_topk": "group"}, "has coalesce_topk='group', which is not read here"),
+        ({"coalesce_topk": "concat", "topk_coalesced": True}, "ranks the features of all layers"),
+        ({"divide_cross_layer": True}, "has divide_cross_layer, which is not read"),
+        ({"secondary_target_tied": True}, "has secondary_target_tied, which is not read"),
+        ({"activation": "batchtopk"}, "has activation='batchtopk', which is not read"),
+        ({"activation": ["topk"]}, r"has activation=\['topk'\], which is not read"),
+        ({"k": "3"}, "has k='3', which is not read here"),
+        ({"k": 0}, "has k=0, which is not read here"),
+        ({"transcode": False}, "has no transcode, which is not read here"),
+        ({"n_targets": 3}, "layers.9.mlp/cfg.json: its n_targets must be from 1 to 2"),
+        ({"activation": "groupmax"}, "top_k must be a divisor of dict_size = 16"),
+        ({"coalesce_topk": "per-layer"}, "W_dec of layer 0 must have shape"),
+    ],
+)
+def test_what_is_not_read_of_clt_training_is_refused(settings, says, layers):
+    with pytest.raises(FileError, match=says):
+        rt.load(set_in(layers, **settings))
+
+
+def test_layers_of_clt_training_are_of_one_kind_and_all_there(layers):
+    with pytest.raises(FileError, match="is a layer of a cross-layer .* Load the folder above"):
+        rt.load(layers / "layers.9.mlp")
+    with pytest.raises(FileError, match="is a layer of a cross-layer"):
+        rt.load(layers, layer=10)
+    assert same(rt.load(layers / "layers.8.mlp"), rt.load(layers))
+    (layers / "layers.1.mlp").symlink_to(layers / "layers.9.mlp")
+    assert same(rt.load(layers / "layers.8.mlp"), rt.load(layers))
+    numpy = pytest.importorskip("safetensors.numpy")
+    path = layers / "layers.10.mlp" / "sae.safetensors"
+    held = numpy.load_file(path)
+    offsets = held.pop("post_encs.0")
+    numpy.save_file(held, path)
+    with pytest.raises(FileError, match="layers.10.mlp.*lacks post_encs.0, by its cfg.json"):
+        rt.load(layers)
+    for name, says in {
+        "out_norm": r"out_norm must be one number; it is \(2,\)",
+        "b_decs.0": r"b_dec of layer 2 must have shape \(6,\); it has \(\)",
+        "post_encs.0": r"post_enc of layer 2 must have shape \(16, 1\); it has \(2, 1\)",
+        "post_enc_scales.0": r"W_dec of layer 2 must have shape \(16, 1, 6\); it has \(0, 1, 6",
+        "W_decs.0": r"W_dec of layer 2 must have shape \(16, 1, 6\); it has \(0, 1\)",
+        "W_skips.0": r"W_skip of layer 2 must have shape \(1, 6, 6\); it has \(1, 2\)",
+        "encoder.weight": r"W_enc of layer 2 must have shape \(16, 6\); it has \(2,\)",
+    }.items():
+        numpy.save_file(held | {"post_encs.0": offsets, name: np.zeros(2, "f4")}, path)
+        with pytest.raises(FileError, match=says):
+            rt.load(layers)
+    settings = layers / "layers.10.mlp" / "cfg.json"
+    settings.write_text(settings.read_text().replace('"k": 3', '"k": 4'))
+    with pytest.raises(FileError, match="its k is 4, and 3 elsewhere. All layers must be of one"):
+        rt.load(layers)
+    shutil.rmtree(layers / "layers.10.mlp")
+    with pytest.raises(FileError, match="its n_targets must be from 1 to 2, .*; it is 3"):
+        rt.load(layers)
+
+
+def test_the_first_of_several_may_stand_under_the_name_of_one(layers):
+    numpy = pytest.importorskip("safetensors.numpy")
+    path, whole = layers / "layers.8.mlp" / "sae.safetensors", rt.load(layers)
+    held = numpy.load_file(path)
+    first = ("W_decs.0", "b_decs.0", "W_skips.0")
+    numpy.save_file({n: a for n, a in held.items() if n not in first}, path)
+    assert same(rt.load(layers), whole)
 
 
 def test_crosslayer_coding_needs_its_settings_and_says_what_is_normalised(tmp_path):

@@ -26,7 +26,7 @@ from .native import META, AnyModel, CrossLayerModel, Model
 from .origin import Origin
 from .place import Place
 from .published import Decisions, model_of
-from .recognition import Found, Reader, found_at, places_at, publish, recognised
+from .recognition import Found, Reader, found_at, leads, places_at, publish, recognised
 
 __all__ = [
     "AnyModel",
@@ -119,7 +119,7 @@ def scan(root: str | os.PathLike[str]) -> list[Found]:
     decisions, found = Decisions(), []
     for place in places_at(root):
         row = recognised(place, decisions)
-        if row is not None:
+        if row is not None and leads(place, row):
             found.append(found_at(place, row, decisions))
     return sorted(found, key=lambda f: (f.layer is None, f.layer or 0, str(f.path)))
 
@@ -172,6 +172,10 @@ def _one_of(path: Path, layer: int | None, decisions: Decisions) -> tuple[Place,
     if layer is not None:
         layer = options.integer_in("layer", layer, 0, 10_000)
         places = [place for place in places if place.layer() == layer]
+    rows = [(place, row) for place in places if (row := recognised(place, decisions))]
+    if len(places) > 1 and len(rows) == len(places):  # one may be read with another
+        rows = [(place, row) for place, row in rows if leads(place, row)] or rows
+        places = [place for place, _ in rows]
     if len(places) > 1:
         layers = sorted({found for place in places if (found := place.layer()) is not None})
         problem = f"holds {len(places)} transcoders"
@@ -179,7 +183,6 @@ def _one_of(path: Path, layer: int | None, decisions: Decisions) -> tuple[Place,
         if layer is None and len(layers) == len(places):
             hint = f"Say which: layer={layers[0]} to {layers[-1]}; rt.scan lists them."
         raise FileError(path, problem, hint)
-    rows = [(place, row) for place in places if (row := recognised(place, decisions))]
     if not rows:
         which = "" if layer is None else f" for layer {layer}"
         raise FileError(path, f"is a folder without a transcoder of a known format{which}")

@@ -68,7 +68,7 @@ class CrossLayerPublished(Description):
         shapes = {"W_enc": (D, I), "b_enc": (D,), "b_dec": (O,), "theta": (D,)}
         for name, layers in self.arrays.items():
             for l, array in enumerate(layers):
-                wide = {"W_dec": (D, L - l, O), "W_skip": (L - l, O, I)}
+                wide = {"W_dec": (D, L - l, O), "W_skip": (L - l, O, I), "post_enc": (D, L - l)}
                 want = wide.get(name) or shapes[name]
                 if array.shape != want:
                     problem = f"{name} of layer {l} must have shape {want}; it has {array.shape}"

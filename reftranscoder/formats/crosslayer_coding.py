@@ -10,7 +10,9 @@ which there is, by ``decoder_tying``::
     "per_target"  one for each layer that is written to, t; its bias is added once
 
 ``decoder_module.skip_weights`` are (O, I): one for each such pair, or, where decoders are tied, one
-from each layer to itself.  Where several biases are added for a target, their float64 sum is
+from each layer to itself.  ``feature_offset`` and ``feature_scale``, which only tied decoders have,
+are (D,) for each layer written to: the former is a ``post_enc``, the latter is folded into the
+weights, each entry rounded once.  Where several biases are added for a target, their float64 sum is
 rounded once here.  JumpReLU's thresholds are the exponentials of ``theta_manager.log_threshold``
 (L, D), and a feature is active there *at* its threshold: the number below it is the threshold here.
 """
@@ -30,6 +32,7 @@ from .published import Decisions, texts_of
 SETTINGS = "cfg.json"
 _ENCODER, _DECODER = "encoder_module.encoders", "decoder_module.decoders"
 _SKIP = "decoder_module.skip_weights"
+_OFFSET, _SCALE = "decoder_module.feature_offset", "decoder_module.feature_scale"
 _THRESHOLD = "theta_manager.log_threshold"
 _FIRST = f"{_ENCODER}.0.weight"
 _TYINGS = ("none", "per_source", "per_target")
@@ -70,7 +73,7 @@ def read(place: Place, decisions: Decisions) -> CrossLayerPublished:
     L = 0
     while f"{_ENCODER}.{L}.weight" in tensors:
         L += 1
-    _check_names(place, L, tying, activation == "jumprelu", bool(settings.get("skip_connection")))
+    _check_names(place, L, tying, settings)
     arrays: dict[str, tuple[Any, ...]] = {
         "W_enc": tuple(tensors[f"{_ENCODER}.{l}.weight"] for l in range(L)),
         "b_enc": tuple(tensors[f"{_ENCODER}.{l}.bias_param"] for l in range(L)),
@@ -79,6 +82,8 @@ def read(place: Place, decisions: Decisions) -> CrossLayerPublished:
     }
     if settings.get("skip_connection"):
         arrays["W_skip"] = tuple(_skip(tensors, l, L, tying) for l in range(L))
+    if tying != "none" and settings.get("enable_feature_offset"):
+        arrays["post_enc"] = tuple(_offset(tensors, l, L) for l in range(L))
     if activation == "jumprelu":
         arrays["theta"] = tuple(_threshold(tensors[_THRESHOLD], l, L) for l in range(L))
     model, hook_in, hook_out = texts_of(
@@ -112,14 +117,19 @@ def _skips(l: int, L: int, tying: str) -> list[str]:
     return [f"{_SKIP}.{l}->{t}" for t in range(l, L)]
 
 
-def _check_names(place: Place, L: int, tying: str, jumps: bool, skips: bool) -> None:
+def _check_names(place: Place, L: int, tying: str, settings: dict[str, Any]) -> None:
     """Refuse tensors that are missing, and others, which would be ignored."""
     held = place.container().tensors.keys()
     decoders = {_name(s, t, tying) for t in range(L) for s in range(t + 1)}
     modules = decoders | {f"{_ENCODER}.{l}" for l in range(L)}
     needed = {f"{module}.{part}" for module in modules for part in ("weight", "bias_param")}
-    needed |= {_THRESHOLD} if jumps else set()
-    needed |= {name for l in range(L) for name in _skips(l, L, tying)} if skips else set()
+    if settings.get("activation_fn") == "jumprelu":
+        needed.add(_THRESHOLD)
+    if settings.get("skip_connection"):
+        needed |= {name for l in range(L) for name in _skips(l, L, tying)}
+    for option, name in (("enable_feature_offset", _OFFSET), ("enable_feature_scale", _SCALE)):
+        if tying != "none" and settings.get(option):
+            needed |= {f"{name}.{t}" for t in range(L)}
     if missing := sorted(needed - held):
         raise FileError(place.path, f"lacks {words(missing[0])}, by its {SETTINGS}")
     if strange := sorted(held - needed):
@@ -129,13 +139,28 @@ def _check_names(place: Place, L: int, tying: str, jumps: bool, skips: bool) -> 
 
 def _decoder(tensors: dict[str, Stored], s: int, L: int, tying: str) -> Made:
     parts = [tensors[f"{_name(s, t, tying)}.weight"] for t in range(s, L)]
+    scales = [tensors[name] for t in range(s, L) if (name := f"{_SCALE}.{t}") in tensors]
     shapes = {part.shape for part in parts}
     O, D = parts[0].shape if len(shapes) == 1 and len(parts[0].shape) == 2 else (0, 0)
 
     def read() -> np.ndarray:
-        return np.stack([part.transposed.read() for part in parts], axis=1)
+        rows = [part.transposed.read() for part in parts]
+        for k, scale in enumerate(scales):
+            rows[k] = rows[k] * scale.read()[:, None]
+        return np.stack(rows, axis=1)
 
-    return Made((D, L - s, O), parts, read)
+    fit = all(scale.shape == (D,) for scale in scales)
+    return Made((D if fit else 0, L - s, O), [*parts, *scales], read)
+
+
+def _offset(tensors: dict[str, Stored], l: int, L: int) -> Made:
+    parts = [tensors[f"{_OFFSET}.{t}"] for t in range(l, L)]
+    same = len({part.shape for part in parts}) == 1
+
+    def read() -> np.ndarray:
+        return np.stack([part.read() for part in parts], axis=1)
+
+    return Made((*parts[0].shape, L - l) if same else (), parts, read)
 
 
 def _bias(tensors: dict[str, Stored], t: int, tying: str) -> Made:

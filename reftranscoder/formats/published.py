@@ -27,6 +27,7 @@ FORMAT_NAMES = (
     "saelens",
     "gemma_scope",
     "gemma_scope_2",
+    "clt_training",
     "circuit_tracer",
     "circuit_tracer_clt",
     "crosslayer_coding",

@@ -37,6 +37,7 @@ READERS = (
     Reader("saelens", ("sae_weights.safetensors",), "sae_lens"),
     Reader("gemma_scope", ("params.npz",), "gemma_scope"),
     Reader("gemma_scope_2", ("params.safetensors",), "gemma_scope_2"),
+    Reader("clt_training", ("sae.safetensors",), "clt_training"),
     Reader("circuit_tracer", ("layer_*.safetensors",), "circuit_tracer"),
     Reader("circuit_tracer_clt", ("W_enc_0.safetensors",), "circuit_tracer_clt"),
     Reader("crosslayer_coding", ("clt_checkpoint_*.safetensors",), "crosslayer_coding"),
@@ -116,6 +117,12 @@ def places_at(path: Path) -> list[Place]:
         for folder, names in _folders(_revision(path))
         for name in _weights(names)
     ]
+
+
+def leads(place: Place, row: Reader) -> bool:
+    """Whether ``place`` is no mere part of what is read with another."""
+    module = _module(row)
+    return not hasattr(module, "leads") or bool(module.leads(place))
 
 
 def found_at(place: Place, row: Reader, decisions: Decisions) -> Found:

@@ -147,7 +147,9 @@ def crosslayer_coding(name, activation, tying, L=3):
 
     config = CLTConfig(num_features=D, num_layers=L, d_model=I, activation_fn=activation,
                        decoder_tying=tying, model_name="gpt2",
-                       skip_connection=tying != "per_target")  # fmt: skip
+                       skip_connection=tying != "per_target",
+                       enable_feature_offset=tying != "none",
+                       enable_feature_scale=tying == "per_source")  # fmt: skip
     model = filled(CrossLayerTranscoder(config, None, torch.device("cpu")))
     (HERE / name).mkdir(exist_ok=True)
     config.to_json(HERE / name / "cfg.json")
@@ -158,6 +160,34 @@ def crosslayer_coding(name, activation, tying, L=3):
         reconstruction = model(dict(enumerate(x)))
     stacked = (torch.stack([of[l] for l in range(L)]) for of in (features, reconstruction))
     keep(name, *stacked, x)
+
+
+def clt_training(name, targets=(3, 2, 1), **options):
+    """The class of a checkout of EleutherAI/clt-training, whose package is called sparsify, too: to
+    be run by itself, with that first on the path."""
+    from sparsify.config import SparseCoderConfig as Config
+    from sparsify.runner import CrossLayerRunner
+
+    x, features, reconstruction, runner = torch.randn(3, B, I), [], [], CrossLayerRunner()
+    options = {"num_latents": D, "k": K, "transcode": True, "normalize_decoder": False} | options
+    for t, n_targets in enumerate(targets):
+        n_sources = sum(s + n > t for s, n in enumerate(targets[: t + 1]))
+        config = Config(n_targets=n_targets, n_sources=n_sources, **options)
+        coder = filled(SparseCoder(I, config, dtype=torch.float32))
+        hook = f"layers.{t + 8}.mlp"  # 8, 9, 10
+        (HERE / name / hook).mkdir(parents=True, exist_ok=True)
+        if options.get("normalize_io"):
+            coder.in_norm.fill_(3.5 + t), coder.out_norm.fill_(1.5 + t)
+        # save_to_disk does not take what has two names, on a CPU.
+        held = {n: a.clone() for n, a in coder.state_dict().items()}
+        save_file(held, HERE / name / hook / "sae.safetensors")
+        settings = json.dumps({**config.to_dict(), "d_in": I})
+        (HERE / name / hook / "cfg.json").write_text(settings)
+        with torch.no_grad():
+            acts, indices = coder.encode(x[t])[:2]
+            features.append(torch.zeros(B, D).scatter_(1, indices.long(), acts))
+            reconstruction.append(runner(x[t], x[t], coder, hook).sae_out)
+    keep(name, torch.stack(features), torch.stack(reconstruction), x)
 
 
 def tensors():
@@ -206,6 +236,13 @@ def main():
     crosslayer_coding("crosslayer_coding_clt-untied", "jumprelu", "none")
     crosslayer_coding("crosslayer_coding_clt-per_source", "relu", "per_source")
     crosslayer_coding("crosslayer_coding_clt-per_target", "relu", "per_target")
+    # And, with a checkout of clt-training in place of eai-sparsify:
+    #     torch.manual_seed(3)
+    #     more = {"post_encoder_scale": True, "normalize_io": True, "skip_connection": True}
+    #     clt_training("clt_training_clt-untied", **more)
+    #     clt_training("clt_training_clt-window", targets=(2, 2, 1), per_source_tied=True)
+    #     clt_training("clt_training_clt-concat", coalesce_topk="concat", **more)
+    #     clt_training("clt_training_clt-per_layer", targets=(2, 2, 1), coalesce_topk="per-layer")
 
 
 if __name__ == "__main__":
