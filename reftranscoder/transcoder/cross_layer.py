@@ -261,8 +261,9 @@ class CrossLayerTranscoder:
     def __repr__(self) -> str:
         c = self.config
         sizes = f"{c.layers} layers of {c.input_size} -> {c.dict_size} -> {c.output_size}"
-        skip = ", skip" if c.skip else ""
-        return f"CrossLayerTranscoder({sizes}, {c.selection}{skip}, {c.dtype})"
+        more = ", skip" if c.skip else ""
+        more += "" if self.params.post_enc is None else ", post_enc"
+        return f"CrossLayerTranscoder({sizes}, {c.selection}{more}, {c.dtype})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CrossLayerTranscoder, (self.config, self.params, self.origin)
