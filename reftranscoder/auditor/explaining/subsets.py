@@ -6,6 +6,7 @@ which sum over all rows.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -120,7 +121,9 @@ def _these_rows(
     target = None if problem.target is None else problem.target[rows]
     subset = problem._replace(x=problem.x[rows], target=target, part_of=problem.whole)
     part = candidate.part(rows=rows, without=SUMS)
-    return _judged_subset(subset, part, progress, blind=("across",))
+    # A selection across rows is not judged by some of them.
+    known = ("hidden",) if problem.definition.across else ()
+    return _judged_subset(subset, part, progress, known, blind=("across",))
 
 
 def _these_features(
@@ -131,7 +134,10 @@ def _these_features(
         return None
     params = problem.params
     rows = (params.W_enc[features], params.b_enc[features], params.W_dec[features])
-    params = Params(*rows, params.b_dec, params.W_skip)
+    own = params.own
+    if own is not None:
+        own = dataclasses.replace(own, theta=own.theta[features])
+    params = Params(*rows, params.b_dec, params.W_skip, own)
     smaller = problem._replace(params=params, part_of=problem.whole, operands={})
     subset = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))
     # Whatever needs all features at once.
