@@ -353,7 +353,7 @@ def test_methods_agree_to_the_bit(activation):
 
 
 def test_a_layer_is_a_transcoder_whose_outputs_stand_side_by_side():
-    clt, (x, _) = made("relu", more=["W_skip"]), data()
+    clt, (x, target) = made("relu", more=["W_skip"]), data()
     total = np.zeros((L, B, O))
     for l in range(L):
         layer = clt.layer(l)
@@ -361,6 +361,13 @@ def test_a_layer_is_a_transcoder_whose_outputs_stand_side_by_side():
         assert np.array_equal(dense(layer.encode(x[l])), dense(clt.encode(x)[l]))
         total[l:] += layer(x[l]).reshape(B, L - l, O).swapaxes(0, 1)
     assert np.array_equal(total, clt(x))
+    last = clt.layer(L - 1)
+    stages = last.stages(x[-1], target[-1], backend="kernels")
+    assert rt.audit(stages, last, x[-1], target[-1], arithmetic="float64").passed
+    with pytest.raises(OptionError, match="^tc must be the Transcoder to compare with"):
+        rt.audit(stages, clt, x[-1], target[-1])
+    with pytest.raises(OptionError, match="^tc must be a Transcoder; got CrossLayerTranscoder"):
+        rt.evaluate(clt, x[-1], target[-1])
 
 
 @pytest.mark.parametrize("backend", ["kernels", "reference"])
