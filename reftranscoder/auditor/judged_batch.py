@@ -116,7 +116,8 @@ def _check_whole_batch(
 ) -> None:
     """Where rows compete with each other, all are judged at once, by what was selected of them."""
     if len(bad):
-        raise OptionError("x", "finite, for an audit of batchtopk", f"NaN or infinity in row {bad[0]}")
+        got = f"NaN or infinity in row {bad[0]}"
+        raise OptionError("x", "finite, for an audit of batchtopk", got)
     if len(x) * config.dict_size > _MOST_AT_ONCE:
         most = _MOST_AT_ONCE // config.dict_size
         raise ShapeError("x", f"at most {most} rows, for an audit of batchtopk", x.shape)

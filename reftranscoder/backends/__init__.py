@@ -60,7 +60,7 @@ def selection(config: TranscoderConfig, own: reference.JumpReLU | None) -> dict[
     return options | {"own": own}
 
 
-def _own(params: Params, dtype: np.dtype) -> reference.JumpReLU | None:
+def own_of(params: Params, dtype: np.dtype) -> reference.JumpReLU | None:
     """What the activation takes that no other does, as the functions of either room take it."""
     own = params.own
     if own is None:
@@ -81,7 +81,7 @@ class ReferenceBackend:
         self.dtype = params.dtype
         self.wide = np.result_type(params.dtype, np.float64)
         self.arrays = {name: a.astype(self.wide, copy=False) for name, a in params.arrays().items()}
-        self.own = _own(params, self.wide)
+        self.own = own_of(params, self.wide)
         self.config = config
         self.gradients: Callable[..., Any] = reference.transcoder_backward
         self.options: dict[str, Any] = {"activation": config.activation, "own": self.own}
@@ -159,7 +159,7 @@ class KernelsBackend:
         self.config = config
         self.dtype = params.dtype
         self.arrays = params.arrays()
-        self.own = _own(params, self.dtype)
+        self.own = own_of(params, self.dtype)
 
     def encode(self, x: np.ndarray) -> Sparse:
         hidden: Sparse = self.encoder.encode(x, **selection(self.config, self.own))
