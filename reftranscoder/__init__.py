@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .evaluating import evaluate
     from .gradcheck import check_gradient
     from .loading import load, scan
-    from .params import Conventions, JumpReLU, Params, TranscoderConfig
+    from .params import Conventions, Gated, JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
     from .transcoder import Transcoder
@@ -33,6 +33,7 @@ _HOMES = {
     "Activations": "activations",
     "Arithmetic": "auditor",
     "Conventions": "params",
+    "Gated": "params",
     "JumpReLU": "params",
     "Params": "params",
     "Sparse": "sparse",
@@ -58,6 +59,7 @@ __all__ = [
     "Activations",
     "Arithmetic",
     "Conventions",
+    "Gated",
     "JumpReLU",
     "Params",
     "Sparse",

@@ -28,7 +28,7 @@ from .arrays import check_same_rows, for_users, to_array, to_batch, to_csr, to_s
 from .backends import Backend, backend_for
 from .errors import OptionError
 from .options import finite_number, instance, truth
-from .params import Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
+from .params import Conventions, JumpReLU, Own, Params, TranscoderConfig, check_agreement
 from .params.folding import folded
 
 if TYPE_CHECKING:
@@ -85,14 +85,14 @@ class Transcoder:
         top_k: int = 32,
         activation: str = "topk",
         ties: str = "lowest_index",
-        own: JumpReLU | None = None,
+        own: Own | None = None,
         conventions: Conventions | None = None,
     ) -> Transcoder:
         """A transcoder with copies of these arrays or torch tensors; sizes and dtype are theirs.
 
         ``W_enc`` (D, I), ``b_enc`` (D,), ``W_dec`` (D, O), ``b_dec`` (O,), ``W_skip`` (O, I);
-        ``own`` is a `JumpReLU` where that is the activation; ``conventions`` say what is done to
-        input and output.
+        ``own`` is a `JumpReLU` or a `Gated` where that is the activation; ``conventions`` say what
+        is done to input and output.
 
         Returns:
             A `Transcoder` in their widest dtype, at least float32.
@@ -261,7 +261,7 @@ class Transcoder:
         grads = {name: stages[f"d{name}"] for name in self.params.arrays()}
         own = self.params.own
         return stages["loss"], Params.adopt(
-            **grads, own=None if own is None else own.gradient(stages["dtheta"])
+            **grads, own=None if own is None else own.gradient(stages)
         )
 
     def with_threshold(self, theta: Any) -> Transcoder:

@@ -24,6 +24,7 @@ from .affine import affine_backward, affine_forward, affine_relu_forward
 from .batchtopk import batchtopk_forward
 from .decode import decode_backward, decode_forward
 from .encode import ACTIVATIONS, encode_forward
+from .gated import gated_backward, gated_forward, gated_magnitude
 from .groupmax import groupmax_forward
 from .jumprelu import jumprelu_forward
 from .l1 import l1_backward, l1_forward
@@ -45,6 +46,9 @@ __all__ = [
     "decode_backward",
     "decode_forward",
     "encode_forward",
+    "gated_backward",
+    "gated_forward",
+    "gated_magnitude",
     "groupmax_forward",
     "jumprelu_forward",
     "l1_backward",

@@ -14,21 +14,36 @@ from .abstopk import abstopk_forward
 from .affine import affine_block
 from .batchtopk import largest_entries
 from .engine.work_division import row_blocks
+from .gated import gated_backward, gated_magnitude, open_magnitudes
 from .groupmax import groupmax_forward
 from .jumprelu import above
 from .topk import joined, select_block
 
 
+def _rectified(pre, own):
+    return np.where(pre <= 0, 0, pre)
+
+
+def _as_they_are(pre, own):
+    return pre
+
+
+def _identity(d_hidden, hidden, own):
+    return d_hidden, None
+
+
 class Activation(NamedTuple):
-    """How an activation selects, in float64.
+    """How an activation selects, in float64, and gets a gradient back, in the parameters' dtype.
 
     ``select`` takes a block of rows, rectified unless ``signed``; where rows compete, it keeps what
     may be kept, and ``among`` of what all blocks so far kept that for so many rows.
     """
 
-    select: Callable  # (pre_acts (B, D), top_k, ties, own) -> hidden, a `Sparse`
+    select: Callable  # (pre_acts or pre (B, D), top_k, ties, own) -> hidden, a `Sparse`
     signed: bool = False
     among: Callable | None = None  # (hidden, number of entries, ties) -> hidden
+    pre_acts: Callable = _rectified  # (pre, own) -> pre_acts (B, D)
+    backward: Callable = _identity  # (d_hidden, hidden, own) -> d_pre, d_own, at stored entries
 
 
 def _topk(pre_acts, top_k, ties, own):
@@ -51,22 +66,42 @@ def _jumprelu(pre_acts, top_k, ties, own):
     return above(pre_acts, own.theta)
 
 
+def _jumprelu_backward(d_hidden, hidden, own):
+    return d_hidden, own._replace(theta=np.zeros_like(own.theta))
+
+
+def _gated(pre, top_k, ties, own):
+    return open_magnitudes(pre, own.b_gate, own.b_mag, own.r_mag)
+
+
+def _gated_acts(pre, own):
+    return _rectified(gated_magnitude(pre, own.b_mag, own.r_mag), own)
+
+
+def _gated_backward(d_hidden, hidden, own):
+    d_pre, db_mag, dr_mag = gated_backward(d_hidden, hidden, own.b_mag, own.r_mag)
+    return d_pre, own._replace(b_gate=np.zeros_like(own.b_gate), b_mag=db_mag, r_mag=dr_mag)
+
+
 #: name -> `Activation`.
 ACTIVATIONS = {
     "topk": Activation(_topk),
     "relu": Activation(_positive),
     "batchtopk": Activation(_positive, among=largest_entries),
     "groupmax": Activation(_groupmax),
-    "abstopk": Activation(_abstopk, signed=True),
-    "jumprelu": Activation(_jumprelu),
+    "abstopk": Activation(_abstopk, signed=True, pre_acts=_as_they_are),
+    "jumprelu": Activation(_jumprelu, backward=_jumprelu_backward),
+    "gated": Activation(
+        _gated, signed=True, pre_acts=_gated_acts, backward=_gated_backward
+    ),
 }
 
 
 def activate(pre, *, top_k, activation="topk", ties="lowest_index", own=None):
     """Return ``pre_acts`` (B, D) and ``hidden``, a `Sparse` (B, D), of ``pre`` (B, D), float64."""
     kind = ACTIVATIONS[activation]
-    pre_acts = pre if kind.signed else np.where(pre <= 0, 0, pre)
-    hidden = kind.select(pre_acts, top_k, ties, own)
+    pre_acts = kind.pre_acts(pre, own)
+    hidden = kind.select(pre if kind.signed else pre_acts, top_k, ties, own)
     if kind.among:
         hidden = kind.among(hidden, len(pre) * top_k, ties)
     return pre_acts, hidden

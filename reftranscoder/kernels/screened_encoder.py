@@ -65,7 +65,7 @@ def encoder_of(params):
     with _lock:
         encoder = _encoders.get(params)
         if encoder is None:
-            theta = None if params.own is None else params.own.theta
+            theta = getattr(params.own, "theta", None)
             encoder = _encoders[params] = Encoder(params.W_enc, params.b_enc, theta=theta)
         return encoder
 
