@@ -28,7 +28,8 @@ from .arrays import check_same_rows, for_users, to_array, to_batch, to_csr, to_s
 from .backends import Backend, backend_for
 from .errors import OptionError
 from .options import finite_number, instance, truth
-from .params import Conventions, JumpReLU, Own, Params, TranscoderConfig, check_agreement
+from .params import THRESHOLDED, Conventions, JumpReLU, Own, Params, TranscoderConfig
+from .params import check_activation, check_agreement
 from .params.folding import folded
 
 if TYPE_CHECKING:
@@ -259,10 +260,8 @@ class Transcoder:
         """
         stages = self._backward(x, target, l1_coeff, backend, check_finite)
         grads = {name: stages[f"d{name}"] for name in self.params.arrays()}
-        own = self.params.own
-        return stages["loss"], Params.adopt(
-            **grads, own=None if own is None else own.gradient(stages)
-        )
+        own = None if self.params.own is None else self.params.own.gradient(stages)
+        return stages["loss"], Params.adopt(**grads, own=own)
 
     def with_threshold(self, theta: Any) -> Transcoder:
         """Return the jumprelu transcoder with the same arrays, and ``theta`` as thresholds.
@@ -273,11 +272,13 @@ class Transcoder:
 
         Raises:
             ShapeError, DTypeError, NonFiniteError: as `JumpReLU`.
+            OptionError: a gated transcoder has no threshold in its place.
 
         >>> tc = rt.build(input_size=4, output_size=3, dict_size=8, activation="batchtopk", top_k=2)
         >>> tc.with_threshold(0.5)
         Transcoder(4 -> 8 -> 3, jumprelu, float32)
         """
+        check_activation(self.config, THRESHOLDED, "a threshold")
         theta = to_array(theta, "theta")
         if not theta.ndim:
             with np.errstate(over="ignore", under="ignore"):

@@ -19,16 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bounds import (
-    FLOAT64,
-    add_up,
-    chain_bound,
-    dot_bound,
-    matmul_up,
-    multiply_up,
-    store_bound,
-    sum_bound,
-)
+from .bounds import FLOAT64, add_up, chain_bound, dot_bound, matmul_up, multiply_up
+from .bounds import store_bound, sum_bound
 
 
 def exact(to, want, **arguments):
@@ -78,7 +70,7 @@ def encode_forward(
     rank = np.abs(p) if activation == "abstopk" else p
     low, high = np.nextafter(rank - radius, -np.inf), np.nextafter(rank + radius, np.inf)
     B, D = p.shape
-    value, off, theta = (p, radius, np.zeros(D)) if own is None else _OWN[activation](p, radius, own)
+    value, off, theta = _OWN.get(activation, lambda *_: (p, radius, np.zeros(D)))(p, radius, own)
     selected, not_selected = low > theta, high <= theta
     if activation in COMPETING:
         # As many rows as there are competitions, and how many each keeps.
@@ -124,28 +116,21 @@ def gated_magnitude(to, want, pre, b_mag, r_mag):
 
 
 def gated_forward(to, want, pre, b_gate, b_mag, r_mag):
-    """(K2) where the gate is open, by one and the same pre; rectifying takes no two numbers further
-    apart."""
+    """(K2) where the gate is open, by the same pre; rectifying takes no two further apart."""
     off = store_bound(want["hidden"], _magnitude(pre, 0.0, b_mag, r_mag)[1], to)
     return {"hidden": np.where(pre <= -b_gate, 0.0, off)}
 
 
 def gated_backward(to, want, d_hidden, hidden, b_mag, r_mag, d_hidden_error=None):
-    """(K2), with n the nonzero entries of hidden in the column, two more for what is summed, and an
-    exponential for d_pre."""
+    """(K2), with n the nonzero entries of hidden in the column, and two more for a term's own."""
     _, n = _counts(hidden)
     E = np.zeros(hidden.shape) if d_hidden_error is None else d_hidden_error
-    sizes, lever = add_up(np.abs(d_hidden), E), add_up(np.abs(hidden), np.abs(b_mag))
-    found = {
-        "d_pre": (np.exp(r_mag) * E, np.exp(r_mag) * sizes, 1 + _EXPONENTIAL),
-        "db_mag": (np.sum(E, axis=0), np.sum(sizes, axis=0), n),
-        "dr_mag": (np.sum(E * lever, axis=0), np.sum(sizes * lever, axis=0), n + 2),
-    }
-    # What is summed here is rounded too, as one of the terms more.
-    off = {
-        name: add_up(multiply_up(2, e), _apart(S, m + 1, FLOAT64)) for name, (e, S, m) in found.items()
-    }
-    return {name: store_bound(want[name], off[name], to) for name in found}
+    lever, found = add_up(np.abs(hidden), np.abs(b_mag)), {}
+    for name, factor, terms in (("db_mag", 1.0, n), ("dr_mag", lever, n + 2)):
+        e, S = (np.sum(factor * size, axis=0) for size in (E, add_up(np.abs(d_hidden), E)))
+        found[name] = add_up(2 * e, _apart(S, terms + 1, FLOAT64))  # one more: S is rounded here
+    _, found["d_pre"] = _magnitude(d_hidden, E, np.zeros_like(b_mag), r_mag)
+    return {name: store_bound(want[name], off, to) for name, off in found.items()}
 
 
 #: NumPy's exp is within 4 units in the last place, so many roundings, where it is not subnormal;
@@ -295,9 +280,8 @@ def transcoder_backward(
     # Derivatives by what moves hidden by jumps alone are zero in both rooms.
     bound |= {name: np.zeros_like(want[name]) for name in ("dtheta", "db_gate") if name in want}
     if "dr_mag" in want:
-        bound |= gated_backward(
-            to, want, want["d_hidden"], hidden, own.b_mag, own.r_mag, d_hidden
-        )
+        given = want["d_hidden"], hidden, own.b_mag, own.r_mag
+        bound |= gated_backward(to, want, *given, d_hidden)
 
     through = affine_backward(to, want, want["d_pre"], x, W_enc, bound["d_pre"])
     bound |= {"dx": through["dx"], "dW_enc": through["dW"], "db_enc": through["db"]}

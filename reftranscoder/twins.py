@@ -231,7 +231,7 @@ TWINS = (
     _twin(
         "gated_forward",
         "hidden",
-        "As gated_magnitude, rounded once.  Which gates are open is decided by one and the same sum.",
+        "As gated_magnitude, rounded once.  One and the same sum decides which gates are open.",
     ),
     _twin(
         "gated_backward",

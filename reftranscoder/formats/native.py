@@ -1,8 +1,8 @@
 """What our own files hold in either container: the arrays of `Params` by name, and one text.
 
 The text, called ``meta``, is JSON: the format's name, its version, every field of
-`TranscoderConfig` (of its conventions what is not by default) and, for JumpReLU, whose thresholds
-are one more array, ``theta``, its other fields as ``own``.  ``.npz`` and ``.safetensors`` files
+`TranscoderConfig` (of its conventions what is not by default) and, for an activation that takes
+more, a `JumpReLU` or a `Gated`, whose arrays lie beside the others, its other fields as ``own``.  ``.npz`` and ``.safetensors`` files
 differ only in how they store the two.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import Error, FileError, words
 from ..files import schema
-from ..params import NAMES, Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
+from ..params import NAMES, OWN, Conventions, Own, Params, TranscoderConfig, check_agreement
 from .origin import Origin
 
 FORMAT = "reftranscoder"
@@ -36,6 +36,7 @@ class Model(NamedTuple):
 
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
 _OPTIONS = tuple(field.name for field in dataclasses.fields(TranscoderConfig))
+_OF_OWN = {name for kind in OWN.values() for name in kind.ARRAYS}
 _ANYTHING = schema.Field(lambda value: True, "anything")
 #: What each must be is said in `_options`, which knows what to do about it.
 _FIELDS = dict.fromkeys(("format", "version", "config"), _ANYTHING)
@@ -43,8 +44,7 @@ _FIELDS = dict.fromkeys(("format", "version", "config"), _ANYTHING)
 
 def arrays_of(model: Model) -> dict[str, np.ndarray]:
     """The arrays that a file holds, by name."""
-    own = model.params.own
-    return {**model.params.arrays(), **({} if own is None else {"theta": own.theta})}
+    return model.params.all_arrays()
 
 
 def meta_of(model: Model) -> str:
@@ -52,7 +52,7 @@ def meta_of(model: Model) -> str:
     content = {"format": FORMAT, "version": VERSION, "config": model.config.to_dict()}
     own = model.params.own
     if own is not None:
-        content["own"] = {"bandwidth": own.bandwidth, "through": own.through}
+        content["own"] = own.options()
     return json.dumps(content)
 
 
@@ -72,7 +72,7 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             f"and holds {held or 'nothing'}",
             "Weights from elsewhere: pass the arrays to Transcoder.from_arrays.",
         )
-    strange = sorted(set(names) - {META, "theta", *NAMES})
+    strange = sorted(set(names) - {META, *NAMES, *_OF_OWN})
     if strange:
         raise FileError(path, f"holds what no transcoder has: {', '.join(map(words, strange))}")
 
@@ -91,12 +91,13 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Model
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
             raise FileError(path, problem)
-    if ("theta" in arrays) != (own is not None):
-        alone = "theta" if own is None else "own"
-        raise FileError(path, f"a threshold takes theta and own; it holds {alone} alone")
+    kind = OWN.get(options["activation"]) if isinstance(options["activation"], str) else None
+    _check_own(path, kind, own, arrays)
     given: dict[str, Any] = dict(arrays)
     try:
-        taken = None if own is None else JumpReLU(given.pop("theta"), **own)
+        taken = None
+        if kind is not None and own is not None:
+            taken = kind(**{name: given.pop(name) for name in kind.ARRAYS}, **own)
         options["conventions"] = Conventions(**options.get("conventions", {}))
         model = Model(TranscoderConfig(**options), Params.taking(**given, own=taken))
         check_agreement(model.config, model.params)
@@ -128,11 +129,24 @@ def _options(path: Path, meta: str) -> tuple[dict[str, Any], dict[str, Any] | No
         got = ", ".join(map(words, options)) if isinstance(options, dict) else words(options)
         raise FileError(path, f"its config must hold {', '.join(_OPTIONS)}; it holds {got}")
     _check_conventions(path, options.get("conventions", {}))
-    own = content.get("own")
-    if own is not None and (not isinstance(own, dict) or set(own) != {"bandwidth", "through"}):
+    return options, content.get("own")
+
+
+def _check_own(
+    path: Path, kind: type[Own] | None, own: Any, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Refuse what is not all that the activation takes beside the arrays of every transcoder."""
+    wanted = () if kind is None else kind.ARRAYS
+    held = sorted(_OF_OWN & set(arrays))
+    if sorted(wanted) != held or (own is None) != (kind is None):
+        want = f"it takes {', '.join([*wanted, 'own']) if wanted else 'nothing more'}"
+        got = ", ".join(held + ["own"] * (own is not None)) or "nothing"
+        raise FileError(path, f"by its activation {want}; it holds {got}")
+    fields = () if kind is None else tuple(f.name for f in dataclasses.fields(kind))
+    options = [name for name in fields if name not in wanted]
+    if own is not None and (not isinstance(own, dict) or set(own) != set(options)):
         got = ", ".join(map(words, own)) if isinstance(own, dict) else words(own)
-        raise FileError(path, f"its own must hold bandwidth, through; it holds {got}")
-    return options, own
+        raise FileError(path, f"its own must hold {', '.join(options)}; it holds {got}")
 
 
 def _check_conventions(path: Path, conventions: Any) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "Own",
     "Params",
     "Sizes",
+    "THRESHOLDED",
     "TIES",
     "TranscoderConfig",
     "check_activation",
@@ -48,6 +49,8 @@ ACTIVATIONS = ("topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu", "
 OWN: dict[str, type[Own]] = {"jumprelu": JumpReLU, "gated": Gated}
 #: Those of which every active feature is kept: ``top_k`` is then ``dict_size``.
 KEEPING_ALL = ("relu", "jumprelu", "gated")
+#: Those that a threshold can take the place of.
+THRESHOLDED = tuple(name for name in ACTIVATIONS if name != "gated")
 #: The arrays of `Params`.
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 TIES = ("lowest_index", "keep_all")
@@ -238,6 +241,11 @@ class Params:
     def all_arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name, those of ``own`` too."""
         return self.arrays() | ({} if self.own is None else self.own.arrays())
+
+    @property
+    def active_above(self) -> np.ndarray:
+        """What ``pre`` must exceed for a feature to be active, if that is rectified: (D,)."""
+        return np.zeros(len(self.b_enc)) if self.own is None else self.own.active_above
 
     @property
     def dtype(self) -> np.dtype:

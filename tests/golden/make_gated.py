@@ -1,4 +1,4 @@
-"""What sae-lens 6.54.12 and dictionary-learning 0.1.0 make of random numbers in a gated autoencoder.
+"""What sae-lens 6.54.12 and dictionary-learning 0.1.0 make of random numbers when they are gated.
 
     python tests/golden/make_gated.py
 
@@ -44,7 +44,7 @@ def filled(model, generator):
 def found(library, model, x, loss, **given):
     """Every array of a case, by our names and in our shapes, once ``loss`` was differentiated."""
     loss.backward()
-    given |= {"x": x, "dx": x.grad, "loss": loss}
+    given |= {"x": x, "loss": loss} | ({} if x.grad is None else {"dx": x.grad})
     for name, p in model.named_parameters():
         ours = THEIRS.get(name, name)
         turn = ours in TURNED[library]
@@ -61,7 +61,7 @@ def sae_lens(generator, x, target):
     loss = ((y - target) ** 2).mean() + L1 * hidden.abs().mean()
     plain = found("sae_lens", model, x, loss, hidden=hidden, reconstruction=y, target=target)
 
-    x = x.detach().clone().requires_grad_()
+    x = x.detach()  # which is the target, too: no gradient by it is compared
     config = gated_sae.GatedTrainingSAEConfig(**options, l1_coefficient=PENALTY)
     model = filled(gated_sae.GatedTrainingSAE(config), generator)
     step = TrainStepInput(
@@ -93,7 +93,7 @@ def main():
         torch.randn(B, I, generator=generator, dtype=torch.float64) for _ in range(3)
     )
     cases = sae_lens(generator, x.requires_grad_(), target)
-    cases |= dictionary_learning(generator, again.requires_grad_())
+    cases |= dictionary_learning(generator, again)
     entries = {f"{case}.{n}": a for case, arrays in cases.items() for n, a in arrays.items()}
     entries |= {"penalty": np.array(PENALTY), "l1_coeff": np.array(L1)}
     np.savez_compressed(Path(__file__).with_name("gated_f64.npz"), **entries)

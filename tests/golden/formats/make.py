@@ -150,6 +150,7 @@ def main():
     sae_lens("sae_lens-skip_transcoder", saes.SkipTranscoder, saes.SkipTranscoderConfig, d_out=O)
     sae_lens("sae_lens-jumprelu_transcoder-bfloat16", saes.JumpReLUTranscoder,
              saes.JumpReLUTranscoderConfig, dtype="bfloat16", d_out=O)  # fmt: skip
+    dictionary_learning("dictionary_learning-Gated", dictionary.GatedAutoEncoder(I, D))
 
 
 if __name__ == "__main__":
