@@ -24,13 +24,13 @@ import numpy as np
 
 from . import formats
 from .arrays import check_finite as refuse_non_finite
-from .arrays import check_same_rows, for_users, to_array, to_batch, to_csr, to_sparse, to_target
+from .arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
 from .backends import Backend, backend_for
 from .errors import OptionError
 from .options import finite_number, instance, truth
-from .params import THRESHOLDED, Conventions, JumpReLU, Own, Params, TranscoderConfig
-from .params import check_activation, check_agreement
+from .params import Conventions, Own, Params, TranscoderConfig, check_agreement
 from .params.folding import folded
+from .params.thresholding import thresholded
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -272,21 +272,13 @@ class Transcoder:
 
         Raises:
             ShapeError, DTypeError, NonFiniteError: as `JumpReLU`.
-            OptionError: a gated transcoder has no threshold in its place.
+            OptionError: of a gated transcoder.
 
         >>> tc = rt.build(input_size=4, output_size=3, dict_size=8, activation="batchtopk", top_k=2)
         >>> tc.with_threshold(0.5)
         Transcoder(4 -> 8 -> 3, jumprelu, float32)
         """
-        check_activation(self.config, THRESHOLDED, "a threshold")
-        theta = to_array(theta, "theta")
-        if not theta.ndim:
-            with np.errstate(over="ignore", under="ignore"):
-                theta = np.full(self.config.dict_size, theta, self.params.dtype)
-        arrays: dict[str, Any] = self.params.arrays()
-        params = Params(**arrays, own=JumpReLU(theta))
-        changes: dict[str, Any] = {"activation": "jumprelu", "dtype": params.dtype.name}
-        return Transcoder(dataclasses.replace(self.config, **changes), params)
+        return Transcoder(*thresholded(self.config, self.params, theta))
 
     def folded(self) -> Transcoder:
         """Return the transcoder without conventions that computes the same: b_dec is folded into

@@ -19,8 +19,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bounds import FLOAT64, add_up, chain_bound, dot_bound, matmul_up, multiply_up
-from .bounds import store_bound, sum_bound
+from .bounds import (
+    FLOAT64,
+    add_up,
+    chain_bound,
+    dot_bound,
+    matmul_up,
+    multiply_up,
+    store_bound,
+    sum_bound,
+)
 
 
 def exact(to, want, **arguments):
@@ -133,16 +141,12 @@ def gated_backward(to, want, d_hidden, hidden, b_mag, r_mag, d_hidden_error=None
     return {name: store_bound(want[name], off, to) for name, off in found.items()}
 
 
-#: NumPy's exp is within 4 units in the last place, so many roundings, where it is not subnormal;
-#: and one for where exp stands here.
-_EXPONENTIAL = 9
-
-
 def _magnitude(pre, radius, b_mag, r_mag):
-    """The magnitude of ``pre``, and how far apart two are whose pre are within ``radius`` of it."""
+    """The magnitude of ``pre``, and how far apart two are whose pre are within ``radius`` of it.
+    NumPy's exp, within 4 units in the last place, is 8 roundings; one more is for the exp here."""
     strength = np.exp(r_mag)
     S = add_up(multiply_up(strength, add_up(np.abs(pre), radius)), np.abs(b_mag))
-    off = add_up(multiply_up(2 * strength, radius), _apart(S, 2 + _EXPONENTIAL, FLOAT64))
+    off = add_up(multiply_up(2 * strength, radius), _apart(S, 2 + 8 + 1, FLOAT64))
     return strength * pre + b_mag, off
 
 
@@ -280,8 +284,7 @@ def transcoder_backward(
     # Derivatives by what moves hidden by jumps alone are zero in both rooms.
     bound |= {name: np.zeros_like(want[name]) for name in ("dtheta", "db_gate") if name in want}
     if "dr_mag" in want:
-        given = want["d_hidden"], hidden, own.b_mag, own.r_mag
-        bound |= gated_backward(to, want, *given, d_hidden)
+        bound |= gated_backward(to, want, want["d_hidden"], hidden, own.b_mag, own.r_mag, d_hidden)
 
     through = affine_backward(to, want, want["d_pre"], x, W_enc, bound["d_pre"])
     bound |= {"dx": through["dx"], "dW_enc": through["dW"], "db_enc": through["db"]}

@@ -194,6 +194,7 @@ FUNCTIONS = {
     "Activations.rows": (ROWS.rows, {}),
     "Arithmetic": (rt.Arithmetic, PLAIN),
     "Conventions": (rt.Conventions, {}),
+    "Gated": (rt.Gated, dict.fromkeys(("b_gate", "b_mag", "r_mag"), np.ones(D))),
     "JumpReLU": (rt.JumpReLU, {"theta": np.ones(D)}),
     "Params": (rt.Params, WEIGHTS),
     "Params.astype": (TC.params.astype, {}),

@@ -2,8 +2,8 @@
 
 The text, called ``meta``, is JSON: the format's name, its version, every field of
 `TranscoderConfig` (of its conventions what is not by default) and, for an activation that takes
-more, a `JumpReLU` or a `Gated`, whose arrays lie beside the others, its other fields as ``own``.  ``.npz`` and ``.safetensors`` files
-differ only in how they store the two.
+more, a `JumpReLU` or a `Gated`, whose arrays lie beside the others, its other fields as ``own``.
+``.npz`` and ``.safetensors`` files differ only in how they store the two.
 """
 
 from __future__ import annotations

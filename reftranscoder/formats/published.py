@@ -17,8 +17,7 @@ import numpy as np
 from ..errors import Error, FileError
 from ..files.stored import Stored
 from ..options import one_of, positive_integer, truth
-from ..params import ACTIVATIONS, NAMES, OWN, Conventions, Params, TranscoderConfig
-from ..params import check_agreement
+from ..params import ACTIVATIONS, NAMES, OWN, Conventions, Params, TranscoderConfig, check_agreement
 from .native import Model
 from .origin import Origin
 

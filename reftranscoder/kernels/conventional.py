@@ -16,7 +16,7 @@ import numpy as np
 from ..sparse import Sparse
 from .affine import affine_backward
 from .decode import decode_backward, decode_forward, sum_rows
-from .encode import ACTIVATIONS
+from .encode import activation_backward
 from .engine.threads_and_forks import Lock
 from .l1 import l1_backward
 from .mse import mse_backward
@@ -122,7 +122,7 @@ def conventional_backward(
     d_written, dW_dec, db_dec = decode_backward(d_decoded, written, W_dec)
     penalty = l1_backward(hidden, l1_coeff)
     d_hidden = hidden.with_values(_unscaled(d_written, norms).values + penalty.values)
-    d_pre, d_own = ACTIVATIONS[activation].backward(d_hidden, hidden, own)
+    d_pre, d_own = activation_backward(d_hidden, hidden, activation=activation, own=own)
     d_affine = d_pre
     if norms is not None:
         d_affine = hidden.with_values((d_pre.values * norms[hidden.indices]).astype(dtype))

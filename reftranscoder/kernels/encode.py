@@ -20,20 +20,8 @@ from .jumprelu import above
 from .topk import joined, select_block
 
 
-def _rectified(pre, own):
-    return np.where(pre <= 0, 0, pre)
-
-
-def _as_they_are(pre, own):
-    return pre
-
-
-def _identity(d_hidden, hidden, own):
-    return d_hidden, None
-
-
 class Activation(NamedTuple):
-    """How an activation selects, in float64, and gets a gradient back, in the parameters' dtype.
+    """How an activation selects, in float64.
 
     ``select`` takes a block of rows, rectified unless ``signed``; where rows compete, it keeps what
     may be kept, and ``among`` of what all blocks so far kept that for so many rows.
@@ -42,8 +30,6 @@ class Activation(NamedTuple):
     select: Callable  # (pre_acts or pre (B, D), top_k, ties, own) -> hidden, a `Sparse`
     signed: bool = False
     among: Callable | None = None  # (hidden, number of entries, ties) -> hidden
-    pre_acts: Callable = _rectified  # (pre, own) -> pre_acts (B, D)
-    backward: Callable = _identity  # (d_hidden, hidden, own) -> d_pre, d_own, at stored entries
 
 
 def _topk(pre_acts, top_k, ties, own):
@@ -66,21 +52,8 @@ def _jumprelu(pre_acts, top_k, ties, own):
     return above(pre_acts, own.theta)
 
 
-def _jumprelu_backward(d_hidden, hidden, own):
-    return d_hidden, own._replace(theta=np.zeros_like(own.theta))
-
-
 def _gated(pre, top_k, ties, own):
     return open_magnitudes(pre, own.b_gate, own.b_mag, own.r_mag)
-
-
-def _gated_acts(pre, own):
-    return _rectified(gated_magnitude(pre, own.b_mag, own.r_mag), own)
-
-
-def _gated_backward(d_hidden, hidden, own):
-    d_pre, db_mag, dr_mag = gated_backward(d_hidden, hidden, own.b_mag, own.r_mag)
-    return d_pre, own._replace(b_gate=np.zeros_like(own.b_gate), b_mag=db_mag, r_mag=dr_mag)
 
 
 #: name -> `Activation`.
@@ -89,22 +62,54 @@ ACTIVATIONS = {
     "relu": Activation(_positive),
     "batchtopk": Activation(_positive, among=largest_entries),
     "groupmax": Activation(_groupmax),
-    "abstopk": Activation(_abstopk, signed=True, pre_acts=_as_they_are),
-    "jumprelu": Activation(_jumprelu, backward=_jumprelu_backward),
-    "gated": Activation(
-        _gated, signed=True, pre_acts=_gated_acts, backward=_gated_backward
-    ),
+    "abstopk": Activation(_abstopk, signed=True),
+    "jumprelu": Activation(_jumprelu),
+    "gated": Activation(_gated, signed=True),
+}
+
+
+def _rectified(pre, own=None):
+    return np.where(pre <= 0, 0, pre)
+
+
+#: name -> (pre, own) -> pre_acts (B, D), where they are not what is rectified of pre.
+PRE_ACTS = {
+    "abstopk": lambda pre, own: pre,
+    "gated": lambda pre, own: _rectified(gated_magnitude(pre, own.b_mag, own.r_mag)),
 }
 
 
 def activate(pre, *, top_k, activation="topk", ties="lowest_index", own=None):
     """Return ``pre_acts`` (B, D) and ``hidden``, a `Sparse` (B, D), of ``pre`` (B, D), float64."""
     kind = ACTIVATIONS[activation]
-    pre_acts = kind.pre_acts(pre, own)
+    pre_acts = PRE_ACTS.get(activation, _rectified)(pre, own)
     hidden = kind.select(pre if kind.signed else pre_acts, top_k, ties, own)
     if kind.among:
         hidden = kind.among(hidden, len(pre) * top_k, ties)
     return pre_acts, hidden
+
+
+def activation_backward(d_hidden, hidden, *, activation="topk", own=None):
+    """Return ``d_pre``, a `Sparse` (B, D), and ``d_own``, the derivatives of what the activation
+    takes that no other does, or None; ``d_hidden`` has the entries of ``hidden``."""
+    return BACKWARD.get(activation, _identity)(d_hidden, hidden, own)
+
+
+def _identity(d_hidden, hidden, own):
+    return d_hidden, None
+
+
+def _jumprelu_backward(d_hidden, hidden, own):
+    return d_hidden, own._replace(theta=np.zeros_like(own.theta))
+
+
+def _gated_backward(d_hidden, hidden, own):
+    d_pre, db_mag, dr_mag = gated_backward(d_hidden, hidden, own.b_mag, own.r_mag)
+    return d_pre, own._replace(b_gate=np.zeros_like(own.b_gate), b_mag=db_mag, r_mag=dr_mag)
+
+
+#: name -> (d_hidden, hidden, own) -> d_pre, d_own, where d_pre is not d_hidden or there is d_own.
+BACKWARD = {"jumprelu": _jumprelu_backward, "gated": _gated_backward}
 
 
 def encode_forward(x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index", own=None):

@@ -20,10 +20,10 @@ def gated_magnitude(pre, b_mag, r_mag):
 
 
 def gated_forward(pre, b_gate, b_mag, r_mag):
-    """Return ``hidden``, a `Sparse` (B, D), of ``pre`` (B, D), with ``b_gate``, ``b_mag``, ``r_mag``
-    (D,): `gated_magnitude` where it is positive and the gate is open, rounded once.
+    """Return ``hidden``, a `Sparse` (B, D), of ``pre`` (B, D) and the others (D,).
 
-    The sign of the float64 sum of pre and b_gate is that of the exact one.
+    `gated_magnitude` where that is positive and the gate is open, rounded once.  The sign of the
+    float64 sum of pre and b_gate is that of the exact one.
     """
     return open_magnitudes(pre, b_gate, b_mag, r_mag).astype(pre.dtype)
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..sparse import Sparse
 from .affine import affine_backward
 from .decode import decode_backward, decode_forward
-from .encode import ACTIVATIONS, encode_forward
+from .encode import activation_backward, encode_forward
 from .l1 import l1_backward, l1_forward
 from .mse import mse_backward, mse_forward
 from .skip import skip_backward, skip_forward
@@ -69,7 +69,7 @@ def transcoder_backward(
     d_reconstruction = mse_backward(target, reconstruction)
     d_hidden, dW_dec, db_dec = decode_backward(d_reconstruction, hidden, W_dec)
     d_hidden = hidden.with_values(d_hidden.values + l1_backward(hidden, l1_coeff).values)
-    d_pre, d_own = ACTIVATIONS[activation].backward(d_hidden, hidden, own)
+    d_pre, d_own = activation_backward(d_hidden, hidden, activation=activation, own=own)
     dx, dW_enc, db_enc = affine_backward(d_pre, x, W_enc)
 
     dW_skip = None

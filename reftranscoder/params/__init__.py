@@ -36,7 +36,6 @@ __all__ = [
     "Own",
     "Params",
     "Sizes",
-    "THRESHOLDED",
     "TIES",
     "TranscoderConfig",
     "check_activation",
@@ -49,8 +48,6 @@ ACTIVATIONS = ("topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu", "
 OWN: dict[str, type[Own]] = {"jumprelu": JumpReLU, "gated": Gated}
 #: Those of which every active feature is kept: ``top_k`` is then ``dict_size``.
 KEEPING_ALL = ("relu", "jumprelu", "gated")
-#: Those that a threshold can take the place of.
-THRESHOLDED = tuple(name for name in ACTIVATIONS if name != "gated")
 #: The arrays of `Params`.
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 TIES = ("lowest_index", "keep_all")

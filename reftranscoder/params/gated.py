@@ -61,8 +61,9 @@ class Gated(Own):
 
     @classmethod
     def at_the_start(cls, D: int, dtype: np.typing.DTypeLike) -> Self:
-        """Zeros, as the libraries begin: the two paths are one, which is ReLU."""
-        return cls(*(np.zeros(D, dtype) for _ in cls.ARRAYS))
+        """Return zeros, as the libraries begin: the two paths are one, which is ReLU."""
+        zeros = np.zeros(D, dtype)
+        return cls(b_gate=zeros, b_mag=zeros, r_mag=zeros)
 
     @property
     def strengths(self) -> np.ndarray:
@@ -82,7 +83,8 @@ class Gated(Own):
             weak = -self.b_mag / self.strengths
         # Where exp(r_mag) is 0, b_mag alone decides, and 0 / 0 is never positive.
         weak = np.where(np.isnan(weak), np.inf, weak)
-        return np.fmax(-self.b_gate, weak).astype(np.float64)
+        above: np.ndarray = np.fmax(-self.b_gate, weak).astype(np.float64)
+        return above
 
     def check(self, config: TranscoderConfig) -> None:
         """Refuse a ``config`` under which the options make no sense.

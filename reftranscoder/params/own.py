@@ -45,7 +45,7 @@ class Own:
 
     @classmethod
     def at_the_start(cls, D: int, dtype: np.typing.DTypeLike) -> Self | None:
-        """What a transcoder without training has; None where nothing is as good as anything."""
+        """Return what a transcoder begins with; None where it has to be said."""
         return None
 
     def arrays(self) -> dict[str, np.ndarray]:

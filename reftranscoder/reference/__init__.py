@@ -5,7 +5,7 @@ derives them as numbered equations, which the lines of code cite.  The letters: 
 I input_size, D dict_size, O output_size, K top_k; ``d_name`` is the derivative of the loss by
 ``name`` and has its shape.  Any numbers do: float16 to longdouble, complex for a complex step, and
 object arrays of `fractions.Fraction`, in which case every result is exact (pass ``l1_coeff`` as a
-Fraction too).  Norms want a ``sqrt`` of the numbers and gated an ``exp``, which a Fraction does not have.
+Fraction too).  Norms want a ``sqrt`` of the numbers, gated an ``exp``, which no Fraction has.
 
 Nothing here checks its input, and nothing here imports Numba, SciPy or ``reftranscoder.kernels``:
 the truth borrows nothing from what it judges.

@@ -174,7 +174,8 @@ class Probe:
     @cached_property
     def r_mag(self) -> np.ndarray:
         """Logarithms: of 1, where it shall be exact."""
-        return np.clip(self._numbers("r_mag", self.D), -3, 3) * np.float32(not self.exact)
+        r_mag: np.ndarray = np.clip(self._numbers("r_mag", self.D), -3, 3)
+        return np.zeros_like(r_mag) if self.exact else r_mag
 
     @property
     def own(self) -> JumpReLU | Gated | None:
