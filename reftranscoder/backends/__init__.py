@@ -179,7 +179,7 @@ class KernelsBackend:
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
         from .. import kernels
         from ..kernels.encode import activate
-        from ..kernels.screened_encoder import encoder_of
+        from ..kernels.encoders import encoder_of
 
         self.kernels: Any = kernels
         self.activate: Any = activate

@@ -34,6 +34,15 @@ def open_magnitudes(pre, b_gate, b_mag, r_mag):
     return above(magnitudes, np.zeros(len(b_gate)))
 
 
+def open_entries(pre, b_gate, b_mag, r_mag):
+    """Return `open_magnitudes` of ``pre``, a `Sparse` (B, D) in float64, at its entries alone."""
+    j, p = pre.indices, pre.values
+    with np.errstate(over="ignore", invalid="ignore"):
+        magnitudes = _strengths(r_mag)[j] * p + b_mag[j].astype(np.float64)
+        inactive = (p + b_gate[j].astype(np.float64) <= 0) | (magnitudes <= 0)
+    return pre.with_values(magnitudes).only(np.logical_not(inactive))
+
+
 def gated_backward(d_hidden, hidden, b_mag, r_mag):
     """Return ``d_pre``, a `Sparse` (B, D), and ``db_mag`` and ``dr_mag`` (D,).
 
@@ -42,10 +51,11 @@ def gated_backward(d_hidden, hidden, b_mag, r_mag):
     """
     dtype, j = b_mag.dtype, hidden.indices
     d_mag = d_hidden.values.astype(np.float64)
-    d_pre = d_hidden.with_values((_strengths(r_mag)[j] * d_mag).astype(dtype))
-    by_strength = d_mag * (hidden.values.astype(np.float64) - b_mag[j])
-    sums = (np.bincount(j, terms, minlength=len(b_mag)) for terms in (d_mag, by_strength))
-    return d_pre, *(total.astype(dtype) for total in sums)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        d_pre = d_hidden.with_values((_strengths(r_mag)[j] * d_mag).astype(dtype))
+        by_strength = d_mag * (hidden.values.astype(np.float64) - b_mag[j])
+        sums = (np.bincount(j, terms, minlength=len(b_mag)) for terms in (d_mag, by_strength))
+        return d_pre, *(total.astype(dtype) for total in sums)
 
 
 def _magnitudes(pre, b_gate, b_mag, r_mag):

@@ -79,7 +79,7 @@ class Gated(Own):
     @property
     def active_above(self) -> np.ndarray:
         """Where both paths are 0, the higher of the two (D,), in float64."""
-        with np.errstate(divide="ignore", over="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             weak = -self.b_mag / self.strengths
         # Where exp(r_mag) is 0, b_mag alone decides, and 0 / 0 is never positive.
         weak = np.where(np.isnan(weak), np.inf, weak)
