@@ -18,8 +18,11 @@ from .engine.sparse_loops import entry_dots
 from .gated import open_entries
 from .screened_encoder import Encoder, difference_up
 
+
 class GatedEncoder:
-    """`encode_forward` of gated, under ``W_enc`` (D, I), ``b_enc`` (D,) and ``b_gate`` (D,), of one dtype.
+    """`encode_forward` of gated under ``W_enc`` (D, I), ``b_enc``, ``b_gate`` (D,), of one dtype.
+
+    These must not change.
     """
 
     def __init__(self, W_enc, b_enc, b_gate):
