@@ -400,6 +400,26 @@ def test_an_audit_judges_under_the_conventions_of_the_transcoder(flags, skip_inp
     assert rt.audit(theirs, tc, x, target, l1_coeff=0.5).blame == name
 
 
+@pytest.mark.parametrize(
+    ("flags", "forgotten", "stage", "words"),
+    [
+        ((True, False), (False, False), "pre", "b_dec is not subtracted from x"),
+        ((False, True), (False, False), "pre", "features are not scaled by |W_dec[j]|"),
+        ((True, True), (True, False), "pre", "features are not scaled by |W_dec[j]|"),
+        ((True, False), None, "reconstruction", "the skip connection reads x, not x - b_dec"),
+    ],
+)
+def test_what_a_candidate_forgets_is_named(flags, forgotten, stage, words):
+    names = "apply_b_dec_to_input", "rescale_acts_by_decoder_norm"
+    reads = "encoder_input" if forgotten is None else "x"
+    tc = made(rt.Conventions(**dict(zip(names, flags)), skip_input=reads), "float32")
+    theirs = rt.Conventions(**dict(zip(names, forgotten or flags)), skip_input="x")
+    x, target = (a.astype(np.float32) for a in data())
+    report = rt.audit(made(theirs, "float32").stages(x, target, 0.5), tc, x, target, l1_coeff=0.5)
+    assert report.blame == stage
+    assert report.stages[stage].explanation.startswith(words), str(report)
+
+
 # Files, and what is refused.
 
 

@@ -48,3 +48,18 @@ def reads_what_it_writes(problem: Problem) -> bool:
 def skips_square(problem: Problem) -> bool:
     """W_skip may be transposed."""
     return skips(problem) and reads_what_it_writes(problem)
+
+
+def subtracts_b_dec(problem: Problem) -> bool:
+    """The encoder reads x - b_dec, by declaration."""
+    return problem.definition.input == "x - b_dec"
+
+
+def skip_subtracts_b_dec(problem: Problem) -> bool:
+    """The skip connection does."""
+    return skips(problem) and problem.definition.skip_input == "x - b_dec"
+
+
+def scales_features(problem: Problem) -> bool:
+    """Features are scaled by |W_dec[j]|, by declaration."""
+    return problem.definition.norms == "pre"

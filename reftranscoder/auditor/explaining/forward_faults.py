@@ -7,9 +7,12 @@ from .conditions import (
     decodes_square,
     encodes_square,
     reads_what_it_writes,
+    scales_features,
     selects,
+    skip_subtracts_b_dec,
     skips,
     skips_square,
+    subtracts_b_dec,
 )
 from .hypotheses import Row, mistake
 
@@ -22,6 +25,8 @@ def _penalty_shows_its_coefficient(problem: Problem) -> bool:
 FORWARD_FAULTS = (
     mistake("b_enc is not added", "pre", b_enc=0.0),
     mistake("b_enc is subtracted", "pre", b_enc=-1.0),
+    mistake("b_dec is not subtracted from x", "pre", subtracts_b_dec, input="x"),
+    mistake("features are not scaled by |W_dec[j]|", "pre", scales_features, norms="none"),
     mistake("pre is not rectified", "pre_acts", rectified=False),
     mistake("b_dec is not added", "reconstruction", b_dec=0.0),
     mistake("b_dec is subtracted", "reconstruction", b_dec=-1.0),
@@ -52,6 +57,12 @@ FORWARD_FAULTS = (
         target="x",
     ),
     mistake("the skip connection is missing", "reconstruction", skips, W_skip="none"),
+    mistake(
+        "the skip connection reads x, not x - b_dec",
+        "reconstruction",
+        skip_subtracts_b_dec,
+        skip_input="x",
+    ),
     mistake("W_skip is transposed", "reconstruction", skips_square, W_skip="transposed"),
     mistake("the loss's error lacks the skip connection", "loss", skips, error_skipped=0.0),
     mistake("the loss's error has the skip connection twice", "loss", skips, error_skipped=2.0),

@@ -6,5 +6,6 @@
 - ``mistaken_selection.py``: which ones a known mistake makes.
 - ``selection_judge.py``: the candidate's own.
 - ``judge.py``: stage after stage, block of rows after block of rows.
+- ``intermediates.py``: what stages ought to be, kept from one definition to the next.
 - ``known_results.py``: the same under many definitions, where only what differs is judged again.
 """

@@ -36,7 +36,7 @@ class Comparison:
     def __init__(self, problem: Problem, candidate: Candidate, trusted: frozenset[str]) -> None:
         self.problem, self.candidate = problem, candidate
         self.tallies = {name: Tally(name) for name in candidate.given}
-        self.skipped = _non_finite_rows(problem)
+        self.skipped = non_finite_rows(problem)
         self.broken: dict[str, tuple[int, ...]] = {}
         for name in candidate.given:
             index = candidate.first_non_finite(name, self.skipped)
@@ -225,7 +225,8 @@ def _readers(names: Container[str], parents: Mapping[str, tuple[str, ...]]) -> s
     return found
 
 
-def _non_finite_rows(problem: Problem) -> np.ndarray:
+def non_finite_rows(problem: Problem) -> np.ndarray:
+    """Mask (B,) of the rows in which x or the target is not finite."""
     bad: np.ndarray = ~np.isfinite(problem.x).all(axis=1)
     if problem.target is not None:
         bad |= ~np.isfinite(problem.target).all(axis=1)

@@ -25,6 +25,7 @@ from ..task.candidate import Candidate
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES, parents_of
 from .comparison import Comparison
+from .intermediates import Kept, Recalled
 from .mistaken_selection import MAGNITUDES
 from .selection_judge import SelectionJudge
 from .verdict import StageResult
@@ -35,11 +36,16 @@ _BLOCK = 1 << 21  # entries of a (rows, D) array: 16 MiB of float64, of which th
 class Judge:
     """Judges one candidate under one definition: ``Judge(problem, candidate).run()``.
 
-    Stages in ``trusted`` are read by the next ones, and not judged themselves.
+    Stages in ``trusted`` are read by the next ones, and not judged themselves.  ``recalled`` has
+    what other runs made of stages that were not given.
     """
 
     def __init__(
-        self, problem: Problem, candidate: Candidate, trusted: frozenset[str] = frozenset()
+        self,
+        problem: Problem,
+        candidate: Candidate,
+        trusted: frozenset[str] = frozenset(),
+        recalled: Recalled | None = None,
     ) -> None:
         self.problem, self.candidate = problem, candidate
         whole = problem.whole
@@ -54,6 +60,7 @@ class Judge:
         )
         self.comparison = Comparison(problem, candidate, trusted)
         self.choices = SelectionJudge(self.intervals, self.comparison)
+        self.recalled = recalled
         self.needed = self._needed_stages()
         parents = parents_of(problem.definition)
         self.read = {parent for name in self.needed for parent in parents[name]}
@@ -142,7 +149,7 @@ class Judge:
     ) -> tuple[Interval | None, SparseInterval]:
         """pre_acts, where something reads it, and hidden."""
         intervals, comparison = self.intervals, self.comparison
-        any_pre = functools.cache(lambda: intervals.pre(x))
+        any_pre = functools.cache(lambda: self._once("pre", rows, lambda: intervals.pre(x)))
         pre = self._stage("pre", any_pre, rows, kept)
         pre_acts = self._stage(
             "pre_acts",
@@ -152,11 +159,22 @@ class Judge:
         )
         if "hidden" not in self.needed:
             return pre_acts, comparison.given_features("hidden", rows)
-        boxes = intervals.pre_acts(any_pre())
-        signed = None
-        if intervals.definition.selects in MAGNITUDES:
-            signed = any_pre() if pre is None else pre
-        return pre_acts, self.choices.hidden(made(pre_acts), boxes, rows, kept, signed)
+
+        def selected() -> SparseInterval:
+            boxes = intervals.pre_acts(any_pre())
+            signed = None
+            if intervals.definition.selects in MAGNITUDES:
+                signed = any_pre() if pre is None else pre
+            return self.choices.hidden(made(pre_acts), boxes, rows, kept, signed)
+
+        return pre_acts, self._once_missing("hidden", rows, selected)
+
+    def _once_missing(self, name: str, rows: slice, make: Callable[[], Kept]) -> Kept:
+        """``make()``; or, of a stage that was not given, what it made under other definitions."""
+        return make() if name in self.candidate else self._once(name, rows, make)
+
+    def _once(self, name: str, rows: slice, make: Callable[[], Kept]) -> Kept:
+        return make() if self.recalled is None else self.recalled.once(name, rows, make)
 
     def _counted(self, which: str) -> np.ndarray:
         """(D,) for each feature the "first" or the "last" row in which hidden has it."""
@@ -188,7 +206,9 @@ class Judge:
         trusted = self.comparison.trusted
         d_hidden: SparseInterval | None = None
         if "d_hidden" in self.needed:
-            want = intervals.d_hidden(made(d_reconstruction), hidden, x)
+            want = self._once_missing(
+                "d_hidden", rows, lambda: intervals.d_hidden(made(d_reconstruction), hidden, x)
+            )
             elsewhere = functools.partial(intervals.d_hidden_dense, made(d_reconstruction))
             d_hidden = self.comparison.features("d_hidden", want, elsewhere, rows, kept)
         elif "d_pre" not in trusted:
@@ -250,7 +270,10 @@ class Judge:
             if name not in self.read:
                 return None
             return self.comparison.read(name, self.candidate.rows(name, rows))
-        return self.comparison.dense(name, compute(), rows, kept) if name in self.needed else None
+        if name not in self.needed:
+            return None
+        want = self._once_missing(name, rows, compute)
+        return self.comparison.dense(name, want, rows, kept)
 
     def _d_hidden_dense(self, d_reconstruction: Interval | None, rows: slice) -> Interval:
         """d_hidden (B, D) outside the selection as well: the candidate's own where it has that."""

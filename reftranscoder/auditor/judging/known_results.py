@@ -2,7 +2,8 @@
 
 What a stage ought to be depends on what it reads, which the candidate gave, and on some fields of
 the definition (`stage_graph.FIELDS`).  Where the candidate did not give what it reads, those fields
-count that this depends on, too.
+count that this depends on, too; and all of them where a row is skipped, as a stage then reads what
+others ought to be.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from ..task.candidate import Candidate
 from ..task.definition import Definition
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES, parents_of, said_of
+from .comparison import non_finite_rows
+from .intermediates import Intermediates, Recalled
 from .judge import Judge
 from .verdict import StageResult
 
@@ -36,6 +39,8 @@ class KnownResults:
         self._candidate, self._progress = candidate, progress
         self._trusted = {name for name, result in results.items() if result.verdict == "trusted"}
         self._results: dict[Hashable, StageResult] = {}
+        self._intermediates = Intermediates()
+        self._skips = bool(non_finite_rows(problem).any())
         self._asked: dict[tuple[Definition, bool], dict[str, Hashable]] = {}
         for name, key in self._keys(problem).items():
             self._results[key] = results[name]
@@ -64,7 +69,8 @@ class KnownResults:
         unknown = {name for name in given if keys[name] not in self._results}
         if unknown:
             trusted = frozenset(self._candidate.given) - unknown
-            found = Judge(problem, self._candidate, trusted).run(self._progress)
+            recalled = Recalled(self._intermediates, keys)
+            found = Judge(problem, self._candidate, trusted, recalled).run(self._progress)
             self._results |= {keys[name]: found[name] for name in unknown}
         return {name: self._results[keys[name]] for name in given}
 
@@ -77,6 +83,8 @@ class KnownResults:
 
     def _make_keys(self, problem: Problem) -> dict[str, Hashable]:
         definition, undefined = problem.definition, frozenset(problem.undefined)
+        if self._skips:
+            return {name: (name, definition, problem.copies) for name in STAGES}
         said: dict[str, tuple[Hashable, ...]] = {}  # of the stage and what is not given before it
         upstream: dict[str, set[str]] = {}  # the stage and all before it
         keys: dict[str, Hashable] = {}
