@@ -202,9 +202,10 @@ class Transcoder:
 
         ``pre``, ``pre_acts``, ``hidden`` (a ``csr_array``), ``reconstruction`` and, given a
         ``target`` (B, O), ``loss``, ``d_reconstruction``, ``d_hidden``, ``d_pre``, ``dW_dec``,
-        ``db_dec``, ``dW_skip`` (with a skip connection), ``dW_enc``, ``db_enc``, ``dx``.  The
-        reference gives ``d_hidden`` and ``d_pre`` dense; the kernels give them as ``csr_array``
-        at the entries of ``hidden``, the only ones from which anything follows.
+        ``db_dec``, ``dW_skip`` (with a skip connection), ``dW_enc``, ``db_enc``, ``dx``, and those
+        of what the activation takes, such as ``dtheta``.  The reference gives ``d_hidden`` and
+        ``d_pre`` dense; the kernels give them as ``csr_array`` at the entries of ``hidden``, the
+        only ones from which anything follows.
 
         Returns:
             Name -> array in the dtype of the parameters; ``d_name`` has the shape of ``name``.

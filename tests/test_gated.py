@@ -359,6 +359,7 @@ def test_files_give_back_what_was_saved(tmp_path, suffix):
     (x, _), tc = data(), made("float32", gate_l1_coeff=0.25, auxiliary_coeff=1)
     tc.save(tmp_path / f"model{suffix}")
     for again in (rt.load(tmp_path / f"model{suffix}"), pickle.loads(pickle.dumps(tc))):
+        assert not any(a.flags.writeable for a in again.params.all_arrays().values())
         assert again.config == tc.config
         assert again.params.own.options() == {"gate_l1_coeff": 0.25, "auxiliary_coeff": 1.0}
         for name, array in tc.params.all_arrays().items():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
 from ..arrays import check_finite, to_array
 from ..errors import ShapeError
-from ..ownership import common_dtype, owned, view
+from ..ownership import common_dtype, locked, owned, view
 
 if TYPE_CHECKING:
     from . import TranscoderConfig
+
+O = TypeVar("O", bound="Own")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,12 +79,8 @@ class Own:
     def gradient(self, gradients: Mapping[str, np.ndarray]) -> Self:
         """Return the same with derivatives for arrays, by their names with a d, taken as they
         are."""
-        made = object.__new__(type(self))
-        for name, value in self.options().items():
-            object.__setattr__(made, name, value)
-        for name in self.ARRAYS:
-            object.__setattr__(made, name, view(gradients[f"d{name}"]))
-        return made
+        arrays = {name: view(gradients[f"d{name}"]) for name in self.ARRAYS}
+        return _put_together(type(self), arrays, self.options())
 
     def astype(self, dtype: np.dtype) -> Self:
         """Return the same, each number rounded once to ``dtype``.  Raises `NonFiniteError`."""
@@ -92,3 +90,22 @@ class Own:
         with np.errstate(over="ignore", under="ignore"):
             rounded: dict[str, Any] = {name: array.astype(dtype) for name, array in arrays.items()}
         return dataclasses.replace(self, **rounded)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.arrays(), self.options())
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # a value
+
+
+def _restored(kind: type[O], arrays: dict[str, np.ndarray], options: dict[str, Any]) -> O:
+    """What was pickled: nobody else holds ``arrays``."""
+    return _put_together(kind, {name: locked(array) for name, array in arrays.items()}, options)
+
+
+def _put_together(kind: type[O], arrays: dict[str, np.ndarray], options: dict[str, Any]) -> O:
+    """A ``kind`` of read-only arrays and options that need no check."""
+    made = object.__new__(kind)
+    for name, value in (arrays | options).items():
+        object.__setattr__(made, name, value)
+    return made

@@ -29,10 +29,10 @@ and decoded by what is called a frozen decoder, W_dec* and b_dec*::
                         +  gate_l1_coeff / (B D)     where gate[b, d] > 0,  else 0        (Z9)
 
 with G* (B, O) from (M2).  d_gate adds to d_pre, and its sum over b is db_gate.  W_dec* and b_dec*
-have the values of W_dec and b_dec and are held fixed: with the gradients of both losses added, what
-there is by x, W_enc, b_gate, b_mag and r_mag is the derivative of the sum of the losses; *by W_dec
-and b_dec it is not*, but that of the loss without (Z8), and what a decoder bias that the encoder's
-input lacks moves through that input.
+have the values of W_dec and b_dec and are held fixed.  With the gradients of both losses added,
+what there is by x, W_enc, b_gate, b_mag and r_mag is the derivative of the sum of the losses.  *By
+W_dec and b_dec it is not*: these have no share in (Z8), but for what b_dec moves where it is
+subtracted from the encoder's input.
 
 **Convention.** At gate = 0 or magnitude = 0 a feature is inactive.  A complex number is judged by
 its real part.  pre has a bias of its own, b_enc, which both paths share: it is 0 in what is
