@@ -56,7 +56,7 @@ def backend_for(name: str, config: TranscoderConfig, params: Params) -> Backend:
 
 #: What an activation takes, as the functions of either room take it.
 Own = reference.JumpReLU | reference.Gated | None
-_ROOMS: dict[type, Callable[..., Own]] = {
+ROOMS: dict[type, Callable[..., Own]] = {
     JumpReLU: reference.JumpReLU,
     Gated: reference.Gated,
 }
@@ -74,7 +74,7 @@ def _own(params: Params, dtype: np.dtype) -> Own:
     if own is None:
         return None
     arrays = {name: a.astype(dtype, copy=False) for name, a in own.arrays().items()}
-    return _ROOMS[type(own)](**arrays, **own.options())
+    return ROOMS[type(own)](**arrays, **own.options())
 
 
 def _gradients_of(own: Own, d_own: Own) -> dict[str, Any]:

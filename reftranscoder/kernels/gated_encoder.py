@@ -18,6 +18,9 @@ from .engine.sparse_loops import entry_dots
 from .gated import open_entries
 from .screened_encoder import Encoder, difference_up
 
+#: Features for each gate that is open, from which a screen pays.
+_SPARSE = 8
+
 
 class GatedEncoder:
     """`encode_forward` of gated under ``W_enc`` (D, I), ``b_enc``, ``b_gate`` (D,), of one dtype.
@@ -30,13 +33,17 @@ class GatedEncoder:
         bias = difference_up(self._b, -b_gate.astype(np.float64))
         self._fits = bool(np.isfinite(bias).all())  # infinity is not above it
         self._screen = Encoder(W_enc, bias)
+        self._crowded = False  # too many gates were open, in the last call, for a screen to pay
 
     def encode(self, x, *, top_k, activation="gated", ties="lowest_index", own=None):
         """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I), as `encode_forward` does."""
-        if not self._fits:
+        if self._crowded or not self._fits:
             selection = {"top_k": top_k, "activation": activation, "ties": ties, "own": own}
-            return encode_forward(x, self._W, self._b, **selection)
-        x = as_kernel_array(x, self._W.dtype)
-        found = self._screen.encode(x, top_k=len(self._W), activation="relu")
-        p = entry_dots(found, x, self._W, np.float64) + self._b[found.indices]
-        return open_entries(found.with_values(p), own.b_gate, own.b_mag, own.r_mag).astype(x.dtype)
+            hidden = found = encode_forward(x, self._W, self._b, **selection)
+        else:
+            x = as_kernel_array(x, self._W.dtype)
+            found = self._screen.encode(x, top_k=len(self._W), activation="relu")
+            p = entry_dots(found, x, self._W, np.float64) + self._b[found.indices]
+            hidden = open_entries(found.with_values(p), own.b_gate, own.b_mag, own.r_mag)
+        self._crowded = len(found.indices) * _SPARSE > found.shape[0] * found.shape[1]
+        return hidden.astype(x.dtype)
