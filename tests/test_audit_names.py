@@ -19,9 +19,10 @@ from reftranscoder.auditor.explaining.estimates import Entries, estimate, times_
 from reftranscoder.auditor.explaining.explain import explain
 from reftranscoder.auditor.explaining.known_faults import name_fault
 from reftranscoder.auditor.judging.judge import Judge
-from reftranscoder.auditor.judging.mistaken_selection import coarser
 from reftranscoder.auditor.judging.verdict import first_fault
+from reftranscoder.auditor.task.arithmetic import rounded
 from reftranscoder.auditor.task.stage_graph import STAGES
+from reftranscoder.bounds import PRECISIONS
 
 MACHINE = Machine("float32")
 GRADIENTS = ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
@@ -255,7 +256,8 @@ def test_numbers_are_rounded_to_the_nearest_of_a_coarser_format(name):
     a = np.random.default_rng(0).standard_normal(1000) * np.exp2(np.arange(-20, 20).repeat(25) / 2)
     dtype = ml_dtypes.bfloat16 if name == "bfloat16" else np.float16
     a = a.astype(np.float32)
-    assert (coarser(a.astype(np.float64), name) == a.astype(dtype).astype(np.float64)).all()
+    want = a.astype(dtype).astype(np.float64)
+    assert (rounded(a.astype(np.float64), PRECISIONS[name]) == want).all()
 
 
 def wrong_candidate(seed: int) -> tuple[str, Case, dict]:

@@ -91,7 +91,7 @@ def _audit_of_results(
     """Of arrays, or of a function that returns them."""
     if not isinstance(tc, Transcoder):
         raise OptionError("tc", "the Transcoder to compare with", type(tc).__name__)
-    definition_of(tc.config)  # or it is refused
+    definition_of(tc.config, tc.params.own)  # or it is refused
     if x is None:
         if not callable(candidate):
             raise OptionError("x", "what the candidate was given, (B, I)", None)

@@ -20,7 +20,7 @@ from .task.candidate import Candidate
 from .task.case import Case, non_finite_rows
 from .task.definition import definition_of
 from .task.problem import Problem
-from .task.stage_graph import NOT_JUDGED, STAGES
+from .task.stage_graph import NOT_JUDGED, STAGES, WITHOUT_BOUNDS
 
 
 class JudgedBatch(NamedTuple):
@@ -36,6 +36,7 @@ class JudgedBatch(NamedTuple):
     declared: str  # the name of the arithmetic
     accepted: tuple[str, ...]  # the conventions that were declared
     progress: Callable[[int], None] | None  # called now and then while a name is sought
+    unjudged: tuple[str, ...] = ()  # what was given, and has no bounds
 
 
 def checked_batch(
@@ -76,7 +77,8 @@ def judge_batch(
     if not isinstance(results, Mapping):
         raise OptionError("candidate", "a mapping from stages to arrays", type(results).__name__)
     bad = non_finite_rows(x, target)
-    results = {name: result for name, result in results.items() if name not in NOT_JUDGED}
+    unjudged = tuple(name for name in WITHOUT_BOUNDS if name in results)
+    results = {n: r for n, r in results.items() if n not in (*NOT_JUDGED, *WITHOUT_BOUNDS)}
     refused = results.pop("refused", None)
     refused = checked_refusals([] if refused is None else refused, bad)
     sizes = (len(x), config.input_size, config.dict_size, config.output_size)
@@ -87,7 +89,7 @@ def judge_batch(
             raise OptionError("target", f"given, since {needs[0]} depends on it", None)
     problem = Problem(
         params=case.params,
-        definition=definition_of(config),
+        definition=definition_of(config, case.params.own),
         arithmetic=arithmetic,
         x=x,
         target=target,
@@ -101,7 +103,7 @@ def judge_batch(
         judged = Judge(problem, candidate).run(progress)
     else:
         judged = {name: StageResult(name, "not given") for name in STAGES}
-    given = declared, accepted, progress
+    given = declared, accepted, progress, unjudged
     return JudgedBatch(case, problem, candidate, judged, whole, left, refused, *given)
 
 

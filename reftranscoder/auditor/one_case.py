@@ -95,8 +95,9 @@ def advise(judged: JudgedBatch, found: Findings) -> Findings:
     terms = data_coverage.applicable_terms(found.problem, judged.candidate)
     terms = data_coverage.unseen_terms(found.problem, judged.candidate, found.results, terms)
     warnings = data_coverage.warnings_for(judged.problem)
+    unseen = data_coverage.unseen_sentences(terms, found.problem)
     return found._replace(
-        unseen=data_coverage.unseen_sentences(terms, found.problem),
+        unseen=(*unseen, *(f"{name} was given, and is not judged" for name in judged.unjudged)),
         coverage=tuple(data_coverage.WARNINGS[key] for key in warnings),
     )
 

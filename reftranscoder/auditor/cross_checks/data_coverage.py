@@ -51,7 +51,7 @@ def warnings_for(problem: Problem) -> tuple[str, ...]:
     D, K = pre.shape[1], definition.top_k
     if not positive.any():
         return ("no activity",)
-    if definition.activation == "relu":
+    if definition.activation != "topk":
         return () if (positive < D).any() else ("no ReLU",)
     if K == D:
         return ("all kept", *(() if (positive < D).any() else ("no ReLU",)))

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
+from ..judging.selection import NearTie
 from ..judging.verdict import StageResult
 from ..task.arithmetic import Arithmetic
 from ..task.case import Case
@@ -78,17 +79,30 @@ def require_exact(
         if reads_what_is_off or result.verdict in ("fault", "convention") or result.max_error:
             off.add(name)
         if name in exact and not reads_what_is_off:
-            found[name] = _without_rounding(result, keeps_all)
+            found[name] = _without_rounding(result, keeps_all, case.config.activation)
     return found
 
 
-def _without_rounding(result: StageResult, keeps_all: bool) -> StageResult:
+def _without_rounding(result: StageResult, keeps_all: bool, activation: str) -> StageResult:
     """The result of a stage at which nothing is ever rounded."""
     if result.max_error and result.verdict in ("rounding", "cannot tell"):
         return _refused(result)
-    if result.verdict == "ambiguous" and keeps_all and not result.max_error:
-        return dataclasses.replace(result, verdict="fault", explanation=_DROPPED)
+    if result.verdict == "ambiguous" and not result.max_error:
+        if activation == "jumprelu":
+            why = _at_threshold(result.extra["near_ties"][0])
+            return dataclasses.replace(result, verdict="fault", explanation=why)
+        if keeps_all:
+            return dataclasses.replace(result, verdict="fault", explanation=_DROPPED)
     return result
+
+
+def _at_threshold(tie: NearTie) -> str:
+    """What is wrong with a selection by thresholds from numbers that are exactly known."""
+    if tie.selected:
+        what = f"feature {tie.selected[0]} is active at its threshold, or just below (> is meant)"
+    else:
+        what = f"feature {tie.left_out[0]} is just above its threshold and left out"
+    return f"row {tie.row}: {what}, where every sum is exact"
 
 
 def has_ties(case: Case) -> bool:

@@ -25,6 +25,11 @@ def keeps_ties(problem: Problem) -> bool:
     return selects(problem) and problem.definition.ties == "keep_all"
 
 
+def has_thresholds(problem: Problem) -> bool:
+    """Features are active above thresholds of their own."""
+    return problem.definition.activation == "jumprelu"
+
+
 def encodes_square(problem: Problem) -> bool:
     """W_enc may be transposed and nobody notice."""
     return problem.sizes.D == problem.sizes.I

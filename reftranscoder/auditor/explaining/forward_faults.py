@@ -6,6 +6,7 @@ from ..task.problem import Problem
 from .conditions import (
     decodes_square,
     encodes_square,
+    has_thresholds,
     reads_what_it_writes,
     scales_features,
     selects,
@@ -14,6 +15,7 @@ from .conditions import (
     skips_square,
     subtracts_b_dec,
 )
+from .evidence import COARSE
 from .hypotheses import Row, mistake
 
 
@@ -47,6 +49,19 @@ FORWARD_FAULTS = (
     ),
     mistake(
         "nothing is selected: every active feature is kept", "hidden", selects, activation="relu"
+    ),
+    mistake("the thresholds are left out", "hidden", has_thresholds, thresholds="none"),
+    mistake(
+        "features at their thresholds are active (>= for >)",
+        "hidden",
+        has_thresholds,
+        reaching=True,
+    ),
+    *(
+        mistake(
+            f"the thresholds are rounded to {name}", "hidden", has_thresholds, thresholds=name
+        )
+        for name in COARSE
     ),
     mistake("W_enc is transposed", "pre", encodes_square, W_enc="transposed"),
     mistake("W_dec is transposed", "reconstruction", decodes_square, W_dec="transposed"),

@@ -15,9 +15,9 @@ import functools
 
 import numpy as np
 
-from ...bounds import PRECISIONS, add_up, multiply_up, store_bound
+from ...bounds import FLOAT64, PRECISIONS, add_up, multiply_up, store_bound
 from ...params import Params
-from ..task.arithmetic import Arithmetic
+from ..task.arithmetic import Arithmetic, rounded
 from ..task.definition import Definition
 from .interval import (
     TIERS,
@@ -57,6 +57,7 @@ class Forward:
         self._own = {id(a) for a in arrays.values()}
         self.W_enc, self.W_dec = arrays["W_enc"], arrays["W_dec"]
         self.W_skip = arrays.get("W_skip")
+        self._theta = None if params.own is None else params.own.theta.astype(np.float64)
         self.b_enc = arrays["b_enc"] * definition.b_enc
         self.subtracted, self.b_dec = arrays["b_dec"], arrays["b_dec"] * definition.b_dec
         if definition.W_enc == "transposed":
@@ -129,6 +130,35 @@ class Forward:
         if self.definition.norms in ("none", "pre"):
             return pre_acts
         return self.normed(pre_acts, self.norms, "hidden")
+
+    @functools.cached_property
+    def thresholds(self) -> np.ndarray | None:
+        """What activations must be above to count (D,); None where that is zero."""
+        if self._theta is None or self.definition.thresholds == "none":
+            return None
+        theta = np.fmax(self._theta, 0.0)
+        if self.definition.thresholds != "theta":
+            theta = rounded(theta, PRECISIONS[self.definition.thresholds])
+        if self.definition.reaching:
+            theta = np.nextafter(theta, 0.0)
+        return theta
+
+    def above_thresholds(self, ranks: Interval) -> Interval:
+        """(J1): how far activations (B, D) are above their thresholds, and zero where they are not.
+
+        A difference of two numbers of float64 has the right sign, and is zero only of equals.
+        """
+        theta = self.thresholds
+        if theta is None:
+            return ranks
+        above = ranks.value - theta
+        value = np.maximum(above, 0.0)
+        if ranks.errors is None:
+            return Interval(value)
+        own = multiply_up(2 * FLOAT64.unit, np.abs(above))
+        return Interval(
+            value, ranks.each(lambda e: in_pieces(_rectified, above, add_up(e, own)))
+        )
 
     def kept(self, pre_acts: Interval, ranks: Interval) -> Interval:
         """The values that hidden holds where it selects."""

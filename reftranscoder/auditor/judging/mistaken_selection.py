@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...bounds import PRECISIONS
 from ...sparse import Sparse, row_starts
 from ..task.definition import Definition
 from .selection import Members, breaches, selection
@@ -26,15 +25,6 @@ class Boxes(NamedTuple):
     value: np.ndarray
     lo: np.ndarray
     hi: np.ndarray
-
-
-def coarser(a: np.ndarray, name: str) -> np.ndarray:
-    """``a`` rounded to the nearest numbers of a format: monotone, so that boxes stay boxes."""
-    to = PRECISIONS[name]
-    _, exponent = np.frexp(a)
-    quantum = np.maximum(np.ldexp(2 * to.unit, exponent - 1), to.spacing)
-    found: np.ndarray = np.where(np.isfinite(a), np.rint(a / quantum) * quantum, a)
-    return found
 
 
 def mistaken_rows(

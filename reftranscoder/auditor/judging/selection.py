@@ -13,6 +13,8 @@ is decided exactly (with K kept, ReLU, and zeros that are never members)::
 Under ``keep_all`` T may be larger: there is a threshold t with hi >= t on T and lo < t outside, of
 which fewer than K have lo > t.
 
+With thresholds, boxes are those of how far activations are above theirs, and all D may be kept.
+
 Where T is not known, the features that every correct implementation selects have a box without 0
 and lo above the (K + 1)-th largest hi of the row; those that none does have lo = hi = 0, which is
 where the ReLU leaves what is surely not positive, or hi below the K-th largest lo; what is left is
@@ -76,9 +78,17 @@ def near_ties(
 
 
 def breaches(
-    lo: np.ndarray, hi: np.ndarray, members: Members, top_k: int, ties: str
+    lo: np.ndarray,
+    hi: np.ndarray,
+    members: Members,
+    top_k: int,
+    ties: str,
+    bar: str = "positive",
 ) -> list[Breach]:
-    """The rows of a block whose ``members`` the boxes ``lo``, ``hi`` (B, D) exclude, and why."""
+    """The rows of a block whose ``members`` the boxes ``lo``, ``hi`` (B, D) exclude, and why.
+
+    ``bar`` is what an active feature's activation is, in words.
+    """
     B, D = lo.shape
     mask = members.mask(lo.shape)
     counts = mask.sum(axis=1)
@@ -87,7 +97,7 @@ def breaches(
     inside, outside = weakest.argmin(axis=1), strongest.argmax(axis=1)
     least, most = weakest.min(axis=1), strongest.max(axis=1)
     # Where fewer than K are kept, everything that is surely positive must be.
-    bar = np.where(counts < top_k, 0.0, least)
+    least_left_out = np.where(counts < top_k, 0.0, least)
     if ties == "keep_all":
         surely_above = (np.where(mask, lo, -np.inf) > least[:, None]).sum(axis=1)
         too_many = surely_above >= top_k
@@ -95,20 +105,19 @@ def breaches(
         too_many = counts > top_k
 
     found = []
-    for b in np.flatnonzero(too_many | (least <= 0) | (most > bar)):
+    for b in np.flatnonzero(too_many | (least <= 0) | (most > least_left_out)):
         weak = int(inside[b]) if counts[b] else None
         strong = int(outside[b]) if counts[b] < D else None
         if too_many[b]:
             reason = f"{counts[b]} features are selected, and top_k is {top_k}"
             found.append(Breach(int(b), reason, weak, None, float(counts[b] - top_k)))
         elif least[b] <= 0:
-            reason = f"feature {weak} is selected, and its activation is not positive"
+            reason = f"feature {weak} is selected, and its activation is not {bar}"
             found.append(Breach(int(b), reason, weak, None, float(-least[b])))
         elif counts[b] < top_k:
-            reason = (
-                f"feature {strong} is positive and left out, though only {counts[b]} of "
-                f"{top_k} are selected"
-            )
+            reason = f"feature {strong} is {bar} and left out"
+            if top_k < D:
+                reason += f", though only {counts[b]} of {top_k} are selected"
             found.append(Breach(int(b), reason, weak, strong, float(most[b])))
         else:
             reason = (

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ...bounds import PRECISIONS
 from ..intervals.backward import Backward
 from ..intervals.interval import Interval
 from ..intervals.sparse_interval import SparseInterval, possibly_selected
+from ..task.arithmetic import rounded
 from ..task.definition import SELECTIONS, SELECTIONS_ACROSS
 from .comparison import Comparison
-from .mistaken_selection import Boxes, coarser, mistaken_rows, unmoved
+from .mistaken_selection import Boxes, mistaken_rows, unmoved
 from .selection import Breach, Members, NearTie, breaches, certainty, near_ties, selection
 from .verdict import StageResult
 
@@ -25,8 +27,8 @@ class SelectionJudge:
     def __init__(self, intervals: Backward, comparison: Comparison) -> None:
         self.intervals, self.comparison = intervals, comparison
         definition = intervals.definition
-        relu = definition.activation == "relu"
-        self.most = comparison.candidate.D if relu else definition.top_k
+        limited = definition.activation == "topk"
+        self.most = definition.top_k if limited else comparison.candidate.D
         self.breaches: list[Breach] = []
         self.near_ties = 0  # rows whose selection differs from the reference's, and is allowed
         self.shown: list[NearTie] = []  # the first of them
@@ -54,6 +56,7 @@ class SelectionJudge:
         pure, ranks, boxes = boxes, intervals.ranks(pre_acts), intervals.ranks(boxes)
         centre = intervals.kept(pure, boxes)
         pre_acts = intervals.kept(pre_acts, ranks)
+        ranks, boxes = intervals.above_thresholds(ranks), intervals.above_thresholds(boxes)
         if signed is not None and intervals.definition.selects == "signed magnitudes":
             pre_acts, centre = signed, signed
         centre = intervals.mistaken("hidden", centre)
@@ -97,7 +100,8 @@ class SelectionJudge:
         """Judge which features of a block of rows were selected, by the definition's own rule."""
         lo, hi, values = boxes.lo, boxes.hi, ranks.value
         if keys := self.intervals.definition.keys:
-            lo, hi, values = (coarser(a, keys) for a in (lo, hi, values))
+            # Monotone, so that boxes stay boxes.
+            lo, hi, values = (rounded(a, PRECISIONS[keys]) for a in (lo, hi, values))
         reference = selection(values, self.most, self.intervals.definition.ties)
         reference[~kept] = False
         selected = members.mask(lo.shape)
@@ -140,7 +144,8 @@ class SelectionJudge:
         inside = place[members.rows] >= 0
         part = Members(place[members.rows[inside]], members.columns[inside])
         ties = self.intervals.definition.ties
-        found = breaches(lo[picked], hi[picked], part, self.most, ties)
+        bar = "above its threshold" if self.intervals.thresholds is not None else "positive"
+        found = breaches(lo[picked], hi[picked], part, self.most, ties, bar)
         if own is not None and found:
             # By its own activations another choice among equals is one; else by the boxes.
             same = breaches(own[picked], own[picked], part, self.most, ties)

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ...params import Params, TranscoderConfig
+from ...params import JumpReLU, Params, TranscoderConfig
 from ...transcoder import Transcoder
 from ..task.arithmetic import Arithmetic
 from ..task.case import Case
 from .every_feature import every_feature
 from .numbers import Numbers, Sizes
 from .probe_kinds import PROBE_KINDS, ProbeKind, repeat_rows
+from .thresholds import at_activations, below_activations
 
 #: The variants of the transcoder: name -> options of `TranscoderConfig`.
 VARIANTS = {
@@ -88,7 +89,8 @@ def _case(
     name: str, kind: ProbeKind, sizes: Sizes, options: dict[str, Any], seed: list[int]
 ) -> Case:
     numbers = kind.make(np.random.default_rng(seed), sizes)
-    params = _params_of(numbers, options["skip"])
+    own = at_activations(numbers) if options["activation"] == "jumprelu" else None
+    params = _params_of(numbers, options["skip"], own)
     x, target = (a.astype(np.float32) for a in (numbers.x, numbers.target))
     _, I, D, O, K = sizes
     config = TranscoderConfig(input_size=I, output_size=O, dict_size=D, top_k=K, **options)
@@ -98,10 +100,11 @@ def _case(
     return Case(name, purpose, config, params, x, target, numbers.l1_coeff, decisive=kind.decisive)
 
 
-def _params_of(numbers: Numbers, skip: bool) -> Params:
+def _params_of(numbers: Numbers, skip: bool, own: JumpReLU | None) -> Params:
     """The parameters among ``numbers``, in float32."""
     names = ("W_enc", "b_enc", "W_dec", "b_dec", *(("W_skip",) if skip else ()))
-    return Params.taking(**{n: getattr(numbers, n).astype(np.float32, copy=False) for n in names})
+    arrays = {n: getattr(numbers, n).astype(np.float32, copy=False) for n in names}
+    return Params.taking(own, **arrays)
 
 
 def every_feature_cases(config: TranscoderConfig, l1_coeff: float) -> Iterator[Case]:
@@ -112,7 +115,8 @@ def every_feature_cases(config: TranscoderConfig, l1_coeff: float) -> Iterator[C
     b_enc = None
     for number, numbers in enumerate(batches, 1):
         if numbers.b_enc is not b_enc:  # the first of those that share their parameters
-            params = _params_of(numbers, config.skip).astype(config.dtype)
+            own = below_activations(numbers.W_enc) if config.activation == "jumprelu" else None
+            params = _params_of(numbers, config.skip, own).astype(config.dtype)
             b_enc = numbers.b_enc
         name = "every-feature" if number == 1 else f"every-feature-{number}"
         x, target = (a.astype(config.dtype) for a in (numbers.x, numbers.target))
@@ -149,10 +153,12 @@ def _own(rng: np.random.Generator, tc: Transcoder) -> Iterator[_Own]:
     aimed[B // 2 :] *= -1
     yield case("aimed", "Rows along features, and against them.", aimed)
     if large:  # else there are cases of these kinds
+        own = tc.params.own
         arrays: dict[str, Any] = {name: a.copy() for name, a in tc.params.arrays().items()}
         for name in ("W_enc", "b_enc"):
             repeat_rows(arrays[name], tc.config.top_k)
-        yield case("ties", "Features repeated, so that they tie.", x[: B // 2], Params(**arrays))
+        params = Params(**arrays, own=own)
+        yield case("ties", "Features repeated, so that they tie.", x[: B // 2], params)
         x = x[: B // 2].copy()
         x[1, 0], x[-1] = np.nan, np.inf
         yield case("non-finite", "Rows that are not finite.", x, decisive=False)

@@ -145,8 +145,27 @@ def representable_mask(value: np.ndarray, precision: Precision) -> np.ndarray:
         with np.errstate(over="ignore", under="ignore"):
             same: np.ndarray = value.astype(np.float32) == value
             return same
-    # A multiple of 2 u 2^e, where 2^e is the power of two at or below |value|, or of eta.
-    _, exponent = np.frexp(value)
-    quantum = np.maximum(np.ldexp(2 * precision.unit, exponent - 1), precision.spacing)
-    multiple: np.ndarray = np.mod(value, quantum) == 0
+    multiple: np.ndarray = np.mod(value, _quantum(value, precision)) == 0
     return multiple
+
+
+def rounded(a: np.ndarray, to: Precision) -> np.ndarray:
+    """Each number as the nearest of a format, in the array's own dtype; infinity and NaN stay.
+
+    Numbers beyond the largest of the format do not become infinity.
+    """
+    finite = np.isfinite(a)
+    wide = np.where(finite, a, 0.0).astype(np.float64)
+    quantum = _quantum(wide, to)
+    found: np.ndarray = np.where(finite, np.rint(wide / quantum) * quantum, a)
+    return found.astype(a.dtype)
+
+
+def _quantum(value: np.ndarray, precision: Precision) -> np.ndarray:
+    """What numbers of the format as large as ``value`` are multiples of: 2 u 2^e, where 2^e is the
+    power of two at or below |value|, or eta."""
+    _, exponent = np.frexp(value)
+    quantum: np.ndarray = np.maximum(
+        np.ldexp(2 * precision.unit, exponent - 1), precision.spacing
+    )
+    return quantum

@@ -12,7 +12,7 @@ import numpy as np
 from ...bounds import Precision
 from ...params import Params, TranscoderConfig
 from ...transcoder import Transcoder
-from .arithmetic import Arithmetic, representable
+from .arithmetic import Arithmetic, representable, rounded
 
 #: The largest number of the formats that have less range than float32.
 _LARGEST = {"float16": 65504.0, "float64": float(np.finfo(np.float64).max)}
@@ -55,6 +55,8 @@ class Case:
         """Whether what it gives is what every stage can be given, and no result is too large."""
         store = max((a.store for a in arithmetic.values()), key=lambda store: store.unit)
         arrays = [a for a in (*self.params.arrays().values(), self.x, self.target) if a is not None]
+        if self.params.own is not None:
+            arrays.append(self.params.own.theta)
         finite = [np.where(np.isfinite(a), a, 0.0).astype(np.float64) for a in arrays]
         if not all(representable(a, store) for a in finite):
             return False
@@ -73,10 +75,13 @@ class Case:
         if store.unit <= 2.0**-24:
             return self
         arrays: dict[str, Any] = {
-            name: _rounded(array, store) for name, array in self.params.arrays().items()
+            name: rounded(array, store) for name, array in self.params.arrays().items()
         }
-        changed: dict[str, Any] = {"params": Params(**arrays)}
-        changed |= {n: _rounded(getattr(self, n), store) for n in ("x", "target")}
+        own = self.params.own
+        if own is not None:
+            own = dataclasses.replace(own, theta=rounded(own.theta, store))
+        changed: dict[str, Any] = {"params": Params(**arrays, own=own)}
+        changed |= {n: rounded(getattr(self, n), store) for n in ("x", "target")}
         return dataclasses.replace(self, **changed)
 
 
@@ -94,12 +99,3 @@ def non_finite_rows(x: np.ndarray, target: np.ndarray | None = None) -> np.ndarr
     if target is not None:
         bad |= ~np.isfinite(target).all(axis=1)
     return np.flatnonzero(bad)
-
-
-def _rounded(a: np.ndarray, store: Precision) -> np.ndarray:
-    """Each number as the nearest of the format, in the array's own dtype."""
-    finite = np.isfinite(a)
-    wide = np.where(finite, a, 0.0).astype(np.float64)
-    _, exponent = np.frexp(wide)
-    quantum = np.maximum(np.ldexp(2 * store.unit, exponent - 1), store.spacing)
-    return np.where(finite, np.rint(wide / quantum) * quantum, a).astype(a.dtype)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 
 from ...errors import OptionError
-from ...params import TranscoderConfig, check_activation
+from ...params import JumpReLU, TranscoderConfig, check_activation
 
 #: The activations that an audit judges.
-JUDGED = ("topk", "relu")
+JUDGED = ("topk", "relu", "jumprelu")
 
 #: Mistaken selections: what is kept of each row in place of its K largest.
 SELECTIONS = {
@@ -72,6 +72,8 @@ class Definition:
     error_skipped: float = 1.0  # times that, in the error alone
     selects: str = ""  # or one of `SELECTIONS`, in place of the K largest
     across: str = ""  # or one of `SELECTIONS_ACROSS`
+    thresholds: str = "theta"  # or "none", or the format that they are rounded to
+    reaching: bool = False  # features at their thresholds are active
     keys: str = ""  # the format, if one is coarser, in which a selection compares
     moved: str = ""  # or one of `MOVES`: where hidden holds what was selected
     target: str = "target"  # or "x": an autoencoder's loss
@@ -104,13 +106,16 @@ class Definition:
         return (self.norms in ("hidden", "pre") or self.l1_weighted) and not self.detached
 
 
-def definition_of(config: TranscoderConfig) -> Definition:
+def definition_of(config: TranscoderConfig, own: JumpReLU | None = None) -> Definition:
     """The definition that a transcoder with these options is judged under.
 
     Raises:
-        OptionError: an activation or a normalization for which there are no intervals.
+        OptionError: an activation, a normalization or a straight-through gradient for which there
+            are no intervals.
     """
     check_activation(config, JUDGED, "an audit")
+    if own is not None and own.bandwidth is not None and own.through != "theta":
+        raise OptionError("through", "theta, for an audit", own.through)
     conventions = config.conventions
     if conventions.normalize_activations != "none":
         remedy = "What one constant scales: audit Transcoder.folded()."

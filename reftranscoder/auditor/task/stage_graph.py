@@ -24,6 +24,9 @@ STAGES = (
 #: Stages that `Transcoder.stages` has under conventions, and that are judged by what follows.
 NOT_JUDGED = ("encoder_input", "d_encoder_input")
 
+#: Stages of which nobody knows yet how far off they may be.
+WITHOUT_BOUNDS = ("dtheta",)
+
 #: What each stage reads.  "Nearest given" walks up from here.
 PARENTS = {
     "pre": (),
@@ -62,6 +65,7 @@ FIELDS = {
     "hidden": (
         *("input", "norms", "W_enc", "x", "b_enc", "rectified"),
         *("ties", "top_k", "activation", "W_dec", "selects", "across", "keys", "moved"),
+        *("thresholds", "reaching"),
     ),
     "reconstruction": (
         *("norms", "skip_input", "W_dec", "W_skip"),
