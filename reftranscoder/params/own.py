@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -84,12 +84,15 @@ class Own:
 
     def astype(self, dtype: np.dtype) -> Self:
         """Return the same, each number rounded once to ``dtype``.  Raises `NonFiniteError`."""
-        arrays = self.arrays()
-        if all(array.dtype == dtype for array in arrays.values()):
+        if all(array.dtype == dtype for array in self.arrays().values()):
             return self
         with np.errstate(over="ignore", under="ignore"):
-            rounded: dict[str, Any] = {name: array.astype(dtype) for name, array in arrays.items()}
-        return dataclasses.replace(self, **rounded)
+            return self.each(lambda array: array.astype(dtype))
+
+    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the same with each array put through ``change``.  Raises as the class does."""
+        changed: dict[str, Any] = {name: change(array) for name, array in self.arrays().items()}
+        return dataclasses.replace(self, **changed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.arrays(), self.options())
