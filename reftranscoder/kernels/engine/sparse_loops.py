@@ -123,11 +123,12 @@ def entry_dots(matrix, G, W, stored=None):
     rounded once to the dtype of ``W``, or ``stored``.
     """
     dtype = W.dtype
-    out = np.empty(len(matrix.indices), dtype if stored is None else stored)
+    out = np.empty(len(matrix.indices))
     indptr, indices = (as_kernel_array(a, np.int32) for a in (matrix.indptr, matrix.indices))
     G, W = as_kernel_array(G, dtype), as_kernel_array(W, dtype)
     _dots(equal_parts(indptr), indptr, indices, G, W, out)
-    return out
+    with np.errstate(over="ignore", under="ignore"):
+        return out.astype(dtype if stored is None else stored, copy=False)
 
 
 @kernel
