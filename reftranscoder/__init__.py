@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .sparse import Sparse
     from .training import fit
     from .transcoder import Transcoder
+    from .transcoder.cross_layer import CrossLayerTranscoder
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOMES = {
     "Activations": "activations",
     "Arithmetic": "auditor",
     "Conventions": "params",
+    "CrossLayerTranscoder": "transcoder.cross_layer",
     "Gated": "params",
     "JumpReLU": "params",
     "Params": "params",
@@ -59,6 +61,7 @@ __all__ = [
     "Activations",
     "Arithmetic",
     "Conventions",
+    "CrossLayerTranscoder",
     "Gated",
     "JumpReLU",
     "Params",

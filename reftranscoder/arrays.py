@@ -297,6 +297,31 @@ def check_same_rows(name: str, array: np.ndarray, rows: int) -> None:
         raise ShapeError(name, (rows, array.shape[1]), array.shape, "Rows must pair up.")
 
 
+def to_layers(value: Any, name: str) -> list[Any]:
+    """Return ``value``, a sequence of arrays or an array with an axis of layers, as a list.
+
+    Raises:
+        ShapeError: it has no axis.
+        DTypeError: as `to_array`; what is in a sequence is not looked at.
+    """
+    if isinstance(value, list | tuple):
+        return list(value)
+    array = to_array(value, name)
+    if not array.ndim:
+        raise ShapeError(name, "of L layers", array.shape)
+    return list(array)
+
+
+def check_layers(name: str, layers: list[Any], L: int) -> None:
+    """Refuse another number of ``layers`` than ``L``.
+
+    Raises:
+        ShapeError: there are more, or fewer.
+    """
+    if len(layers) != L:
+        raise ShapeError(name, f"of {L} layers", f"{len(layers)} layers")
+
+
 def to_csr(sparse: Sparse) -> csr_array:
     """The same matrix as SciPy's ``csr_array``, over the same memory."""
     csr = _csr(sparse)

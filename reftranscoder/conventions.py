@@ -53,11 +53,14 @@ CONVENTIONS = {
 #: Where those of the loss and its gradients are documented, as far as somebody's page or code does.
 SOURCES = {
     "mse_sum": "dictionary_learning, SAELens",
+    "mse_total": "scikit-learn's DictionaryLearning, with half",
     "mse_over_norm": "Dunefsky et al. (2024), transcoder_circuits",
     "nmse_uncentred": "Gao et al. (2024), openai/sparse_autoencoder",
     "fvu_batch": "sparsify",
     "l1_sum": "dictionary_learning, Dunefsky et al. (2024)",
+    "l1_total": "scikit-learn's DictionaryLearning",
     "l1_over_input_norm": "Gao et al. (2024), openai/sparse_autoencoder",
+    "half": "scikit-learn's DictionaryLearning, with mse_total",
     "l1_decoder_weighted": "SAELens, after Conerly et al. (2024)",
     "tangent_dW_dec": "dictionary_learning, BatchTopK",
 }

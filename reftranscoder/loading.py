@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import formats
 from .transcoder import Transcoder
+from .transcoder.cross_layer import CrossLayerTranscoder
 
 if TYPE_CHECKING:
     from .formats import Found
@@ -21,7 +22,7 @@ def load(
     top_k: int | None = None,
     activation: str | None = None,
     W_dec_rows: str | None = None,
-) -> Transcoder:
+) -> Transcoder | CrossLayerTranscoder:
     """The transcoder in ``path``: a file that `Transcoder.save` wrote, or a file or folder as
     another library or the Hugging Face hub leaves it.
 
@@ -31,7 +32,8 @@ def load(
     Nothing in a file is ever executed, and PyTorch is not needed.
 
     Returns:
-        A `Transcoder`, with the bits that were saved; narrower types are widened to float32.
+        A `Transcoder`, or a `CrossLayerTranscoder` where its features write to several layers, with
+        the bits that were saved; narrower types are widened to float32.
 
     Raises:
         FileError: the file is missing, damaged, of no known format, holds no transcoder or one of a
@@ -49,7 +51,10 @@ def load(
         activation=activation,
         W_dec_rows=W_dec_rows,
     )
-    return Transcoder(*formats.load(path, layer=layer, decisions=decisions))
+    model = formats.load(path, layer=layer, decisions=decisions)
+    if isinstance(model, formats.CrossLayerModel):
+        return CrossLayerTranscoder(*model)
+    return Transcoder(*model)
 
 
 def scan(root: str | os.PathLike[str]) -> list[Found]:

@@ -138,6 +138,17 @@ def _alone(name: str, outputs: str, why: str) -> Twin:
 
 
 _ALONE = "kernels/conventional.py has it by other names, on sparse arrays."
+#: Of L layers: name -> what it returns, of each a tuple.
+_CROSS_LAYER = {
+    "cross_layer_forward": "pre pre_acts hidden reconstruction",
+    "cross_layer_decode": "reconstruction",
+    "cross_layer_loss": "loss",
+    "cross_layer_backward": "d_reconstruction d_hidden d_pre d_own dW_dec db_dec dW_skip "
+    "dpost_enc dW_enc db_enc dx",
+    "post_enc_forward": "written",
+    "post_enc_backward": "dpost_enc",
+}
+_LAYER_BY_LAYER = "kernels/cross_layer.py has it layer by layer, from the kernels of one layer."
 #: What stands before the encoder and after the decoder: name -> what it returns.
 _CONVENTIONAL = {
     "input_forward": "encoder_input gain shift",
@@ -319,4 +330,5 @@ TWINS = (
         "The backward functions in a row, each with what the one before it was off by.",
     ),
     *(_alone(name, outputs, _ALONE) for name, outputs in _CONVENTIONAL.items()),
+    *(_alone(name, outputs, _LAYER_BY_LAYER) for name, outputs in _CROSS_LAYER.items()),
 )

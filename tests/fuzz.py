@@ -74,6 +74,18 @@ def small() -> rt.Transcoder:
     return rt.build(input_size=3, output_size=2, dict_size=4, top_k=2, skip=True)
 
 
+def small_cross_layer() -> rt.CrossLayerTranscoder:
+    rng = np.random.default_rng(0)
+    return rt.CrossLayerTranscoder.from_arrays(
+        W_enc=rng.standard_normal((2, 4, 3)),
+        b_enc=np.zeros((2, 4)),
+        W_dec=[rng.standard_normal((4, 2 - l, 2)) for l in range(2)],
+        b_dec=np.zeros((2, 2)),
+        post_enc=[rng.standard_normal((4, 2 - l)) for l in range(2)],
+        top_k=2,
+    )
+
+
 FIT = {"dict_size": 4, "top_k": 2, "steps": 4, "batch_size": 6, "log_every": 2}
 FIT |= {"backend": "reference", "validation": 0.25}
 
@@ -166,6 +178,7 @@ def kinds() -> list[Kind]:
 
     found = [
         Kind("model.npz", save, rt.load, info),
+        Kind("cross_layer.npz", lambda path: small_cross_layer().save(path), rt.load, info),
         Kind("checkpoint.npz", checkpoint.make, checkpoint.use, fit_command),
         Kind("case.npz", make_case, read_case, audit),
         Kind("case.json", make_folder, lambda p: read_case(p.parent), lambda p: audit(p.parent)),
@@ -177,8 +190,8 @@ def kinds() -> list[Kind]:
         ),
     ]
     if case_folder.has_safetensors():
-        found[1:1] = [Kind("model.safetensors", save, rt.load, info)]
-        found[4:4] = [Kind("case.safetensors", make_case, read_case, audit)]
+        found[2:2] = [Kind("model.safetensors", save, rt.load, info)]
+        found[5:5] = [Kind("case.safetensors", make_case, read_case, audit)]
     return found
 
 

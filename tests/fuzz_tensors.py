@@ -94,6 +94,15 @@ DAMAGE: dict[str, tuple[str, str, Callable[[random.Random, bytes], bytes]]] = {
     "safetensors, its header": ("sae_lens-jumprelu", "sae_weights.safetensors", header_only),
     "npz": ("gemma_scope", "params.npz", mutated),
     "cfg.json": ("sparsify-skip", "cfg.json", mutated),
+    "a layer": ("clt_training_clt-untied", "layers.9.mlp/sae.safetensors", header_only),
+    "a layer's cfg.json": ("clt_training_clt-untied", "layers.9.mlp/cfg.json", mutated),
+    "an encoder": ("circuit_tracer_clt-jumprelu", "W_enc_1.safetensors", header_only),
+    "many decoders": (
+        "crosslayer_coding_clt-per_source",
+        "clt_checkpoint_latest.safetensors",
+        header_only,
+    ),
+    "their cfg.json": ("crosslayer_coding_clt-per_source", "cfg.json", mutated),
 }
 
 

@@ -145,6 +145,14 @@ VALUES = values() | tensors()
 
 
 TC = rt.build(**SIZES)
+LAYERS = {
+    "W_enc": np.ones((2, D, I)),
+    "b_enc": np.ones((2, D)),
+    "W_dec": [np.ones((D, 2, O)), np.ones((D, 1, O))],
+    "b_dec": np.ones((2, O)),
+}
+CLT = rt.CrossLayerTranscoder.from_arrays(**LAYERS, top_k=2)
+OF_LAYERS = {"x": np.stack([X, X]), "target": np.stack([Y, Y])}
 STAGES = TC.stages(X, Y, backend="reference")
 ROWS = rt.Activations(X)
 REFERENCE = {"backend": "reference"}  # so that nothing is compiled
@@ -194,6 +202,22 @@ FUNCTIONS = {
     "Activations.rows": (ROWS.rows, {}),
     "Arithmetic": (rt.Arithmetic, PLAIN),
     "Conventions": (rt.Conventions, {}),
+    "CrossLayerTranscoder": (
+        rt.CrossLayerTranscoder,
+        {"config": CLT.config, "params": CLT.params},
+    ),
+    "CrossLayerTranscoder()": (CLT, {"x": OF_LAYERS["x"]} | REFERENCE),
+    "CrossLayerTranscoder.astype": (CLT.astype, {}),
+    "CrossLayerTranscoder.decode": (CLT.decode, {"hidden": [np.eye(B, D)] * 2} | REFERENCE),
+    "CrossLayerTranscoder.encode": (CLT.encode, {"x": OF_LAYERS["x"]} | REFERENCE),
+    "CrossLayerTranscoder.from_arrays": (
+        rt.CrossLayerTranscoder.from_arrays,
+        LAYERS | {"top_k": 2},
+    ),
+    "CrossLayerTranscoder.layer": (CLT.layer, {}),
+    "CrossLayerTranscoder.save": (CLT.save, {}),
+    "CrossLayerTranscoder.stages": (CLT.stages, OF_LAYERS | REFERENCE),
+    "CrossLayerTranscoder.value_and_grad": (CLT.value_and_grad, OF_LAYERS | REFERENCE),
     "Gated": (rt.Gated, dict.fromkeys(("b_gate", "b_mag", "r_mag"), np.ones(D))),
     "JumpReLU": (rt.JumpReLU, {"theta": np.ones(D)}),
     "Params": (rt.Params, WEIGHTS),
@@ -232,6 +256,14 @@ FUNCTIONS = {
 }
 #: The results of a user's own functions, and arguments that hold others.
 WITHIN = {
+    "CrossLayerTranscoder W_dec[1]": lambda v: rt.CrossLayerTranscoder.from_arrays(
+        **LAYERS | {"W_dec": [LAYERS["W_dec"][0], v]}, top_k=2
+    ),
+    "CrossLayerTranscoder own[1]": lambda v: rt.CrossLayerTranscoder.from_arrays(
+        **LAYERS, activation="jumprelu", own=[rt.JumpReLU(np.ones(D)), v]
+    ),
+    "CrossLayerTranscoder hidden[1]": lambda v: CLT.decode([np.eye(B, D), v], **REFERENCE),
+    "CrossLayerTranscoder x[1]": lambda v: CLT([X, v], **REFERENCE),
     "audit returned": lambda v: rt.audit(lambda *_: v, TC, X, Y),
     "audit arithmetic of pre": lambda v: rt.audit(**JUDGED, arithmetic={"pre": v}),
     "audit conventions[0]": lambda v: rt.audit(**JUDGED, conventions=[v]),
@@ -310,7 +342,8 @@ def test_nothing_but_our_errors(name, tmp_path, monkeypatch):
 
 def test_every_public_function_is_tried():
     public = {name for name in rt.__all__ if callable(getattr(rt, name))}
-    for kind in (rt.Activations, rt.Params, rt.Transcoder, rt.TranscoderConfig):
+    kinds = rt.Activations, rt.Params, rt.Transcoder, rt.TranscoderConfig, rt.CrossLayerTranscoder
+    for kind in kinds:
         for name, method in inspect.getmembers(kind, inspect.isroutine):
             takes = isinstance(method, types.FunctionType | types.MethodType)
             if takes and not name.startswith("_") and method.__code__.co_argcount > 1:
@@ -344,7 +377,7 @@ DTYPES = arrays.scalar_dtypes() | arrays.array_dtypes()
 def test_nothing_but_our_errors_whatever_it_is(value):
     # Texts are names of files there.
     files = ("Activations source", "Activations of sequences source", "ActivationWriter")
-    files += "Transcoder.save", "load"
+    files += "Transcoder.save", "CrossLayerTranscoder.save", "load"
     for name, call in CALLS.items():
         if not name.startswith((*files, "fit", "audit", "check_gradient")):
             try:

@@ -268,7 +268,7 @@ def wrong_candidate(seed: int) -> tuple[str, Case, dict]:
     stage = STAGES[seed % len(STAGES)]
     a = right[stage].copy()
     kind = ("one entry", "one column", "noise", "a power", "rows")[rng.integers(5)]
-    if kind == "one entry":
+    if kind == "one entry" and a.ndim:
         places = np.argwhere(a)
         place = tuple(places[rng.integers(len(places))])
         a[place] *= rng.choice([0.0, 0.5, 2.0, 1.1])

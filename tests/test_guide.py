@@ -351,7 +351,11 @@ def test_a_page_that_is_not_there(capsys):
 
 @pytest.mark.parametrize(
     ("name", "title"),
-    [("training", "Harvesting"), ("measuring", "Which definition is a reported number?")],
+    [
+        ("training", "Harvesting"),
+        ("measuring", "Which definition is a reported number?"),
+        ("variants", "Cross-layer"),
+    ],
 )
 def test_the_code_of_a_page_runs(name, title, tmp_path, monkeypatch):
     (code,) = blocks(page(name), title)

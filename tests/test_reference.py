@@ -411,3 +411,13 @@ def test_golden(name):
         error = np.max(np.abs(stages[stage] - want))
         assert error <= 3e-6 * np.max(np.abs(want)), stage
     assert np.array_equal(given["hidden"] != 0, stages["hidden"] != 0)
+
+
+def test_ties_are_those_of_a_stable_sort_in_torch():
+    torch = pytest.importorskip("torch", reason="compares with torch.sort")
+    rng = np.random.default_rng(4)
+    pre_acts = rng.integers(0, 4, (50, 300)).astype(np.float32)
+    order = torch.sort(torch.tensor(pre_acts), descending=True, stable=True).indices[:, :32]
+    kept = np.zeros_like(pre_acts)
+    np.put_along_axis(kept, order.numpy(), np.take_along_axis(pre_acts, order.numpy(), 1), 1)
+    assert (reference.topk_forward(pre_acts, 32) == kept).all()

@@ -235,8 +235,6 @@ def test_training_gives_the_same_bits_again_and_lowers_the_loss(activation):
 
 def test_what_is_not_there_yet_is_refused_in_one_line():
     tc, (x, target) = made("jumprelu"), data()
-    with pytest.raises(OptionError, match="must be topk or relu or jumprelu, for an audit"):
-        rt.audit(lambda params, x, target: {}, made("batchtopk"))
     with pytest.raises(OptionError, match="for check_gradient"):
         rt.check_gradient(lambda *given: (0, {}), tc.config, tc.params, x, target)
     with pytest.raises(OptionError, match="for fit"):

@@ -22,6 +22,8 @@ from .task.definition import definition_of
 from .task.problem import Problem
 from .task.stage_graph import NOT_JUDGED, STAGES, WITHOUT_BOUNDS
 
+_MOST_AT_ONCE = 1 << 25  # entries of (B, D), of which there are a dozen arrays of float64
+
 
 class JudgedBatch(NamedTuple):
     """A candidate that was judged, and about which nothing was concluded yet."""
@@ -77,6 +79,8 @@ def judge_batch(
     if not isinstance(results, Mapping):
         raise OptionError("candidate", "a mapping from stages to arrays", type(results).__name__)
     bad = non_finite_rows(x, target)
+    if config.activation == "batchtopk":
+        _check_whole_batch(config, x, bad, results)
     unjudged = tuple(name for name in WITHOUT_BOUNDS if name in results)
     results = {n: r for n, r in results.items() if n not in (*NOT_JUDGED, *WITHOUT_BOUNDS)}
     refused = results.pop("refused", None)
@@ -105,6 +109,21 @@ def judge_batch(
         judged = {name: StageResult(name, "not given") for name in STAGES}
     given = declared, accepted, progress, unjudged
     return JudgedBatch(case, problem, candidate, judged, whole, left, refused, *given)
+
+
+def _check_whole_batch(
+    config: TranscoderConfig, x: np.ndarray, bad: np.ndarray, results: Mapping[str, Any]
+) -> None:
+    """Where rows compete with each other, all are judged at once, by what was selected of them."""
+    if len(bad):
+        got = f"NaN or infinity in row {bad[0]}"
+        raise OptionError("x", "finite, for an audit of batchtopk", got)
+    if len(x) * config.dict_size > _MOST_AT_ONCE:
+        most = _MOST_AT_ONCE // config.dict_size
+        raise ShapeError("x", f"at most {most} rows, for an audit of batchtopk", x.shape)
+    if not {"hidden", "indices"} & set(results):
+        want = "a mapping that holds hidden, for an audit of batchtopk"
+        raise OptionError("candidate", want, ", ".join(map(str, results)) or "nothing")
 
 
 def allow_flush_to_zero(judged: JudgedBatch) -> JudgedBatch:

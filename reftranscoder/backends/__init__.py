@@ -68,7 +68,7 @@ def selection(config: TranscoderConfig, own: Own) -> dict[str, Any]:
     return options | {"own": own}
 
 
-def _own(params: Params, dtype: np.dtype) -> Own:
+def own_of(params: Params, dtype: np.dtype) -> Own:
     """What the activation takes that no other does, as the functions of either room take it."""
     own = params.own
     if own is None:
@@ -98,7 +98,7 @@ class ReferenceBackend:
         self.dtype = params.dtype
         self.wide = np.result_type(params.dtype, np.float64)
         self.arrays = {name: a.astype(self.wide, copy=False) for name, a in params.arrays().items()}
-        self.own = _own(params, self.wide)
+        self.own = own_of(params, self.wide)
         self.config = config
         self.gradients: Callable[..., Any] = reference.transcoder_backward
         self.options: dict[str, Any] = {"activation": config.activation, "own": self.own}
@@ -187,7 +187,7 @@ class KernelsBackend:
         self.config = config
         self.dtype = params.dtype
         self.arrays = params.arrays()
-        self.own = _own(params, self.dtype)
+        self.own = own_of(params, self.dtype)
         self.of_the_reference = "" if params.own is None else params.own.of_the_reference
 
     def encode(self, x: np.ndarray) -> Sparse:

@@ -10,6 +10,7 @@ from ..backends import BACKENDS
 from ..errors import FileError, ShapeError
 from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
+from ..loading import load
 from ..transcoder import Transcoder
 
 BLOCK_ROWS = 4096
@@ -18,6 +19,19 @@ BLOCK_ROWS = 4096
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The positional ``MODEL``."""
     parser.add_argument("model", metavar="MODEL", help="a transcoder: its file, or its folder")
+
+
+def open_model(options: argparse.Namespace) -> Transcoder:
+    """The transcoder ``MODEL``.
+
+    Raises:
+        FileError: as `load`; or it is a cross-layer one, which a command of one X does not take.
+    """
+    tc = load(options.model)
+    if not isinstance(tc, Transcoder):
+        problem = "is a cross-layer transcoder, and this command reads activations of one layer"
+        raise FileError(options.model, problem, "Use rt.load, and arrays (L, B, I).")
+    return tc
 
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import FileError, printable
-from ..formats import OURS, Decisions, Model, load, save
+from ..formats import OURS, AnyModel, Decisions, load, save
 from ..formats.writing import WRITERS, difference, write
 from ..params import ACTIVATIONS
 from .arguments import add_json
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
     print_report(options, report, text, made=printable(str(path)))
 
 
-def _compare(model: Model, path: Path) -> None:
+def _compare(model: AnyModel, path: Path) -> None:
     try:
         differs = difference(model, load(path))
     except FileError as error:

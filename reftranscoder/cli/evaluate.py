@@ -16,11 +16,10 @@ import numpy as np
 from ..activations import paired
 from ..errors import OptionError, printable
 from ..evaluating import BATCH_ROWS, Evaluated, Match, evaluate, matches
-from ..loading import load
 from ..metrics import DEFINITIONS, density_histogram
 from ..metrics.definitions import WHOLE
 from ..metrics.features import DENSE
-from .arguments import add_json, add_model, add_run
+from .arguments import add_json, add_model, add_run, open_model
 from .progress import Progress
 from .report import plural, print_report, table
 
@@ -55,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, and look for the number that was reported."""
-    tc = load(options.model)
+    tc = open_model(options)
     found = {}
     for words, dropped in _selections(options):
         length = None if dropped is None else options.sequence_length

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activations, paired
-from ..errors import printable
+from ..errors import FileError, printable
 from ..formats import OURS, Origin
 from ..loading import load
 from ..metrics import Evaluation, Metrics
 from ..params import Params
 from ..transcoder import Transcoder
+from ..transcoder.cross_layer import CrossLayerTranscoder
 from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, open_input
 from .progress import Progress
 from .report import plural, print_report, table
@@ -38,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Describe the transcoder."""
     tc = load(options.model)
+    if isinstance(tc, CrossLayerTranscoder):
+        return _run_cross_layer(options, tc)
     report = {
         "model": options.model,
         "bytes": os.path.getsize(options.model if tc.origin is None else tc.origin.path),
@@ -50,6 +53,40 @@ def run(options: argparse.Namespace) -> None:
     if options.x:
         report["on"] = _on(options, tc)
     print_report(options, report, _text(tc, report))
+
+
+def _run_cross_layer(options: argparse.Namespace, clt: CrossLayerTranscoder) -> None:
+    if options.x:
+        problem = "is a cross-layer transcoder, and X is of one layer"
+        raise FileError(options.model, problem, "Leave X out; use rt.load, and arrays (L, B, I).")
+    arrays = [array for layer in clt.params.layers for array in layer.arrays().values()]
+    report = {
+        "model": options.model,
+        "bytes": sum(array.nbytes for array in arrays),
+        "parameters": sum(array.size for of in clt.params.arrays().values() for array in of),
+        "config": clt.config.to_dict(),
+        "layers": [_features(layer) for layer in clt.params.layers],
+        "origin": None if clt.origin is None else clt.origin.to_dict(),
+    }
+    print_report(options, report, _text_cross_layer(clt, report))
+
+
+def _text_cross_layer(clt: CrossLayerTranscoder, report: dict[str, Any]) -> str:
+    rows: list[tuple[str, ...]] = [
+        ("layer", "norm of a row of W_enc", "of W_dec, all targets", "never active", "faint")
+    ]
+    for l, of in enumerate(report["layers"]):
+        norms = (f"{of[f'{name}_row_norms'][1]:.4g}" for name in ("W_enc", "W_dec"))
+        rows.append((str(l), *norms, str(len(of["never_active"])), str(len(of["faint"]))))
+    blocks = [
+        f"{printable(report['model'])}: {clt!r}\n"
+        f"{report['parameters']:,} parameters, {report['bytes'] / 1e6:.1f} MB in memory",
+        *_text_of(clt.origin),
+        table(rows),
+        "norms are medians; never active, as they read nothing; faint: write under "
+        f"{_FAINT:.0%} of the median",
+    ]
+    return "\n\n".join(blocks)
 
 
 def _numbers(array: np.ndarray) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..activations import Activations
 from ..errors import printable
-from ..loading import load
 from ..transcoder import Transcoder
 from .arguments import (
     BLOCK_ROWS,
@@ -20,6 +19,7 @@ from .arguments import (
     add_run,
     check_output,
     open_input,
+    open_model,
 )
 from .progress import Progress
 from .report import print_report
@@ -38,10 +38,10 @@ def opened(options: argparse.Namespace, suffix: str) -> tuple[Transcoder, Activa
     """The transcoder and its rows, once it is clear that OUT can be written.
 
     Raises:
-        Error: as `check_output`, `load` and `open_input`.
+        Error: as `check_output`, `open_model` and `open_input`.
     """
     check_output(options, suffix)
-    tc = load(options.model)
+    tc = open_model(options)
     return tc, open_input(options, tc)
 
 

@@ -20,14 +20,17 @@ from .. import options
 from ..errors import FileError, words
 from ..files.container import Container
 from ..files.sniff import kind_of
+from .cross_layer import CrossLayerPublished, cross_layer_model_of
 from .native import FORMAT as OURS
-from .native import META, Model
+from .native import META, AnyModel, CrossLayerModel, Model
 from .origin import Origin
 from .place import Place
 from .published import Decisions, model_of
-from .recognition import Found, Reader, found_at, places_at, publish, recognised
+from .recognition import Found, Reader, found_at, leads, places_at, publish, recognised
 
 __all__ = [
+    "AnyModel",
+    "CrossLayerModel",
     "Decisions",
     "FORMATS",
     "Format",
@@ -55,7 +58,7 @@ FORMATS = (
 )
 
 
-def save(model: Model, path: str | os.PathLike[str], *, force: bool = True) -> None:
+def save(model: AnyModel, path: str | os.PathLike[str], *, force: bool = True) -> None:
     """Write ``model`` to ``path``, in the format that its suffix names, all or nothing.
 
     Raises:
@@ -71,7 +74,7 @@ def load(
     *,
     layer: int | None = None,
     decisions: Decisions | None = None,
-) -> Model:
+) -> AnyModel:
     """Read the model in ``path``: a file, or a folder as a library or the hub leaves it.
 
     ``layer`` says which, where a folder holds several; ``decisions`` what a file leaves open.
@@ -100,7 +103,7 @@ def load(
     if decisions.given or decisions.format:
         problem = "is no file of another library's that leaves anything open"
         raise FileError(path, problem, "Load it without options.")
-    read: Model = _module(format_of(path)).load(path)
+    read: AnyModel = _module(format_of(path)).load(path)
     return read._replace(origin=_own_origin(path, read))
 
 
@@ -116,7 +119,7 @@ def scan(root: str | os.PathLike[str]) -> list[Found]:
     decisions, found = Decisions(), []
     for place in places_at(root):
         row = recognised(place, decisions)
-        if row is not None:
+        if row is not None and leads(place, row):
             found.append(found_at(place, row, decisions))
     return sorted(found, key=lambda f: (f.layer is None, f.layer or 0, str(f.path)))
 
@@ -135,8 +138,11 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     raise FileError(path, f"no format is known by the suffix {suffix!r}", f"Known: {known}.")
 
 
-def _published(place: Place, row: Reader, decisions: Decisions) -> Model:
-    return model_of(publish(place, row, decisions), row.name)
+def _published(place: Place, row: Reader, decisions: Decisions) -> AnyModel:
+    published = publish(place, row, decisions)
+    if isinstance(published, CrossLayerPublished):
+        return cross_layer_model_of(published, row.name)
+    return model_of(published, row.name)
 
 
 def _foreign(path: Path, kind: str, decisions: Decisions) -> Place | None:
@@ -166,6 +172,10 @@ def _one_of(path: Path, layer: int | None, decisions: Decisions) -> tuple[Place,
     if layer is not None:
         layer = options.integer_in("layer", layer, 0, 10_000)
         places = [place for place in places if place.layer() == layer]
+    rows = [(place, row) for place in places if (row := recognised(place, decisions))]
+    if len(places) > 1 and len(rows) == len(places):  # one may be read with another
+        rows = [(place, row) for place, row in rows if leads(place, row)] or rows
+        places = [place for place, _ in rows]
     if len(places) > 1:
         layers = sorted({found for place in places if (found := place.layer()) is not None})
         problem = f"holds {len(places)} transcoders"
@@ -173,17 +183,17 @@ def _one_of(path: Path, layer: int | None, decisions: Decisions) -> tuple[Place,
         if layer is None and len(layers) == len(places):
             hint = f"Say which: layer={layers[0]} to {layers[-1]}; rt.scan lists them."
         raise FileError(path, problem, hint)
-    rows = [(place, row) for place in places if (row := recognised(place, decisions))]
     if not rows:
         which = "" if layer is None else f" for layer {layer}"
         raise FileError(path, f"is a folder without a transcoder of a known format{which}")
     return rows[0]
 
 
-def _own_origin(path: Path, model: Model) -> Origin:
+def _own_origin(path: Path, model: AnyModel) -> Origin:
+    cross_layer = "cross-layer " if isinstance(model, CrossLayerModel) else ""
     return Origin(
         format=OURS,
-        variant=model.config.activation,
+        variant=f"{cross_layer}{model.config.activation}",
         path=str(path),
         dtype=model.config.dtype,
     )

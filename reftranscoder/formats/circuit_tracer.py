@@ -20,7 +20,8 @@ SETTINGS = "config.yaml"
 _NEEDED = {"W_enc", "b_enc", "W_dec", "b_dec"}
 _THRESHOLD, _K = "activation_function.threshold", "k"
 _FILE = re.compile(r"layer_\d+\.safetensors")
-_HOOKS = ("feature_input_hook", "feature_output_hook")
+#: Where activations are taken, by its settings.
+HOOKS = ("feature_input_hook", "feature_output_hook")
 _ALL = _NEEDED | {"W_skip", _THRESHOLD, _K}
 #: What a file leaves open, of `Decisions`.
 DECIDED = ("top_k", "activation", "W_dec_rows")
@@ -30,8 +31,6 @@ def recognises(place: Place) -> bool:
     """Whether the tensors at ``place``, with the files beside them, are of this format."""
     container = place.container()
     held = container.tensors.keys()
-    if any(name.startswith(("W_enc_", "W_dec_")) for name in held):
-        return True
     # The names of the tensors are not its own: the file's, or what is beside it, must be.
     marked = place.named or _THRESHOLD in held or _FILE.match(place.path.name) is not None
     return marked and container.kind == "safetensors" and _NEEDED <= held <= _ALL
@@ -41,14 +40,12 @@ def read(place: Place, decisions: Decisions) -> Published:
     """What ``place`` says.
 
     Raises:
-        FileError: it is a cross-layer transcoder, settings are of what is not read here, or the
-            layout cannot be told.
+        FileError: settings are of what is not read here, or the layout cannot be told.
     """
     tensors = dict(place.container().tensors)
-    settings = _settings(place)
-    kind = settings.get("model_kind", "transcoder_set")
-    if not tensors.keys() >= _NEEDED or kind != "transcoder_set":
-        problem = "is a part of a cross-layer transcoder, and these are not read"
+    settings = settings_of(place)
+    if (kind := settings.get("model_kind", "transcoder_set")) != "transcoder_set":
+        problem = f"is of model_kind {shown(kind)} by {SETTINGS}, and not of a transcoder_set"
         raise FileError(place.path, problem)
     activation, top_k = _activation(place, tensors, settings, decisions)
     arrays = {name: tensors[name] for name in ("W_enc", "b_enc", "b_dec")}
@@ -56,7 +53,7 @@ def read(place: Place, decisions: Decisions) -> Published:
     for name, ours in (("W_skip", "W_skip"), (_THRESHOLD, "theta")):
         if name in tensors:
             arrays[ours] = tensors[name]
-    model, hook_in, hook_out = texts_of(settings, "model_name", *_HOOKS)
+    model, hook_in, hook_out = texts_of(settings, "model_name", *HOOKS)
     unsaid = activation == "relu" and "activation" not in settings and not decisions.activation
     return Published(
         path=place.path,
@@ -74,7 +71,12 @@ def read(place: Place, decisions: Decisions) -> Published:
     )
 
 
-def _settings(place: Place) -> dict[str, Any]:
+def settings_of(place: Place) -> dict[str, Any]:
+    """What ``config.yaml`` beside ``place`` says; empty if there is none.
+
+    Raises:
+        FileError: it is more than a table of settings.
+    """
     try:
         return plain_yaml.parse(place.text(SETTINGS))
     except ValueError as error:

@@ -1,5 +1,7 @@
 """What our own files hold in either container: the arrays of `Params` by name, and one text.
 
+Of a cross-layer transcoder each array is there once a layer, as ``W_enc.0``, ``W_enc.1`` and on.
+
 The text, called ``meta``, is JSON: the format's name, its version, every field of
 `TranscoderConfig` (of its conventions what is not by default) and, for an activation that takes
 more, a `JumpReLU` or a `Gated`, whose arrays lie beside the others, its other fields as ``own``.
@@ -19,6 +21,7 @@ import numpy as np
 from ..errors import Error, FileError, words
 from ..files import schema
 from ..params import NAMES, OWN, Conventions, Own, Params, TranscoderConfig, check_agreement
+from ..params.cross_layer import CrossLayerConfig, CrossLayerParams, check_cross_layer
 from .origin import Origin
 
 FORMAT = "reftranscoder"
@@ -34,7 +37,18 @@ class Model(NamedTuple):
     origin: Origin | None = None  # of what was read, and None of what is written
 
 
+class CrossLayerModel(NamedTuple):
+    """The same of a cross-layer transcoder."""
+
+    config: CrossLayerConfig
+    params: CrossLayerParams
+    origin: Origin | None = None
+
+
+AnyModel = Model | CrossLayerModel
+
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
+_OF_LAYERS = (*NAMES, "post_enc")
 _OPTIONS = tuple(field.name for field in dataclasses.fields(TranscoderConfig))
 _OF_OWN = {name for kind in OWN.values() for name in kind.ARRAYS}
 _ANYTHING = schema.Field(lambda value: True, "anything")
@@ -42,15 +56,19 @@ _ANYTHING = schema.Field(lambda value: True, "anything")
 _FIELDS = dict.fromkeys(("format", "version", "config"), _ANYTHING)
 
 
-def arrays_of(model: Model) -> dict[str, np.ndarray]:
+def arrays_of(model: AnyModel) -> dict[str, np.ndarray]:
     """The arrays that a file holds, by name."""
+    if isinstance(model, CrossLayerModel):
+        layers = {**model.params.arrays(), "theta": [o.theta for o in model.params.own if o]}
+        return {f"{name}.{l}": a for name, of in layers.items() for l, a in enumerate(of)}
     return model.params.all_arrays()
 
 
-def meta_of(model: Model) -> str:
+def meta_of(model: AnyModel) -> str:
     """The text that goes with the arrays of `arrays_of`."""
     content = {"format": FORMAT, "version": VERSION, "config": model.config.to_dict()}
     own = model.params.own
+    own = own[0] if isinstance(own, tuple) else own  # of one bandwidth in all layers
     if own is not None:
         content["own"] = own.options()
     return json.dumps(content)
@@ -63,7 +81,9 @@ def check_names(path: Path, names: Iterable[str]) -> None:
         FileError: names are missing, or there are others, which would be ignored.
     """
     names = list(names)
-    missing = [name for name in (META, *_NEEDED) if name not in names]
+    L = _layers_in(names)
+    needed = _NEEDED if L is None else _of_every_layer(names)
+    missing = [name for name in (META, *_by_layer(needed, L)) if name not in names]
     if missing:
         held = ", ".join(map(words, sorted(names)[:8])) + (", ..." if len(names) > 8 else "")
         raise FileError(
@@ -72,12 +92,28 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             f"and holds {held or 'nothing'}",
             "Weights from elsewhere: pass the arrays to Transcoder.from_arrays.",
         )
-    strange = sorted(set(names) - {META, *NAMES, *_OF_OWN})
+    known = _by_layer((*_OF_OWN, *(NAMES if L is None else _OF_LAYERS)), L)
+    strange = sorted(set(names) - {META, *known})
     if strange:
         raise FileError(path, f"holds what no transcoder has: {', '.join(map(words, strange))}")
 
 
-def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Model:
+def _layers_in(names: Iterable[str]) -> int | None:
+    """How many layers the arrays called ``names`` are of; None for those of a `Transcoder`."""
+    return sum(name.startswith("W_enc.") for name in names) or None
+
+
+def _of_every_layer(names: Iterable[str]) -> tuple[str, ...]:
+    """What each layer must have: what any has, too."""
+    found = {name.partition(".")[0] for name in names}
+    return tuple(n for n in (*_OF_LAYERS, "theta") if n in (*_NEEDED, *found))
+
+
+def _by_layer(names: Iterable[str], L: int | None) -> list[str]:
+    return [*names] if L is None else [f"{name}.{l}" for name in names for l in range(L)]
+
+
+def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> AnyModel:
     """Put together what `check_names` let pass.  Arrays of half precision are widened, exactly.
 
     The arrays are handed over: the model owns them from here on.
@@ -86,27 +122,42 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> Model
         FileError: ``meta`` is not what we write or comes from a later version, or the arrays do not
             fit each other or what it says.
     """
-    options, own = _options(path, meta)
+    L = _layers_in(arrays)
+    options, own = _options(path, meta, L is not None)
     for name, array in arrays.items():
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
             raise FileError(path, problem)
     kind = OWN.get(options["activation"]) if isinstance(options["activation"], str) else None
-    _check_own(path, kind, own, arrays)
+    _check_own(path, kind, own, arrays, L)
     given: dict[str, Any] = dict(arrays)
     try:
         taken = None
         if kind is not None and own is not None:
-            taken = kind(**{name: given.pop(name) for name in kind.ARRAYS}, **own)
+            layers = [""] if L is None else [f".{l}" for l in range(L)]
+            taken = [kind(**{n: given.pop(n + l) for n in kind.ARRAYS}, **own) for l in layers]
         options["conventions"] = Conventions(**options.get("conventions", {}))
-        model = Model(TranscoderConfig(**options), Params.taking(**given, own=taken))
-        check_agreement(model.config, model.params)
+        return _model(options, given, taken, L)
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error
-    return model
 
 
-def _options(path: Path, meta: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _model(
+    options: dict[str, Any], given: dict[str, Any], own: Any, L: int | None
+) -> AnyModel:
+    if L is None:
+        params = Params.taking(**given, own=None if own is None else own[0])
+        model = Model(TranscoderConfig(**options), params)
+        check_agreement(model.config, model.params)
+        return model
+    names = (name for name in _OF_LAYERS if f"{name}.0" in given)
+    layers = {name: [given[f"{name}.{l}"] for l in range(L)] for name in names}
+    cross = CrossLayerModel(CrossLayerConfig(**options), CrossLayerParams.taking(own, **layers))
+    check_cross_layer(cross.config, cross.params)
+    return cross
+
+
+def _options(path: Path, meta: str, layered: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The fields of the config and, where there are any, those of what its activation takes."""
     try:
         content = schema.parse(meta)
@@ -125,25 +176,30 @@ def _options(path: Path, meta: str) -> tuple[dict[str, Any], dict[str, Any] | No
     fields = _FIELDS | ({"own": _ANYTHING} if "own" in content else {})
     if problem := schema.fault(content, fields):
         raise FileError(path, f"its {META} is not what reftranscoder writes: {problem}")
-    if not isinstance(options, dict) or set(options) | {"conventions"} != set(_OPTIONS):
+    expected = [*_OPTIONS, *(["layers"] if layered else [])]
+    if not isinstance(options, dict) or set(options) | {"conventions"} != set(expected):
         got = ", ".join(map(words, options)) if isinstance(options, dict) else words(options)
-        raise FileError(path, f"its config must hold {', '.join(_OPTIONS)}; it holds {got}")
+        raise FileError(path, f"its config must hold {', '.join(expected)}; it holds {got}")
     _check_conventions(path, options.get("conventions", {}))
     return options, content.get("own")
 
 
 def _check_own(
-    path: Path, kind: type[Own] | None, own: Any, arrays: Mapping[str, np.ndarray]
+    path: Path,
+    kind: type[Own] | None,
+    own: Any,
+    arrays: Mapping[str, np.ndarray],
+    L: int | None,
 ) -> None:
     """Refuse what is not all that the activation takes beside the arrays of every transcoder."""
-    wanted = () if kind is None else kind.ARRAYS
-    held = sorted(_OF_OWN & set(arrays))
+    wanted = [] if kind is None else _by_layer(kind.ARRAYS, L)
+    held = sorted(name for name in arrays if name.partition(".")[0] in _OF_OWN)
     if sorted(wanted) != held or (own is None) != (kind is None):
         want = f"it takes {', '.join([*wanted, 'own']) if wanted else 'nothing more'}"
         got = ", ".join(held + ["own"] * (own is not None)) or "nothing"
         raise FileError(path, f"by its activation {want}; it holds {got}")
     fields = () if kind is None else tuple(f.name for f in dataclasses.fields(kind))
-    options = [name for name in fields if name not in wanted]
+    options = [name for name in fields if kind is not None and name not in kind.ARRAYS]
     if own is not None and (not isinstance(own, dict) or set(own) != set(options)):
         got = ", ".join(map(words, own)) if isinstance(own, dict) else words(own)
         raise FileError(path, f"its own must hold {', '.join(options)}; it holds {got}")

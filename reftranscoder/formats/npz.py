@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import FileError
 from ..files.atomic import atomic_write
 from ..files.npz import read_arrays, write_arrays
-from .native import META, Model, arrays_of, check_names, meta_of, model_from
+from .native import META, AnyModel, arrays_of, check_names, meta_of, model_from
 
 _REMEDIES = {
     "npy": "A transcoder has several arrays: pass them to Transcoder.from_arrays.",
@@ -17,14 +17,14 @@ _REMEDIES = {
 }
 
 
-def save(model: Model, path: Path, *, force: bool) -> None:
+def save(model: AnyModel, path: Path, *, force: bool) -> None:
     """Write ``path``.  Equal transcoders give equal bytes: no date is stored."""
     entries = {**arrays_of(model), META: np.array(meta_of(model))}
     with atomic_write(path, force=force) as file:
         write_arrays(file, entries)
 
 
-def load(path: Path) -> Model:
+def load(path: Path) -> AnyModel:
     """Read ``path``.
 
     Raises:

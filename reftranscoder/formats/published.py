@@ -27,7 +27,10 @@ FORMAT_NAMES = (
     "saelens",
     "gemma_scope",
     "gemma_scope_2",
+    "clt_training",
     "circuit_tracer",
+    "circuit_tracer_clt",
+    "crosslayer_coding",
     "llama_scope",
     "dictionary_learning",
     "openai",
@@ -75,8 +78,8 @@ class Decisions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Published:
-    """What a file says of a transcoder.
+class Description:
+    """What a file says of a transcoder beside its arrays.
 
     ``arrays`` has the names of `Params` and those of what the activation takes, `Own`, of which
     one number stands for all.
@@ -86,7 +89,6 @@ class Published:
 
     path: Path
     variant: str
-    arrays: Mapping[str, Stored | np.ndarray]
     activation: str
     top_k: int | None = None
     conventions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -95,6 +97,21 @@ class Published:
     hook_in: str | None = None
     hook_out: str | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """The type of the weights in the file."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published(Description):
+    """What a file says of a transcoder.
+
+    ``arrays`` has the names of `Params`, and ``theta``, of which one number stands for all.
+    """
+
+    arrays: Mapping[str, Stored | np.ndarray]
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -148,10 +165,10 @@ def model_of(published: Published, format_name: str) -> Model:
         check_agreement(config, params)
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error
-    return Model(config, params, _origin(published, format_name, params))
+    return Model(config, params, origin_of(published, format_name, *seen_in(params)))
 
 
-def refuse_unknown(published: Published) -> None:
+def refuse_unknown(published: Description) -> None:
     """Refuse a definition that no transcoder of ours has.
 
     Raises:
@@ -192,7 +209,8 @@ def check_shapes(published: Published) -> None:
             raise FileError(published.path, problem)
 
 
-def _origin(published: Published, format_name: str, params: Params) -> Origin:
+def origin_of(published: Description, format_name: str, *seen: str) -> Origin:
+    """What is said of it, with the warnings ``seen`` in its arrays."""
     return Origin(
         format=format_name,
         variant=published.variant,
@@ -203,11 +221,11 @@ def _origin(published: Published, format_name: str, params: Params) -> Origin:
         hook_in=published.hook_in,
         hook_out=published.hook_out,
         conventions=dict(published.conventions),
-        warnings=published.warnings + _seen_in(params),
+        warnings=published.warnings + seen,
     )
 
 
-def _seen_in(params: Params) -> tuple[str, ...]:
+def seen_in(params: Params) -> tuple[str, ...]:
     """What the arrays themselves give a reason to say."""
     found = []
     silent = np.logical_not(params.W_enc.any(axis=1)) & (params.b_enc <= params.active_above)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..errors import FileError, words
 from ..files.container import inside
+from .cross_layer import CrossLayerPublished
 from .place import Place, matching, names_in
 from .published import Decisions, Published, check_shapes
 
@@ -36,7 +37,10 @@ READERS = (
     Reader("saelens", ("sae_weights.safetensors",), "sae_lens"),
     Reader("gemma_scope", ("params.npz",), "gemma_scope"),
     Reader("gemma_scope_2", ("params.safetensors",), "gemma_scope_2"),
-    Reader("circuit_tracer", ("layer_*.safetensors", "W_enc_*.safetensors"), "circuit_tracer"),
+    Reader("clt_training", ("sae.safetensors",), "clt_training"),
+    Reader("circuit_tracer", ("layer_*.safetensors",), "circuit_tracer"),
+    Reader("circuit_tracer_clt", ("W_enc_0.safetensors",), "circuit_tracer_clt"),
+    Reader("crosslayer_coding", ("clt_checkpoint_*.safetensors",), "crosslayer_coding"),
     Reader("llama_scope", ("final.safetensors",), "llama_scope"),
     Reader("dictionary_learning", ("ae.pt", "ae_*.pt"), "dictionary_learning"),
     Reader("openai", ("[0-9]*.pt",), "openai"),
@@ -79,7 +83,9 @@ def recognised(place: Place, decisions: Decisions) -> Reader | None:
     return rows[0] if rows else None
 
 
-def publish(place: Place, row: Reader, decisions: Decisions) -> Published:
+def publish(
+    place: Place, row: Reader, decisions: Decisions
+) -> Published | CrossLayerPublished:
     """What the reader ``row`` finds at ``place``.
 
     Raises:
@@ -90,7 +96,7 @@ def publish(place: Place, row: Reader, decisions: Decisions) -> Published:
     if unused:
         problem = f"is of format {row.name!r}, in which {', '.join(unused)} is not left open"
         raise FileError(place.path, problem, "Leave it out.")
-    published: Published = module.read(place, decisions)
+    published: Published | CrossLayerPublished = module.read(place, decisions)
     return published
 
 
@@ -113,6 +119,12 @@ def places_at(path: Path) -> list[Place]:
     ]
 
 
+def leads(place: Place, row: Reader) -> bool:
+    """Whether ``place`` is no mere part of what is read with another."""
+    module = _module(row)
+    return not hasattr(module, "leads") or bool(module.leads(place))
+
+
 def found_at(place: Place, row: Reader, decisions: Decisions) -> Found:
     """What the header at ``place`` says.
 
@@ -120,7 +132,10 @@ def found_at(place: Place, row: Reader, decisions: Decisions) -> Found:
         FileError: as `publish`; or the shapes do not fit each other.
     """
     published = publish(place, row, decisions)
-    check_shapes(published)
+    if isinstance(published, CrossLayerPublished):
+        published.check_shapes()
+    else:
+        check_shapes(published)
     I, D, O = published.sizes
     return Found(
         place.path, row.name, published.variant, published.layer, I, D, O, published.dtype

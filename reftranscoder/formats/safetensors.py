@@ -23,12 +23,12 @@ from ..files import schema
 from ..files.atomic import atomic_write
 from ..files.safetensors import FLOATS, read_tensors, tensors_as_bytes
 from ..files.stored import AGAIN
-from .native import META, Model, arrays_of, check_names, meta_of, model_from
+from .native import META, AnyModel, arrays_of, check_names, meta_of, model_from
 
 _CHECKSUMS = "crc32"
 
 
-def save(model: Model, path: Path, *, force: bool) -> None:
+def save(model: AnyModel, path: Path, *, force: bool) -> None:
     """Write ``path``.
 
     Raises:
@@ -45,7 +45,7 @@ def save(model: Model, path: Path, *, force: bool) -> None:
         file.write(content)
 
 
-def load(path: Path) -> Model:
+def load(path: Path) -> AnyModel:
     """Read ``path``; float16 and bfloat16 are widened to float32, which is exact.
 
     Raises:

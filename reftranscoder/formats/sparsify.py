@@ -23,8 +23,9 @@ DECIDED = ("apply_b_dec_to_input", "top_k")
 
 def recognises(place: Place) -> bool:
     """Whether the tensors at ``place``, with the files beside them, are of this format."""
-    container = place.container()
-    return NAMES.keys() <= container.tensors.keys()
+    if not NAMES.keys() <= place.container().tensors.keys():
+        return False
+    return not place.settings(SETTINGS).get("n_targets")  # of clt-training
 
 
 def read(place: Place, decisions: Decisions) -> Published:
@@ -41,7 +42,7 @@ def read(place: Place, decisions: Decisions) -> Published:
     strange = set(container.tensors) - set(NAMES) - {"W_skip"}
     if strange:
         held = ", ".join(map(shown, sorted(strange)[:4]))
-        problem = f"also holds {held}: cross-layer transcoders of clt-training are not read"
+        problem = f"also holds {held}, as those of clt-training that write to one layer do"
         raise FileError(place.path, problem)
     arrays: dict[str, Stored] = {ours: container.tensors[n] for n, ours in NAMES.items()}
     if "W_skip" in container.tensors:

@@ -18,7 +18,7 @@ from ..files.atomic import atomic_write
 from ..files.npz import write_arrays
 from ..files.safetensors import tensors_as_bytes
 from ..params import Conventions
-from .native import Model, arrays_of
+from .native import AnyModel, CrossLayerModel, Model, arrays_of
 
 
 class Files(NamedTuple):
@@ -36,7 +36,7 @@ class Writer(NamedTuple):
     describe: Callable[[Model, Path], Files]
 
 
-def write(model: Model, folder: Path, name: str, *, force: bool) -> Path:
+def write(model: AnyModel, folder: Path, name: str, *, force: bool) -> Path:
     """Write ``model`` into ``folder``, which is made if it is not there, in the format ``name``.
 
     Returns:
@@ -49,6 +49,8 @@ def write(model: Model, folder: Path, name: str, *, force: bool) -> Path:
     row = WRITERS[name]
     if folder.exists() and not folder.is_dir():
         raise FileError(folder, f"is a file, and format {name} is a folder", "Name a folder.")
+    if isinstance(model, CrossLayerModel):
+        raise _refuse(folder, name, "that features write to several layers")
     described = row.describe(model, folder)
     try:
         folder.mkdir(exist_ok=True)
@@ -66,7 +68,7 @@ def write(model: Model, folder: Path, name: str, *, force: bool) -> Path:
     return path
 
 
-def difference(model: Model, read: Model) -> str | None:
+def difference(model: AnyModel, read: AnyModel) -> str | None:
     """What of ``read`` is not as in ``model``, whose stages then are not all equal; None if equal.
 
     Equal options and arrays of equal bits make every stage equal.

@@ -31,6 +31,14 @@ from .conventional import (
     conventional_forward,
     input_forward,
 )
+from .cross_layer import (
+    CrossLayerBackward,
+    CrossLayerForward,
+    cross_layer_backward,
+    cross_layer_decode,
+    cross_layer_forward,
+    cross_layer_loss,
+)
 from .decode import decode_backward, decode_forward
 from .decoder_norm import (
     decoder_norm_backward,
@@ -53,6 +61,7 @@ from .l1 import l1_backward, l1_forward
 from .layer_norm import layer_norm_backward, layer_norm_forward
 from .mse import mse_backward, mse_forward
 from .normalizations import NORMALIZATIONS, Normalization, rescale_backward, rescale_forward
+from .post_enc import post_enc_backward, post_enc_forward
 from .relu import relu_backward, relu_forward
 from .skip import skip_backward, skip_forward
 from .topk import topk_backward, topk_forward
@@ -70,6 +79,8 @@ __all__ = [
     "Backward",
     "ConventionalBackward",
     "ConventionalForward",
+    "CrossLayerBackward",
+    "CrossLayerForward",
     "Forward",
     "Frozen",
     "Gated",
@@ -90,6 +101,10 @@ __all__ = [
     "conventional_backward",
     "conventional_decode",
     "conventional_forward",
+    "cross_layer_backward",
+    "cross_layer_decode",
+    "cross_layer_forward",
+    "cross_layer_loss",
     "decode_backward",
     "decode_forward",
     "decoder_norm_backward",
@@ -114,6 +129,8 @@ __all__ = [
     "layer_norm_forward",
     "mse_backward",
     "mse_forward",
+    "post_enc_backward",
+    "post_enc_forward",
     "relu_backward",
     "relu_forward",
     "rescale_backward",

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
+from ...params import KEEPING_ALL
 from ..judging.selection import NearTie
 from ..judging.verdict import StageResult
 from ..task.arithmetic import Arithmetic
@@ -108,7 +109,9 @@ def _at_threshold(tie: NearTie) -> str:
 def has_ties(case: Case) -> bool:
     """Whether in some row the K-th largest activation equals the next, where sums are exact."""
     config = case.config
-    if config.activation != "topk" or config.top_k == config.dict_size:
+    if config.activation not in ("topk", *KEEPING_ALL):
+        return True  # for all that is known here
+    if config.activation in KEEPING_ALL or config.top_k == config.dict_size:
         return False
     ranked = -np.sort(-case.expected["pre_acts"], axis=1)
     last, following = ranked[:, config.top_k - 1], ranked[:, config.top_k]

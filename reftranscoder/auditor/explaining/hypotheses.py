@@ -117,7 +117,7 @@ def allow_rounded_copies(
     over.  Each stage may then have read what rounds to the one before it.  That makes no bound
     smaller, so that the other stages are judged only where it explains one at fault.
     """
-    if problem.copies or first_fault(results) in (None, "pre", "pre_acts", "hidden"):
+    if problem.copies or first_fault(results) is None:
         return problem, results
     if is_large(problem, candidate) and not any(
         _explains_more(

@@ -120,7 +120,9 @@ def _these_rows(
     target = None if problem.target is None else problem.target[rows]
     subset = problem._replace(x=problem.x[rows], target=target, part_of=problem.whole)
     part = candidate.part(rows=rows, without=SUMS)
-    return _judged_subset(subset, part, progress, blind=("across",))
+    # A selection across rows is not judged by some of them.
+    known = ("hidden",) if problem.definition.across else ()
+    return _judged_subset(subset, part, progress, known, blind=("across",))
 
 
 def _these_features(

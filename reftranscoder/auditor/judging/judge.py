@@ -294,5 +294,7 @@ class Judge:
     def _blocks(self) -> Iterator[slice]:
         B, D = self.candidate.B, self.candidate.D
         step = max(1, min(B, _BLOCK // D))
+        if self.problem.definition.activation == "batchtopk":
+            step = B  # all rows compete
         for start in range(0, B, step):
             yield slice(start, min(start + step, B))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...bounds import PRECISIONS
+from ...params import KEEPING_ALL
 from ..intervals.backward import Backward
 from ..intervals.interval import Interval
 from ..intervals.sparse_interval import SparseInterval, possibly_selected
@@ -27,8 +28,8 @@ class SelectionJudge:
     def __init__(self, intervals: Backward, comparison: Comparison) -> None:
         self.intervals, self.comparison = intervals, comparison
         definition = intervals.definition
-        limited = definition.activation == "topk"
-        self.most = definition.top_k if limited else comparison.candidate.D
+        keeps_all = definition.activation in KEEPING_ALL
+        self.most = comparison.candidate.D if keeps_all else definition.top_k
         self.breaches: list[Breach] = []
         self.near_ties = 0  # rows whose selection differs from the reference's, and is allowed
         self.shown: list[NearTie] = []  # the first of them
@@ -65,7 +66,7 @@ class SelectionJudge:
             # The centre is the candidate's own activations, where these are known.
             low, high = (ranks.value,) * 2 if own else (lo, hi)
             written = intervals.mistaken("hidden", pre_acts)
-            return possibly_selected(written, *certainty(low, high, self.most))
+            return possibly_selected(written, *self._certainty(low, high))
 
         given = comparison.given_features("hidden", rows)
         if "hidden" in comparison.unjudged or "hidden" in comparison.trusted:
@@ -86,6 +87,18 @@ class SelectionJudge:
         self._judge_selected(ranks, Boxes(ranks.value, lo, hi), error, own, members, kept, rows)
         self._compare_values(judged, pre_acts, centre, rows, live)
         return given
+
+    def _certainty(self, lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Masks (rows, D): what every correct implementation selects, and what any may."""
+        definition = self.intervals.definition
+        if definition.activation == "groupmax":
+            shape = len(lo) * self.most, -1
+            found = certainty(lo.reshape(shape), hi.reshape(shape), 1)
+            return found[0].reshape(lo.shape), found[1].reshape(lo.shape)
+        if definition.activation == "abstopk":
+            least = np.maximum(np.maximum(lo, -hi), 0.0)
+            return certainty(least, np.maximum(-lo, hi), self.most)
+        return certainty(lo, hi, self.most)
 
     def _judge_selected(
         self,

@@ -75,6 +75,8 @@ def probes_of(tc: Transcoder, arithmetic: dict[str, Arithmetic], l1_coeff: float
     for k, (name, kind) in enumerate(PROBE_KINDS.items()):
         if name in ("square", "all-kept", "smallest", "every-feature"):
             continue  # a matter of sizes, or among the cases by now
+        if name == "non-finite" and config.activation == "batchtopk":
+            continue  # rows are not judged by themselves
         if name == "subnormal" and l1_coeff:
             continue  # beside its gradients, a penalty that is not tiny as well is all that shows
         case = _case(name, kind, sizes, options, [99, k])

@@ -8,26 +8,34 @@ mistakes that have a name.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from ...errors import OptionError
 from ...params import JumpReLU, Own, TranscoderConfig, check_activation
 
 #: The activations that an audit judges.
-JUDGED = ("topk", "relu", "jumprelu")
+JUDGED = ("topk", "relu", "jumprelu", "batchtopk", "groupmax", "abstopk")
 
-#: Mistaken selections: what is kept of each row in place of its K largest.
+#: What is kept of each row in place of its K largest: by mistake, or by another activation.
 SELECTIONS = {
     "groups": "the largest of each of K groups of features",
     "magnitudes": "the positive ones among the K largest absolute values",
     "signed magnitudes": "the K largest absolute values, with their signs",
     "no padding": "the K largest, but not feature 0 where fewer are active",
 }
-#: And what is kept of many rows at once.
+#: And of many rows at once.
 SELECTIONS_ACROSS = {
     "batch": "the K B largest of the whole batch",
     "columns": "the K largest of each column",
     "row before": "in each row, what the row before selects",
     "row after": "in each row, what the row after selects",
+}
+
+#: The fields that say what an activation does, where that is not what "topk" does.
+_SELECTING: dict[str, dict[str, Any]] = {
+    "batchtopk": {"across": "batch"},
+    "groupmax": {"selects": "groups"},
+    "abstopk": {"selects": "signed magnitudes", "rectified": False},
 }
 
 #: Where hidden holds the feature j.
@@ -59,8 +67,12 @@ class Definition:
     detached: bool = False  # no gradient reaches W_dec through |W_dec[j]|
     tangent: bool = False  # dW_dec without its component along W_dec[j]
 
-    # Mistakes.
+    # Of activations, or mistakes.
     rectified: bool = True  # ReLU before selection
+    selects: str = ""  # or one of `SELECTIONS`, in place of the K largest
+    across: str = ""  # or one of `SELECTIONS_ACROSS`
+
+    # Mistakes.
     W_enc: str = "W_enc"  # or "transposed"
     W_dec: str = "W_dec"  # or "transposed", or "transposed backwards": in d_hidden alone
     W_skip: str = "W_skip"  # or "transposed", or "none"
@@ -70,8 +82,6 @@ class Definition:
     b_dec: float = 1.0
     skipped: float = 1.0  # times x @ W_skip.T
     error_skipped: float = 1.0  # times that, in the error alone
-    selects: str = ""  # or one of `SELECTIONS`, in place of the K largest
-    across: str = ""  # or one of `SELECTIONS_ACROSS`
     thresholds: str = "theta"  # or "none", or the format that they are rounded to
     reaching: bool = False  # features at their thresholds are active
     keys: str = ""  # the format, if one is coarser, in which a selection compares
@@ -129,4 +139,5 @@ def definition_of(config: TranscoderConfig, own: Own | None = None) -> Definitio
         input=read,
         skip_input=read if conventions.skip_input == "encoder_input" else "x",
         norms="pre" if conventions.rescale_acts_by_decoder_norm else "none",
+        **_SELECTING.get(config.activation, {}),
     )

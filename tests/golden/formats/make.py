@@ -111,6 +111,85 @@ def by_description():
             (HERE / name / file).unlink()
 
 
+def cross_layer(name, activation, L=3, l1_coeff=0.5):
+    """circuit-tracer's cross-layer class itself, where it is installed, and what autograd makes of
+    the loss: summed over layers, and in each as ours."""
+    from circuit_tracer.transcoder.cross_layer_transcoder import CrossLayerTranscoder
+
+    model = CrossLayerTranscoder(L, D, I, activation_function=activation, lazy_decoder=False,
+                                 device=torch.device("cpu"), dtype=torch.float32)  # fmt: skip
+    model = filled(model)
+    model.to_safetensors(HERE / name)
+    (HERE / name / "config.yaml").write_text(
+        'model_name: "google/gemma-2-2b"\nmodel_kind: cross_layer_transcoder\n'
+        "feature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n"
+    )
+    x, target = torch.randn(L, B, I), torch.randn(L, B, I)
+    x[:, 0] = 0
+    # By layers: the backward of its JumpReLU sums over the axis of layers, and fails.
+    features = torch.stack([model.encode_layer(x[l], l) for l in range(L)])
+    assert torch.equal(features, model.encode(x))
+    reconstruction = model.decode(features)
+    loss = sum(((target[t] - reconstruction[t]) ** 2).mean() + l1_coeff * features[t].abs().mean()
+               for t in range(L))  # fmt: skip
+    loss.backward()
+    found = {"x": x, "target": target, "features": features, "reconstruction": reconstruction}
+    found |= {"loss": loss, "l1_coeff": torch.tensor(l1_coeff)}
+    found |= {f"grad.{n}": p.grad for n, p in model.named_parameters() if "threshold" not in n}
+    arrays = {n: a.detach().numpy() for n, a in found.items()}
+    np.savez(HERE / name / "expect.npz", **arrays)
+
+
+def crosslayer_coding(name, activation, tying, L=3):
+    """The class of a checkout of curt-tigges/crosslayer-coding, which no registry has."""
+    from clt.config import CLTConfig
+    from clt.models.clt import CrossLayerTranscoder
+
+    config = CLTConfig(num_features=D, num_layers=L, d_model=I, activation_fn=activation,
+                       decoder_tying=tying, model_name="gpt2",
+                       skip_connection=tying != "per_target",
+                       enable_feature_offset=tying != "none",
+                       enable_feature_scale=tying == "per_source")  # fmt: skip
+    model = filled(CrossLayerTranscoder(config, None, torch.device("cpu")))
+    (HERE / name).mkdir(exist_ok=True)
+    config.to_json(HERE / name / "cfg.json")
+    save_file(model.state_dict(), HERE / name / "clt_checkpoint_latest.safetensors")
+    x = torch.randn(L, B, I)
+    with torch.no_grad():
+        features = model.get_feature_activations(dict(enumerate(x)))
+        reconstruction = model(dict(enumerate(x)))
+    stacked = (torch.stack([of[l] for l in range(L)]) for of in (features, reconstruction))
+    keep(name, *stacked, x)
+
+
+def clt_training(name, targets=(3, 2, 1), **options):
+    """The class of a checkout of EleutherAI/clt-training, whose package is called sparsify, too: to
+    be run by itself, with that first on the path."""
+    from sparsify.config import SparseCoderConfig as Config
+    from sparsify.runner import CrossLayerRunner
+
+    x, features, reconstruction, runner = torch.randn(3, B, I), [], [], CrossLayerRunner()
+    options = {"num_latents": D, "k": K, "transcode": True, "normalize_decoder": False} | options
+    for t, n_targets in enumerate(targets):
+        n_sources = sum(s + n > t for s, n in enumerate(targets[: t + 1]))
+        config = Config(n_targets=n_targets, n_sources=n_sources, **options)
+        coder = filled(SparseCoder(I, config, dtype=torch.float32))
+        hook = f"layers.{t + 8}.mlp"  # 8, 9, 10
+        (HERE / name / hook).mkdir(parents=True, exist_ok=True)
+        if options.get("normalize_io"):
+            coder.in_norm.fill_(3.5 + t), coder.out_norm.fill_(1.5 + t)
+        # save_to_disk does not take what has two names, on a CPU.
+        held = {n: a.clone() for n, a in coder.state_dict().items()}
+        save_file(held, HERE / name / hook / "sae.safetensors")
+        settings = json.dumps({**config.to_dict(), "d_in": I})
+        (HERE / name / hook / "cfg.json").write_text(settings)
+        with torch.no_grad():
+            acts, indices = coder.encode(x[t])[:2]
+            features.append(torch.zeros(B, D).scatter_(1, indices.long(), acts))
+            reconstruction.append(runner(x[t], x[t], coder, hook).sae_out)
+    keep(name, torch.stack(features), torch.stack(reconstruction), x)
+
+
 def tensors():
     """What torch.save can do to a tensor: views, types, parameters, nested dicts."""
     (HERE / "torch").mkdir(exist_ok=True)
@@ -151,6 +230,20 @@ def main():
     sae_lens("sae_lens-jumprelu_transcoder-bfloat16", saes.JumpReLUTranscoder,
              saes.JumpReLUTranscoderConfig, dtype="bfloat16", d_out=O)  # fmt: skip
     dictionary_learning("dictionary_learning-Gated", dictionary.GatedAutoEncoder(I, D))
+    torch.manual_seed(1)
+    cross_layer("circuit_tracer_clt-relu", "relu")
+    cross_layer("circuit_tracer_clt-jumprelu", "jump_relu")
+    torch.manual_seed(2)
+    crosslayer_coding("crosslayer_coding_clt-untied", "jumprelu", "none")
+    crosslayer_coding("crosslayer_coding_clt-per_source", "relu", "per_source")
+    crosslayer_coding("crosslayer_coding_clt-per_target", "relu", "per_target")
+    # And, with a checkout of clt-training in place of eai-sparsify:
+    #     torch.manual_seed(3)
+    #     more = {"post_encoder_scale": True, "normalize_io": True, "skip_connection": True}
+    #     clt_training("clt_training_clt-untied", **more)
+    #     clt_training("clt_training_clt-window", targets=(2, 2, 1), per_source_tied=True)
+    #     clt_training("clt_training_clt-concat", coalesce_topk="concat", **more)
+    #     clt_training("clt_training_clt-per_layer", targets=(2, 2, 1), coalesce_topk="per-layer")
 
 
 if __name__ == "__main__":

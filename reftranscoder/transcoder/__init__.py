@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import formats
-from .arrays import check_finite as refuse_non_finite
-from .arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
-from .backends import Backend, backend_for
-from .errors import OptionError
-from .options import finite_number, instance, truth
-from .params import Conventions, Own, Params, TranscoderConfig, check_agreement
-from .params.folding import folded
-from .params.thresholding import thresholded
+from .. import formats
+from ..arrays import check_finite as refuse_non_finite
+from ..arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
+from ..backends import Backend, backend_for
+from ..errors import OptionError
+from ..options import finite_number, instance, truth
+from ..params import Conventions, Own, Params, TranscoderConfig, check_agreement
+from ..params.folding import folded
+from ..params.thresholding import thresholded
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from .formats import Origin
+    from ..formats import Origin
 
 
 class Container(NamedTuple):
