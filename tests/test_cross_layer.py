@@ -708,7 +708,7 @@ def entries(path):
         (lambda e: e.pop("W_dec.1"), "it lacks W_dec.1"),
         (lambda e: e.update({"b_dec.7": np.zeros(2)}), "what no transcoder has: b_dec.7"),
         (lambda e: e.pop("theta.1"), "it lacks theta.1"),
-        (lambda e: [e.pop(f"theta.{l}") for l in range(2)], "it takes theta.0, theta.1, own; it holds own"),
+        (lambda e: [e.pop(f"theta.{l}") for l in range(2)], "theta.1, own; it holds own"),
         (lambda e: e.update({"W_dec.0": e["W_dec.1"]}), r"layer 0: W_dec must have shape"),
         (lambda e: e.update({"W_dec.0": e["W_dec.0"].swapaxes(0, 1)}), "first two axes"),
         (lambda e: e.update({"b_enc.1": np.full(4, np.nan)}), "layer 1: b_enc must be finite"),
