@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .evaluating import evaluate
     from .gradcheck import check_gradient
     from .loading import load, scan
-    from .params import Conventions, JumpReLU, Params, TranscoderConfig
+    from .params import Conventions, Gated, JumpReLU, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
     from .transcoder import Transcoder
@@ -35,6 +35,7 @@ _HOMES = {
     "Arithmetic": "auditor",
     "Conventions": "params",
     "CrossLayerTranscoder": "transcoder.cross_layer",
+    "Gated": "params",
     "JumpReLU": "params",
     "Params": "params",
     "Sparse": "sparse",
@@ -61,6 +62,7 @@ __all__ = [
     "Arithmetic",
     "Conventions",
     "CrossLayerTranscoder",
+    "Gated",
     "JumpReLU",
     "Params",
     "Sparse",

@@ -16,7 +16,7 @@ from .backends import check_backend
 from .declaring import chosen, option, takes
 from .errors import ShapeError
 from .options import finite_number, random_generator
-from .params import Architecture, Params, Sizes, TranscoderConfig
+from .params import OWN, Architecture, Params, Sizes, TranscoderConfig
 from .transcoder import Transcoder
 
 
@@ -67,12 +67,14 @@ def build(options: _BuildOptions) -> Transcoder:
         limit = np.sqrt(6 / (rows + columns))
         return rng.uniform(-limit, limit, (rows, columns)).astype(config.dtype)
 
+    takes_own = OWN.get(config.activation)
     params = Params(
         W_enc=glorot(D, I),
         b_enc=np.zeros(D, config.dtype),
         W_dec=glorot(D, O),
         b_dec=np.zeros(O, config.dtype),
         W_skip=glorot(O, I) if config.skip else None,
+        own=takes_own.at_the_start(D, config.dtype) if takes_own else None,
     )
     return Transcoder(config, params)
 

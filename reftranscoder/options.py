@@ -65,10 +65,10 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     return value
 
 
-def instance(name: str, value: Any, kind: type) -> Any:
-    """Return ``value``.  Raise `OptionError` unless it is a ``kind``."""
+def instance(name: str, value: Any, kind: type, words: str = "") -> Any:
+    """Return ``value``.  Raise `OptionError` unless it is a ``kind``, which ``words`` may name."""
     if not isinstance(value, kind):
-        raise OptionError(name, f"a {kind.__name__}", value)
+        raise OptionError(name, words or f"a {kind.__name__}", value)
     return value
 
 

@@ -64,21 +64,21 @@ def encode_forward(
 
     Each room decides on its own float64 sum.  Both of these are within r = 2 ((I + 1) v S + ...) of
     p, a third such sum made here, so that both find what holds for every point of the box p +- r.
-    With theta the threshold, 0 but for jumprelu, and K of those that compete kept (|p| competes in
-    place of p for abstopk)::
+    With theta the threshold, 0 but for jumprelu and gated, and K of those that compete kept (|p|
+    competes in place of p for abstopk)::
 
         selected      if p - r > theta and p + r >= this p - r for fewer than K others    (K3)
         not selected  if p + r <= theta or p - r > this p + r for at least K              (K4)
 
     Otherwise one may select it and the other not, and |p| + r, rounded, is how far apart they are.
-    (K3) and (K4) do not depend on how ties are settled.
+    (K3) and (K4) do not depend on how ties are settled.  What is stored for p is p but for gated.
     """
     p = x @ W_enc.T + b_enc
     radius = _apart_before_selection(x, W_enc, b_enc)
     rank = np.abs(p) if activation == "abstopk" else p
     low, high = np.nextafter(rank - radius, -np.inf), np.nextafter(rank + radius, np.inf)
     B, D = p.shape
-    theta = np.zeros(D) if own is None else np.maximum(own.theta, 0)
+    value, off, theta = _OWN.get(activation, lambda *_: (p, radius, np.zeros(D)))(p, radius, own)
     selected, not_selected = low > theta, high <= theta
     if activation in COMPETING:
         # As many rows as there are competitions, and how many each keeps.
@@ -87,8 +87,8 @@ def encode_forward(
         selected &= (rivals < most).reshape(B, D)
         not_selected |= (betters >= most).reshape(B, D)
 
-    either = store_bound(np.zeros(p.shape), add_up(np.abs(p), radius), to)
-    bound = np.where(selected, store_bound(want["hidden"], radius, to), either)
+    either = store_bound(np.zeros(p.shape), add_up(np.abs(value), off), to)
+    bound = np.where(selected, store_bound(want["hidden"], off, to), either)
     return {"hidden": np.where(not_selected, 0.0, bound)}
 
 
@@ -101,6 +101,13 @@ COMPETING = {
 }
 
 
+#: Of what takes more than p: what is stored for p, how far off that is, and the threshold of p.
+_OWN = {
+    "jumprelu": lambda p, radius, own: (p, radius, np.maximum(own.theta, 0)),
+    "gated": lambda p, radius, own: (*_magnitude(p, radius, own.b_mag, own.r_mag), -own.b_gate),
+}
+
+
 def _rivals(low, high):
     """In each row: how many others may be larger, and how many must be."""
     rivals, betters = np.empty(low.shape, int), np.empty(low.shape, int)
@@ -109,6 +116,38 @@ def _rivals(low, high):
         rivals[b] = n - np.searchsorted(np.sort(high[b]), low[b], "left") - 1
         betters[b] = n - np.searchsorted(np.sort(low[b]), high[b], "right")
     return rivals, betters
+
+
+def gated_magnitude(to, want, pre, b_mag, r_mag):
+    """A product and an addition in float64, and an exponential."""
+    return {"magnitude": _magnitude(pre, 0.0, b_mag, r_mag)[1]}
+
+
+def gated_forward(to, want, pre, b_gate, b_mag, r_mag):
+    """(K2) where the gate is open, by the same pre; rectifying takes no two further apart."""
+    off = store_bound(want["hidden"], _magnitude(pre, 0.0, b_mag, r_mag)[1], to)
+    return {"hidden": np.where(pre <= -b_gate, 0.0, off)}
+
+
+def gated_backward(to, want, d_hidden, hidden, b_mag, r_mag, d_hidden_error=None):
+    """(K2), with n the nonzero entries of hidden in the column, and two more for a term's own."""
+    _, n = _counts(hidden)
+    E = np.zeros(hidden.shape) if d_hidden_error is None else d_hidden_error
+    lever, found = add_up(np.abs(hidden), np.abs(b_mag)), {}
+    for name, factor, terms in (("db_mag", 1.0, n), ("dr_mag", lever, n + 2)):
+        e, S = (np.sum(factor * size, axis=0) for size in (E, add_up(np.abs(d_hidden), E)))
+        found[name] = add_up(2 * e, _apart(S, terms + 1, FLOAT64))  # one more: S is rounded here
+    _, found["d_pre"] = _magnitude(d_hidden, E, np.zeros_like(b_mag), r_mag)
+    return {name: store_bound(want[name], off, to) for name, off in found.items()}
+
+
+def _magnitude(pre, radius, b_mag, r_mag):
+    """The magnitude of ``pre``, and how far apart two are whose pre are within ``radius`` of it.
+    NumPy's exp, within 4 units in the last place, is 8 roundings; one more is for the exp here."""
+    strength = np.exp(r_mag)
+    S = add_up(multiply_up(strength, add_up(np.abs(pre), radius)), np.abs(b_mag))
+    off = add_up(multiply_up(2 * strength, radius), _apart(S, 2 + 8 + 1, FLOAT64))
+    return strength * pre + b_mag, off
 
 
 def decode_forward(to, want, hidden, W_dec, b_dec, hidden_error=None):
@@ -260,8 +299,12 @@ def transcoder_backward(
     slope = l1_backward(to, {"d_hidden": from_l1}, hidden, l1_coeff)["d_hidden"]
     d_hidden = np.where(hidden != 0, _added(want["d_hidden"], product, slope, to), 0.0)
     bound |= {"d_hidden": d_hidden, "d_pre": d_hidden}
+    # Derivatives by what moves hidden by jumps alone are zero in both rooms.
+    bound |= {name: np.zeros_like(want[name]) for name in ("dtheta", "db_gate") if name in want}
+    if "dr_mag" in want:
+        bound |= gated_backward(to, want, want["d_hidden"], hidden, own.b_mag, own.r_mag, d_hidden)
 
-    through = affine_backward(to, want, want["d_pre"], x, W_enc, d_hidden)
+    through = affine_backward(to, want, want["d_pre"], x, W_enc, bound["d_pre"])
     bound |= {"dx": through["dx"], "dW_enc": through["dW"], "db_enc": through["db"]}
     if W_skip is not None:
         around = skip_backward(to, want, G, x, W_skip, G_error)

@@ -52,11 +52,9 @@ class Twin(NamedTuple):
         """Return the outputs of the reference by name, called in float64.
 
         A kernel makes d_hidden only where hidden has an entry: elsewhere it is set to zero here.
-        No kernel makes d_own.
         """
         wide = {name: _to_float64(value) for name, value in arguments.items()}
         outputs = self.named(self.function("reference")(**wide))
-        outputs.pop("d_own", None)
         if "d_hidden" in outputs:
             hidden = wide["forward"].hidden if "forward" in wide else wide.get("hidden")
             outputs["d_hidden"] = np.where(hidden != 0, outputs["d_hidden"], 0)
@@ -86,9 +84,12 @@ class Twin(NamedTuple):
         }
 
     def named(self, result: Any) -> dict[str, Any]:
-        """Return the parts of ``result``, of either function, by name, without what is None."""
+        """Return the parts of ``result``, of either function, by name, without what is None; of
+        d_own each array."""
         values = result if len(self.outputs) > 1 else (result,)
-        return {name: v for name, v in zip(self.outputs, values, strict=True) if v is not None}
+        named = {name: v for name, v in zip(self.outputs, values, strict=True) if v is not None}
+        d_own = named.pop("d_own")._asdict() if "d_own" in named else {}
+        return named | {f"d{n}": a for n, a in d_own.items() if isinstance(a, np.ndarray)}
 
 
 def find(name: str) -> Twin:
@@ -232,6 +233,31 @@ TWINS = (
         "jumprelu_backward",
         "d_pre d_theta",
         "The identity at stored entries, and zero.  Straight-through gradients are not made there.",
+    ),
+    _twin(
+        "gated_magnitude",
+        "magnitude",
+        "Both in float64: a product, an addition and an exponential.",
+    ),
+    _twin(
+        "gated_forward",
+        "hidden",
+        "As gated_magnitude, rounded once.  One and the same sum decides which gates are open.",
+    ),
+    _twin(
+        "gated_backward",
+        "d_pre db_mag dr_mag",
+        "Products and sums in float64, rounded once.",
+    ),
+    _alone(
+        "gated_auxiliary_forward",
+        "auxiliary",
+        "Training has it in the reference alone.",
+    ),
+    _alone(
+        "gated_auxiliary_backward",
+        "d_gate",
+        "As gated_auxiliary_forward.",
     ),
     _alone(
         "topk_backward",

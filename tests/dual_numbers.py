@@ -104,3 +104,13 @@ def values_of(array):
 def slope_of(number):
     """The derivative that a number carries."""
     return dual(number).slope
+
+
+class Log:
+    """The natural logarithm of a number above zero, of which nothing is asked but the number."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def exp(self):
+        return self.number

@@ -218,6 +218,7 @@ FUNCTIONS = {
     "CrossLayerTranscoder.save": (CLT.save, {}),
     "CrossLayerTranscoder.stages": (CLT.stages, OF_LAYERS | REFERENCE),
     "CrossLayerTranscoder.value_and_grad": (CLT.value_and_grad, OF_LAYERS | REFERENCE),
+    "Gated": (rt.Gated, dict.fromkeys(("b_gate", "b_mag", "r_mag"), np.ones(D))),
     "JumpReLU": (rt.JumpReLU, {"theta": np.ones(D)}),
     "Params": (rt.Params, WEIGHTS),
     "Params.astype": (TC.params.astype, {}),

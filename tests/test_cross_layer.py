@@ -192,7 +192,7 @@ def test_straight_through_gradients_are_those_of_each_layer():
         assert np.array_equal(stages["d_pre"][l], d_pre)
     _, grads = clt.value_and_grad(x, target, backend="reference")
     assert np.array_equal(grads.own[1].theta, stages["dtheta"][1])
-    with pytest.raises(OptionError, match="Straight-through gradients need it"):
+    with pytest.raises(OptionError, match="where the activation has a bandwidth"):
         clt.value_and_grad(x, target)
 
 
@@ -708,7 +708,7 @@ def entries(path):
         (lambda e: e.pop("W_dec.1"), "it lacks W_dec.1"),
         (lambda e: e.update({"b_dec.7": np.zeros(2)}), "what no transcoder has: b_dec.7"),
         (lambda e: e.pop("theta.1"), "it lacks theta.1"),
-        (lambda e: [e.pop(f"theta.{l}") for l in range(2)], "a threshold takes theta and own"),
+        (lambda e: [e.pop(f"theta.{l}") for l in range(2)], "theta.1, own; it holds own"),
         (lambda e: e.update({"W_dec.0": e["W_dec.1"]}), r"layer 0: W_dec must have shape"),
         (lambda e: e.update({"W_dec.0": e["W_dec.0"].swapaxes(0, 1)}), "first two axes"),
         (lambda e: e.update({"b_enc.1": np.full(4, np.nan)}), "layer 1: b_enc must be finite"),

@@ -19,8 +19,8 @@ from reftranscoder.formats.writing import WRITERS, difference, write
 
 GOLDEN = Path(__file__).parent / "golden" / "formats"
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/expect.npz"))
-#: What `test_cross_layer` reads, what is refused, and what is no transcoder.
-OTHERS = {name for name in CASES if "_clt" in name} | {"sae_lens-gated", "torch"}
+#: What `test_cross_layer` reads, and what is no transcoder.
+OTHERS = {name for name in CASES if "_clt" in name} | {"torch"}
 READ = [name for name in CASES if name not in OTHERS]
 LIBRARIES = {"sae_lens": "saelens"}
 
@@ -42,7 +42,10 @@ def sums(tc, x):
     norms = 1.0
     if conventions.rescale_acts_by_decoder_norm:
         norms = np.linalg.norm(p.W_dec.astype(np.float64), axis=1)
-    return (np.abs(wide) @ np.abs(p.W_enc).T + np.abs(p.b_enc)) * norms
+    found = (np.abs(wide) @ np.abs(p.W_enc).T + np.abs(p.b_enc)) * norms
+    if tc.config.activation == "gated":
+        found = found * np.exp(p.own.r_mag.astype(np.float64)) + np.abs(p.own.b_mag)
+    return found
 
 
 @pytest.mark.parametrize("name", READ)
@@ -86,9 +89,10 @@ def test_hooks_and_layers_are_told():
     assert origin.hook_in == "model.layers.3.pre_feedforward_layernorm.output"
 
 
-def test_what_has_no_counterpart_is_refused_by_name():
-    with pytest.raises(FileError, match="is gated, and gated transcoders are not among ours"):
-        rt.load(GOLDEN / "sae_lens-gated")
+def test_what_has_no_counterpart_is_refused_by_name(tmp_path):
+    folder = changed(tmp_path, "sae_lens-gated", "cfg.json", architecture="temporal")
+    with pytest.raises(FileError, match="its architecture is 'temporal', which is not"):
+        rt.load(folder)
 
 
 def changed(tmp_path, name, file, **settings):

@@ -23,6 +23,7 @@ import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from dual_numbers import Log
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from scipy.optimize import check_grad
 
@@ -71,7 +72,9 @@ class Case(NamedTuple):
         ``hidden`` is that of the start.
         """
         pre = reference.affine_forward(arrays["x"], arrays["W_enc"], arrays["b_enc"])
-        frozen = np.where(hidden != 0, pre, 0)
+        own, gated = self.options.get("own"), self.options["activation"] == "gated"
+        values = reference.gated_magnitude(pre, own.b_mag, own.r_mag) if gated else pre
+        frozen = np.where(hidden != 0, values, 0)
         reconstruction = reference.decode_forward(frozen, arrays["W_dec"], arrays["b_dec"])
         if "W_skip" in arrays:
             reconstruction = reconstruction + reference.skip_forward(arrays["x"], arrays["W_skip"])
@@ -107,8 +110,13 @@ class Case(NamedTuple):
         start, end = (self.forward(self.along(block, step)).pre for step in (0, 1))
         rate, ties, top_k = end - start, self.options["ties"], self.options["top_k"]
         B, D = start.shape
-        if self.options["activation"] == "jumprelu":  # positive is what is above the threshold
-            return kink_free_radius(start - np.maximum(self.options["own"].theta, 0), rate, D)
+        own = self.options.get("own")
+        if own is not None:  # positive is what is above the threshold
+            if self.options["activation"] == "jumprelu":
+                theta = np.maximum(own.theta, 0)
+            else:
+                theta = np.maximum(-own.b_gate, -own.b_mag / np.exp(own.r_mag))
+            return kink_free_radius(start - theta, rate, D)
         # Selection over a batch and in groups is top-k of other rows.
         rows, kept = {"batchtopk": (1, B * top_k), "groupmax": (B * top_k, 1)}.get(
             self.options["activation"], (B, top_k)
@@ -134,7 +142,7 @@ class Case(NamedTuple):
 
 
 PLAIN = ("topk", "topk", "topk", "relu")
-VARIANTS = ("batchtopk", "groupmax", "abstopk", "jumprelu")
+VARIANTS = ("batchtopk", "groupmax", "abstopk", "jumprelu", "gated")
 SMOOTH = {"skip", "no skip", "L1", "no L1", "relu", "K = D", "K < D"} | {
     "topk, lowest_index",
     "topk, keep_all",
@@ -203,6 +211,10 @@ def cases(draw, kinks: bool, activations=PLAIN):
     ties = draw(st.sampled_from(["lowest_index", "keep_all"]))
     nonzero = st.sampled_from([-2, -1, 1, 2])
     own = reference.JumpReLU(draw(halves(D, -1, 3))) if activation == "jumprelu" else None
+    if activation == "gated":
+        strengths = draw(st.lists(st.sampled_from([Fraction(1, 3), 2, 1]), min_size=D, max_size=D))
+        logarithms = np.array([Log(Fraction(strength)) for strength in strengths], dtype=object)
+        own = reference.Gated(draw(halves(D, -2, 2)), draw(halves(D, -2, 2)), logarithms)
     case = Case(
         arrays,
         draw(halves((B, O))),
@@ -243,10 +255,10 @@ def assert_exact(case: Case) -> None:
     """Every number of every stage is a Fraction or an int: not one decayed to a float."""
     for stages in (case.forward(case.arrays), case.backward()):
         for name, stage in stages._asdict().items():
-            if name == "d_own":
-                stage = stage and stage.theta
-            if stage is not None:
-                assert {type(v) for v in stage.flat} <= {Fraction, int}, name
+            arrays = [stage] if name != "d_own" else stage and stage._asdict().values()
+            for array in arrays or ():
+                if isinstance(array, np.ndarray):
+                    assert {type(v) for v in array.flat} <= {Fraction, int}, name
     assert type(case.loss(case.arrays)) is Fraction
 
 
@@ -478,6 +490,12 @@ OF_VARIANTS = [
         "ties": "lowest_index",
         "own": reference.JumpReLU(np.linspace(-0.2, 1, 12)),
     },
+    {
+        "top_k": 12,
+        "activation": "gated",
+        "ties": "lowest_index",
+        "own": reference.Gated(*np.linspace([-1, 1, -0.5], [1, 0, 0.5], 12).T),
+    },
 ]
 
 
@@ -517,11 +535,13 @@ def complex_step(case, block):
 @pytest.mark.parametrize("options", OPTIONS + OF_VARIANTS, ids=str)
 def test_the_complex_step_agrees_with_the_gradients(options, skip, rng):
     case = random_case(rng, options, skip)
+    own, gated = options.get("own"), options["activation"] == "gated"
 
     absolute = case._replace(
         arrays={name: np.abs(array) for name, array in case.arrays.items()},
         target=-np.abs(case.target),
-        options=case.options | {"activation": "relu"},
+        options=case.options
+        | ({"own": reference.Gated(*map(np.abs, own[:3]))} if gated else {"activation": "relu"}),
         direction={name: np.abs(array) for name, array in case.direction.items()},
     )
     B, I = case.arrays["x"].shape
@@ -532,7 +552,8 @@ def test_the_complex_step_agrees_with_the_gradients(options, skip, rng):
         # times for a complex product and once for a sum, along the square's two factors.  The sum
         # of the terms' absolute values is at most the derivative of the loss of absolute values,
         # with nothing selected away and the target added.  Twice: the derivative itself is rounded.
-        roundings = 4 * (2 * (2 * I + D + 4) + B * O + B * D)
+        # The magnitude of gated is a product, an addition and an exp within 4 units, 8 roundings.
+        roundings = 4 * (2 * (2 * I + D + 4 + 10 * gated) + B * O + B * D)
         tolerance = 2 * roundings * FLOAT64.unit * complex_step(absolute, block)
         assert abs(complex_step(case, block) - case.derivative(block, gradients)) <= tolerance
         assert tolerance < 1e-9 * case.size(block)

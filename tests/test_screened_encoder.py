@@ -20,15 +20,17 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from reftranscoder import Params, kernels
+from reftranscoder import Params, kernels, reference
 from reftranscoder.kernels import screened_encoder
+from reftranscoder.kernels.encoders import encoder_of
+from reftranscoder.kernels.gated_encoder import GatedEncoder
 from reftranscoder.kernels.screen.cpu_target import PANELS, TILE
 from reftranscoder.kernels.screen.layout import RESIDUAL, Operands
 from reftranscoder.kernels.screen.packed_float32 import FloatWeights
 from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
 from reftranscoder.kernels.screen.quantised import OUTSIDE, SCREENED, ZERO
 from reftranscoder.kernels.screen.tile import configure, release, screen_tile
-from reftranscoder.kernels.screened_encoder import Encoder, difference_up, encoder_of
+from reftranscoder.kernels.screened_encoder import Encoder, difference_up
 
 pytestmark = pytest.mark.kernels
 
@@ -191,6 +193,49 @@ def test_above_thresholds_it_gives_what_the_plain_kernel_gives(name, dtype, rng)
             want = kernels.encode_forward(x, W, b, **selection)
             for fast in ENCODERS:
                 assert_same(fast(W, b, theta=theta).encode(x, **selection), want)
+
+
+@both_types
+@pytest.mark.parametrize("name", HOSTILE[1::4] if PLAIN else HOSTILE)
+def test_behind_gates_it_gives_what_the_plain_kernel_gives(name, dtype, rng):
+    for sizes in [(9, 3, 50)] if PLAIN else [(9, 3, 50), (70, 31, 700)]:
+        x, W, b = hostile(name, rng, dtype, *sizes)
+        D = len(W)
+        with np.errstate(all="ignore"):
+            b_gate = -thresholds(rng, x, W, b).astype(dtype)
+        for b_mag, r_mag in ((rng.standard_normal(D), rng.uniform(-2, 2, D)), (-b_gate, -0.1 * b)):
+            r_mag = np.clip(np.nan_to_num(r_mag), -800, 700)
+            own = reference.Gated(b_gate, b_mag.astype(dtype), r_mag.astype(dtype))
+            selection = {"top_k": D, "activation": "gated", "own": own}
+            want = kernels.encode_forward(x, W, b, **selection)
+            fast = GatedEncoder(W, b, b_gate)
+            for _ in range(2):  # where many gates were open, the second does not screen
+                assert_same(fast.encode(x, **selection), want)
+
+
+def test_a_gate_that_is_hardly_open_is_found():
+    """A sum that float32 would round to 0; and a sum of zeros, which opens nothing."""
+    x, W = np.array([[2.0**-80], [0]], np.float32), np.full((2, 1), 2.0**-80, np.float32)
+    b, b_gate = np.float32([1, 0]), np.float32([-1, 0])
+    own = reference.Gated(b_gate, np.float32([1, 1]), np.float32([0, 0]))
+    selection = {"top_k": 2, "activation": "gated", "own": own}
+    want = kernels.encode_forward(x, W, b, **selection)
+    assert_same(GatedEncoder(W, b, b_gate).encode(x, **selection), want)
+    assert want.indices.tolist() == [1] and want.values.tolist() == [1]
+
+
+@compiled_only
+def test_the_screen_does_the_work_behind_gates(monkeypatch, rng):
+    x, W, b = problem(rng, np.float32, 200, 64, 3000)
+    b_gate = np.full(3000, -2.0, np.float32)
+    rows = count_plain_rows(monkeypatch)
+    own = reference.Gated(b_gate, np.zeros(3000, np.float32), np.zeros(3000, np.float32))
+    selection = {"top_k": 3000, "activation": "gated", "own": own}
+    fast = GatedEncoder(W, b, b_gate)
+    hidden = fast.encode(x, **selection)
+    assert 0 < len(hidden.values) < 200 * 300
+    assert_same(fast.encode(x, **selection), hidden)
+    assert sum(rows) == 0
 
 
 @both_types

@@ -31,13 +31,13 @@ pytestmark = pytest.mark.kernels
 PAIRS = [twin for twin in TWINS if twin.kernel]
 EXACT = ["integers", "ties", "zeros", "negative"]
 CHOICES = {
-    "activation": ["topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu"],
+    "activation": ["topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu", "gated"],
     "ties": ["lowest_index", "keep_all"],
     "skip": [True, False],
 }
 SELECTIONS = {"topk_forward", "batchtopk_forward", "groupmax_forward", "abstopk_forward"}
-SELECTIONS |= {"jumprelu_forward"}
-ALWAYS_FLOAT64 = {"pre", "pre_acts", "mse", "l1", "loss", "aux"}
+SELECTIONS |= {"jumprelu_forward", "gated_forward"}
+ALWAYS_FLOAT64 = {"pre", "pre_acts", "magnitude", "mse", "l1", "loss", "aux"}
 
 each_pair = pytest.mark.parametrize("twin", PAIRS, ids=[twin.name for twin in PAIRS])
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -138,9 +138,12 @@ def test_a_file_that_lacks_half_of_a_threshold_is_refused(tmp_path):
     theta = entries.pop("theta")
     without = meta[: meta.index(', "own"')] + "}"
     for number, (held, text, match) in enumerate([
-        (entries, meta, "it holds own alone"),
-        (entries | {"theta": theta}, without, "it holds theta alone"),
-        (entries, without, "own must be a JumpReLU"),
+        (entries, meta, "it takes theta, own; it holds own"),
+        (entries | {"theta": theta}, without, "it takes theta, own; it holds theta"),
+        (entries, without, "it takes theta, own; it holds nothing"),
+        (entries | {"theta": theta}, meta.replace("jumprelu", "relu"), "it takes nothing more"),
+        (entries | {"b_mag": theta}, meta, "it holds b_mag, own"),
+        (entries | {"theta": theta}, meta.replace('"jumprelu"', "[]"), "it takes nothing more"),
         (entries | {"theta": theta[:-1]}, meta, "theta must have shape"),
         (entries | {"theta": theta}, meta.replace('"through"', '"by"'), "bandwidth, through"),
     ]):

@@ -14,7 +14,7 @@ import numpy as np
 from .. import reference
 from ..errors import OptionError
 from ..options import one_of
-from ..params import Params, TranscoderConfig
+from ..params import Gated, JumpReLU, Params, TranscoderConfig
 from ..sparse import Sparse
 
 
@@ -54,18 +54,35 @@ def backend_for(name: str, config: TranscoderConfig, params: Params) -> Backend:
     return CONVENTIONAL[name](config, params)
 
 
-def selection(config: TranscoderConfig, own: reference.JumpReLU | None) -> dict[str, Any]:
+#: What an activation takes, as the functions of either room take it.
+Own = reference.JumpReLU | reference.Gated | None
+ROOMS: dict[type, Callable[..., Own]] = {
+    JumpReLU: reference.JumpReLU,
+    Gated: reference.Gated,
+}
+
+
+def selection(config: TranscoderConfig, own: Own) -> dict[str, Any]:
     """What the functions that select take, by name."""
     options = {"top_k": config.top_k, "activation": config.activation, "ties": config.ties}
     return options | {"own": own}
 
 
-def own_of(params: Params, dtype: np.dtype) -> reference.JumpReLU | None:
+def own_of(params: Params, dtype: np.dtype) -> Own:
     """What the activation takes that no other does, as the functions of either room take it."""
     own = params.own
     if own is None:
         return None
-    return reference.JumpReLU(own.theta.astype(dtype, copy=False), own.bandwidth, own.through)
+    arrays = {name: a.astype(dtype, copy=False) for name, a in own.arrays().items()}
+    return ROOMS[type(own)](**arrays, **own.options())
+
+
+def _gradients_of(own: Own, d_own: Own) -> dict[str, Any]:
+    """The gradients of what the activation takes, by the names of its arrays."""
+    if own is None:
+        return {}
+    fields = {name: value for name, value in own._asdict().items() if isinstance(value, np.ndarray)}
+    return {f"d{name}": getattr(d_own, name) for name in fields}
 
 
 #: An overflow gives inf, and what follows from it NaN, without a warning: as in the kernels.
@@ -127,12 +144,23 @@ class ReferenceBackend:
         self, forward: Any, x: np.ndarray, target: np.ndarray, l1_coeff: float
     ) -> dict[str, Any]:
         x, target = x.astype(self.wide), target.astype(self.wide)
+        options = self.options | {"own": self._with_frozen(target)}
         loss = reference.transcoder_loss(target, forward.reconstruction, forward.hidden, l1_coeff)
+        loss = loss + reference.ACTIVATIONS[self.config.activation].loss(
+            forward.pre, options["own"]
+        )
         weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
-        gradients = self.gradients(x, target, forward, *weights, l1_coeff=l1_coeff, **self.options)
+        gradients = self.gradients(x, target, forward, *weights, l1_coeff=l1_coeff, **options)
         made = {"loss": loss} | gradients._asdict()
-        d_own = made.pop("d_own")
-        return self._rounded(made if d_own is None else made | {"dtheta": d_own.theta})
+        return self._rounded(made | _gradients_of(self.own, made.pop("d_own")))
+
+    def _with_frozen(self, target: np.ndarray) -> Own:
+        """What the activation takes, with what its auxiliary loss, if there is one, holds fixed."""
+        own = self.own
+        if not isinstance(own, reference.Gated) or not (own.gate_l1_coeff or own.auxiliary_coeff):
+            return own
+        frozen = reference.Frozen(target, self.arrays["W_dec"], self.arrays["b_dec"])
+        return own._replace(frozen=frozen)
 
     def _forward(self, x: np.ndarray) -> Any:
         chosen = selection(self.config, self.own)
@@ -151,7 +179,7 @@ class KernelsBackend:
     def __init__(self, config: TranscoderConfig, params: Params) -> None:
         from .. import kernels
         from ..kernels.encode import activate
-        from ..kernels.screened_encoder import encoder_of
+        from ..kernels.encoders import encoder_of
 
         self.kernels: Any = kernels
         self.activate: Any = activate
@@ -160,6 +188,7 @@ class KernelsBackend:
         self.dtype = params.dtype
         self.arrays = params.arrays()
         self.own = own_of(params, self.dtype)
+        self.of_the_reference = "" if params.own is None else params.own.of_the_reference
 
     def encode(self, x: np.ndarray) -> Sparse:
         hidden: Sparse = self.encoder.encode(x, **selection(self.config, self.own))
@@ -205,7 +234,7 @@ class KernelsBackend:
         target: np.ndarray,
         l1_coeff: float,
     ) -> dict[str, Any]:
-        self.refuse_bandwidth()
+        self.refuse_what_it_does_not_make()
         loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
         gradients = self.kernels.transcoder_backward(
             x,
@@ -220,15 +249,14 @@ class KernelsBackend:
         )
         return self.named(loss, gradients._asdict())
 
-    def refuse_bandwidth(self) -> None:
-        if self.own is not None and self.own.bandwidth is not None:
-            want = "'reference', where the activation has a bandwidth"
-            raise OptionError("backend", want, "kernels", "Straight-through gradients need it.")
+    def refuse_what_it_does_not_make(self) -> None:
+        if self.of_the_reference:
+            want = f"'reference', where the activation has {self.of_the_reference}"
+            raise OptionError("backend", want, "kernels", "Its gradients are made there alone.")
 
     def named(self, loss: Any, gradients: dict[str, Any]) -> dict[str, Any]:
         stages = {"loss": self.dtype.type(loss)} | gradients
-        if self.own is not None:  # which moves the loss by jumps alone
-            stages["dtheta"] = np.zeros_like(self.own.theta)
+        stages |= _gradients_of(self.own, stages.pop("d_own"))
         return {name: stage for name, stage in stages.items() if stage is not None}
 
 

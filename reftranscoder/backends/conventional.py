@@ -100,9 +100,10 @@ class ConventionalKernels(KernelsBackend):
     def _gradients(
         self, x: np.ndarray, read: Any, decoded: Any, target: np.ndarray, l1_coeff: float
     ) -> dict[str, Any]:
-        self.refuse_bandwidth()
+        self.refuse_what_it_does_not_make()
         weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
         options = {"norms": self.norms, "conventions": self.config.conventions}
+        options |= {"activation": self.config.activation, "own": self.own}
         gradients = self.conventional.conventional_backward(
             x, target, read, decoded, *weights, l1_coeff=l1_coeff, **options
         )

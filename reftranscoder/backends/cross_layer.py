@@ -177,7 +177,7 @@ class CrossLayerKernels:
         target: np.ndarray,
         l1_coeff: float,
     ) -> Stages:
-        self.layers[0].refuse_bandwidth()
+        self.layers[0].refuse_what_it_does_not_make()
         names = ("W_enc", "W_dec", "W_skip")
         weights = [
             [layer.arrays[name] for layer in self.layers] if name in self.layers[0].arrays else None
@@ -191,7 +191,7 @@ class CrossLayerKernels:
         stages["dW_dec"] = tuple(d.reshape(len(d), -1, self.O) for d in stages["dW_dec"])
         if "dW_skip" in stages:
             stages["dW_skip"] = tuple(d.reshape(-1, self.O, self.I) for d in stages["dW_skip"])
-        named = [layer.named(loss, {}) for layer in self.layers]  # the loss, and dtheta
+        named = [layer.named(loss, {"d_own": _zeros_of(layer.own)}) for layer in self.layers]
         dtheta = tuple(of["dtheta"] for of in named if "dtheta" in of)
         stages |= {"dtheta": dtheta} if dtheta else {}
         return {"loss": named[0]["loss"]} | stages
@@ -207,3 +207,8 @@ CROSS_LAYER: dict[str, Callable[[CrossLayerConfig, CrossLayerParams], CrossLayer
     "kernels": CrossLayerKernels,
     "reference": CrossLayerReference,
 }
+
+
+def _zeros_of(own: Any) -> Any:
+    """The derivatives by thresholds, which move the loss by jumps alone."""
+    return None if own is None else own._replace(theta=np.zeros_like(own.theta))

@@ -44,9 +44,9 @@ def run(options: argparse.Namespace) -> None:
     report = {
         "model": options.model,
         "bytes": os.path.getsize(options.model if tc.origin is None else tc.origin.path),
-        "parameters": sum(array.size for array in tc.params.arrays().values()),
+        "parameters": sum(array.size for array in tc.params.all_arrays().values()),
         "config": tc.config.to_dict(),
-        "arrays": {name: _numbers(array) for name, array in tc.params.arrays().items()},
+        "arrays": {name: _numbers(array) for name, array in tc.params.all_arrays().items()},
         "features": _features(tc.params),
         "origin": None if tc.origin is None else tc.origin.to_dict(),
     }
@@ -105,7 +105,7 @@ def _features(params: Params) -> dict[str, Any]:
     return {
         "W_enc_row_norms": np.quantile(reads, (0, 0.5, 1)),
         "W_dec_row_norms": np.quantile(writes, (0, 0.5, 1)),
-        "never_active": np.flatnonzero((reads == 0) & (params.b_enc <= 0)),
+        "never_active": np.flatnonzero((reads == 0) & (params.b_enc <= params.active_above)),
         "faint": np.flatnonzero(writes <= _FAINT * np.median(writes)),
     }
 

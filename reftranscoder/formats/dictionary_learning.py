@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from ..errors import FileError, shown
 from ..files import schema
 from ..files.container import Container
@@ -36,6 +38,14 @@ class _Class(NamedTuple):
 _LINEAR = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec"}
 _DECODER = frozenset({"W_dec"})
 _ENCODER = frozenset({"W_enc"})
+_GATED = {
+    "encoder.weight": "W_enc",
+    "decoder.weight": "W_dec",
+    "decoder_bias": "b_dec",
+    "gate_bias": "b_gate",
+    "mag_bias": "b_mag",
+    "r_mag": "r_mag",
+}
 _PLAIN = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
 
 CLASSES = {
@@ -45,7 +55,7 @@ CLASSES = {
     "BatchTopKSAE": _Class(_LINEAR | {"b_dec": "b_dec"}, _DECODER, "batchtopk", True),
     "MatryoshkaBatchTopKSAE": _Class(_PLAIN, _ENCODER, "batchtopk", True),
     "JumpReluAutoEncoder": _Class(_PLAIN, _ENCODER, "jumprelu", False),
-    "GatedAutoEncoder": _Class({"encoder.weight": "W_enc"}, _DECODER, "gated", True),
+    "GatedAutoEncoder": _Class(_GATED, _DECODER, "gated", True),
 }
 #: What a file leaves open, of `Decisions`.
 DECIDED = ("apply_b_dec_to_input", "top_k")
@@ -75,13 +85,16 @@ def read(place: Place, decisions: Decisions) -> Published:
         problem = f"the dict_class that config.json names for it is {shown(name)}"
         raise FileError(place.path, problem, f"Known: {known}.")
     row = CLASSES[name]
-    if row.activation == "gated":
-        raise FileError(place.path, "is gated, and gated transcoders are not among ours")
     lacking = sorted(row.arrays.keys() - tensors.keys())
     if lacking:
         raise FileError(place.path, f"is a {name}, and lacks {', '.join(lacking)}")
-    arrays = {ours: tensors[theirs] for theirs, ours in row.arrays.items()}
-    arrays |= {ours: arrays[ours].transposed for ours in row.turned}
+    arrays: dict[str, Stored | np.ndarray]
+    arrays = {
+        ours: tensors[theirs].transposed if ours in row.turned else tensors[theirs]
+        for theirs, ours in row.arrays.items()
+    }
+    if row.activation == "gated":  # has no bias that both paths share: it is 0 here
+        arrays["b_enc"] = np.zeros(arrays["b_gate"].shape, np.float32)
     activation, top_k = row.activation, None
     warnings: tuple[str, ...] = ()
     if activation in ("topk", "batchtopk"):

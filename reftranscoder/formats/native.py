@@ -3,9 +3,9 @@
 Of a cross-layer transcoder each array is there once a layer, as ``W_enc.0``, ``W_enc.1`` and on.
 
 The text, called ``meta``, is JSON: the format's name, its version, every field of
-`TranscoderConfig` (of its conventions what is not by default) and, for JumpReLU, whose thresholds
-are one more array, ``theta``, its other fields as ``own``.  ``.npz`` and ``.safetensors`` files
-differ only in how they store the two.
+`TranscoderConfig` (of its conventions what is not by default) and, for an activation that takes
+more, a `JumpReLU` or a `Gated`, whose arrays lie beside the others, its other fields as ``own``.
+``.npz`` and ``.safetensors`` files differ only in how they store the two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import Error, FileError, words
 from ..files import schema
-from ..params import NAMES, Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
+from ..params import NAMES, OWN, Conventions, Own, Params, TranscoderConfig, check_agreement
 from ..params.cross_layer import CrossLayerConfig, CrossLayerParams, check_cross_layer
 from .origin import Origin
 
@@ -50,6 +50,7 @@ AnyModel = Model | CrossLayerModel
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec")
 _OF_LAYERS = (*NAMES, "post_enc")
 _OPTIONS = tuple(field.name for field in dataclasses.fields(TranscoderConfig))
+_OF_OWN = {name for kind in OWN.values() for name in kind.ARRAYS}
 _ANYTHING = schema.Field(lambda value: True, "anything")
 #: What each must be is said in `_options`, which knows what to do about it.
 _FIELDS = dict.fromkeys(("format", "version", "config"), _ANYTHING)
@@ -60,8 +61,7 @@ def arrays_of(model: AnyModel) -> dict[str, np.ndarray]:
     if isinstance(model, CrossLayerModel):
         layers = {**model.params.arrays(), "theta": [o.theta for o in model.params.own if o]}
         return {f"{name}.{l}": a for name, of in layers.items() for l, a in enumerate(of)}
-    own = model.params.own
-    return {**model.params.arrays(), **({} if own is None else {"theta": own.theta})}
+    return model.params.all_arrays()
 
 
 def meta_of(model: AnyModel) -> str:
@@ -70,7 +70,7 @@ def meta_of(model: AnyModel) -> str:
     own = model.params.own
     own = own[0] if isinstance(own, tuple) else own  # of one bandwidth in all layers
     if own is not None:
-        content["own"] = {"bandwidth": own.bandwidth, "through": own.through}
+        content["own"] = own.options()
     return json.dumps(content)
 
 
@@ -92,7 +92,7 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             f"and holds {held or 'nothing'}",
             "Weights from elsewhere: pass the arrays to Transcoder.from_arrays.",
         )
-    known = _by_layer(("theta", *(NAMES if L is None else _OF_LAYERS)), L)
+    known = _by_layer((*_OF_OWN, *(NAMES if L is None else _OF_LAYERS)), L)
     strange = sorted(set(names) - {META, *known})
     if strange:
         raise FileError(path, f"holds what no transcoder has: {', '.join(map(words, strange))}")
@@ -128,13 +128,14 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> AnyMo
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
             raise FileError(path, problem)
-    thresholds = _by_layer(["theta"], L)
-    if {name in arrays for name in thresholds} != {own is not None}:
-        alone = "theta" if own is None else "own"
-        raise FileError(path, f"a threshold takes theta and own; it holds {alone} alone")
+    kind = OWN.get(options["activation"]) if isinstance(options["activation"], str) else None
+    _check_own(path, kind, own, arrays, L)
     given: dict[str, Any] = dict(arrays)
     try:
-        taken = None if own is None else [JumpReLU(given.pop(n), **own) for n in thresholds]
+        taken = None
+        if kind is not None and own is not None:
+            layers = [""] if L is None else [f".{l}" for l in range(L)]
+            taken = [kind(**{n: given.pop(n + l) for n in kind.ARRAYS}, **own) for l in layers]
         options["conventions"] = Conventions(**options.get("conventions", {}))
         return _model(options, given, taken, L)
     except Error as error:
@@ -142,7 +143,7 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> AnyMo
 
 
 def _model(
-    options: dict[str, Any], given: dict[str, Any], own: list[JumpReLU] | None, L: int | None
+    options: dict[str, Any], given: dict[str, Any], own: Any, L: int | None
 ) -> AnyModel:
     if L is None:
         params = Params.taking(**given, own=None if own is None else own[0])
@@ -180,11 +181,28 @@ def _options(path: Path, meta: str, layered: bool) -> tuple[dict[str, Any], dict
         got = ", ".join(map(words, options)) if isinstance(options, dict) else words(options)
         raise FileError(path, f"its config must hold {', '.join(expected)}; it holds {got}")
     _check_conventions(path, options.get("conventions", {}))
-    own = content.get("own")
-    if own is not None and (not isinstance(own, dict) or set(own) != {"bandwidth", "through"}):
+    return options, content.get("own")
+
+
+def _check_own(
+    path: Path,
+    kind: type[Own] | None,
+    own: Any,
+    arrays: Mapping[str, np.ndarray],
+    L: int | None,
+) -> None:
+    """Refuse what is not all that the activation takes beside the arrays of every transcoder."""
+    wanted = [] if kind is None else _by_layer(kind.ARRAYS, L)
+    held = sorted(name for name in arrays if name.partition(".")[0] in _OF_OWN)
+    if sorted(wanted) != held or (own is None) != (kind is None):
+        want = f"it takes {', '.join([*wanted, 'own']) if wanted else 'nothing more'}"
+        got = ", ".join(held + ["own"] * (own is not None)) or "nothing"
+        raise FileError(path, f"by its activation {want}; it holds {got}")
+    fields = () if kind is None else tuple(f.name for f in dataclasses.fields(kind))
+    options = [name for name in fields if kind is not None and name not in kind.ARRAYS]
+    if own is not None and (not isinstance(own, dict) or set(own) != set(options)):
         got = ", ".join(map(words, own)) if isinstance(own, dict) else words(own)
-        raise FileError(path, f"its own must hold bandwidth, through; it holds {got}")
-    return options, own
+        raise FileError(path, f"its own must hold {', '.join(options)}; it holds {got}")
 
 
 def _check_conventions(path: Path, conventions: Any) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import Error, FileError
 from ..files.stored import Stored
 from ..options import one_of, positive_integer, truth
-from ..params import ACTIVATIONS, Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
+from ..params import ACTIVATIONS, NAMES, OWN, Conventions, Params, TranscoderConfig, check_agreement
 from .native import Model
 from .origin import Origin
 
@@ -37,6 +37,7 @@ FORMAT_NAMES = (
     "transcoder_circuits",
     "edifice",
 )
+_NAMES = set(NAMES)
 _CHOICES = {
     "format": FORMAT_NAMES,
     "activation": ACTIVATIONS,
@@ -80,6 +81,8 @@ class Decisions:
 class Description:
     """What a file says of a transcoder beside its arrays.
 
+    ``arrays`` has the names of `Params` and those of what the activation takes, `Own`, of which
+    one number stands for all.
     ``activation`` is one of `ACTIVATIONS`, or another word, which is then refused.
     ``conventions`` are what changes the arithmetic, by the fields of `Conventions`.
     """
@@ -145,9 +148,10 @@ def model_of(published: Published, format_name: str) -> Model:
     arrays = {n: a.read() if isinstance(a, Stored) else a for n, a in published.arrays.items()}
     I, D, O = published.sizes
     try:
-        theta = arrays.pop("theta", None)
-        own = None if theta is None else JumpReLU(np.broadcast_to(theta, (D,)))
-        params = Params.taking(own=own, **arrays)
+        kind = OWN.get(published.activation)
+        names = () if kind is None else kind.ARRAYS
+        taken: dict[str, Any] = {n: np.broadcast_to(arrays.pop(n), (D,)) for n in names}
+        params = Params.taking(own=None if kind is None else kind(**taken), **arrays)
         config = TranscoderConfig(
             input_size=I,
             output_size=O,
@@ -193,10 +197,16 @@ def check_shapes(published: Published) -> None:
         if name in arrays and arrays[name].shape != shape:
             problem = f"{name} must have shape {shape} by the others; it has {arrays[name].shape}"
             raise FileError(published.path, problem)
-    theta = arrays.get("theta")
-    if theta is not None and theta.shape not in ((), (D,)):
-        problem = f"its threshold must have shape {(D,)}; it has {theta.shape}"
-        raise FileError(published.path, problem)
+    kind = OWN.get(published.activation)
+    taken = set() if kind is None else set(kind.ARRAYS)
+    for verb, odd in (("lacks", taken - arrays.keys()), ("holds", arrays.keys() - taken - _NAMES)):
+        if odd:
+            problem = f"{verb} {', '.join(sorted(odd))}, and its activation is"
+            raise FileError(published.path, f"{problem} {published.activation}")
+    for name in sorted(taken):
+        if arrays[name].shape not in ((), (D,)):
+            problem = f"its {name} must have shape {(D,)}; it has {arrays[name].shape}"
+            raise FileError(published.path, problem)
 
 
 def origin_of(published: Description, format_name: str, *seen: str) -> Origin:
@@ -218,9 +228,9 @@ def origin_of(published: Description, format_name: str, *seen: str) -> Origin:
 def seen_in(params: Params) -> tuple[str, ...]:
     """What the arrays themselves give a reason to say."""
     found = []
-    silent = np.logical_not(params.W_enc.any(axis=1)) & (params.b_enc <= 0)
+    silent = np.logical_not(params.W_enc.any(axis=1)) & (params.b_enc <= params.active_above)
     mute = np.logical_not(params.W_dec.any(axis=1))
-    below = np.less(0 if params.own is None else params.own.theta, 0)
+    below = np.less(getattr(params.own, "theta", 0), 0)
     if silent.any():
         found.append(f"{_features(silent)} can never be active: they read nothing")
     if mute.any():

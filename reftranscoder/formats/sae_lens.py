@@ -3,6 +3,7 @@
 ``sae_lens/saes/`` and ``loading/pretrained_sae_loaders.py`` of sae-lens 6.54.12 define it, and the
 latter what files of before version 6 mean.  Two things differ from the library on purpose: an
 ``activation_fn`` that it silently runs as ReLU is refused, and so is a ``scaling_factor``.
+Gated ones have no ``b_enc``: the bias that both paths share here is 0.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy as np
 from ..errors import FileError, shown
 from ..files import schema
 from ..files.stored import Stored
+from ..params import Gated
 from .place import Place
 from .published import Decisions, Published, texts_of
 
 SETTINGS = "cfg.json"
 _WEIGHTS = {"W_enc", "b_enc", "W_dec", "b_dec"}
+_GATED = {"W_enc", "W_dec", "b_dec", *Gated.ARRAYS}
 
 
 class _Architecture(NamedTuple):
@@ -73,20 +76,19 @@ def read(place: Place, decisions: Decisions) -> Published:
         known = ", ".join(ARCHITECTURES)
         problem = f"its architecture is {shown(name)}, which is not read here"
         raise FileError(place.path, problem, f"Known: {known}.")
-    if architecture.activation == "gated":
-        raise FileError(place.path, "is gated, and gated transcoders are not among ours")
     tensors = dict(place.container().tensors)
     _check_scaling(place, settings, tensors.pop("scaling_factor", None))
     theta = _threshold(tensors)
-    lacking = sorted((_WEIGHTS | ({"W_skip"} if architecture.skip else set())) - tensors.keys())
-    if lacking:
-        raise FileError(place.path, f"is a {name}, and lacks {', '.join(lacking)}")
-    weights = {n: tensors.pop(n) for n in sorted(_WEIGHTS)}
-    turned = weights["W_enc"].transposed
-    arrays: dict[str, Stored | np.ndarray] = {**weights, "W_enc": turned}
     activation = architecture.activation
-    if architecture.skip:
-        arrays["W_skip"] = tensors.pop("W_skip")
+    named = (_GATED if activation == "gated" else _WEIGHTS) | (
+        {"W_skip"} if architecture.skip else set()
+    )
+    if lacking := sorted(named - tensors.keys()):
+        raise FileError(place.path, f"is a {name}, and lacks {', '.join(lacking)}")
+    arrays: dict[str, Stored | np.ndarray] = {n: tensors.pop(n) for n in sorted(named)}
+    arrays["W_enc"] = place.container().tensors["W_enc"].transposed
+    if activation == "gated":
+        arrays["b_enc"] = np.zeros(arrays["b_gate"].shape, np.float32)
     if activation == "jumprelu" or (activation == "batchtopk" and theta is not None):
         if theta is None:
             raise FileError(place.path, f"is a {name}, and lacks threshold")

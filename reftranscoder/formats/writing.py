@@ -92,7 +92,7 @@ def _check(model: Model, path: Path, name: str, can_say: dict[str, bool]) -> Non
     can_say = {
         "ties that are all kept": config.ties == "lowest_index" or config.top_k == config.dict_size,
         "numbers of more than 64 bits": model.params.dtype.itemsize <= 8,
-        "the bandwidth of its gradients": own is None or own.bandwidth is None,
+        "how its gradients are made": own is None or not own.of_the_reference,
         **can_say,
     }
     for what, said in can_say.items():
@@ -125,7 +125,13 @@ def _sparsify(model: Model, path: Path) -> Files:
     return Files({names.get(name, name): array for name, array in arrays.items()}, settings)
 
 
-_AUTOENCODERS = {"relu": "standard", "topk": "topk", "abstopk": "abstopk", "jumprelu": "jumprelu"}
+_AUTOENCODERS = {
+    "relu": "standard",
+    "topk": "topk",
+    "abstopk": "abstopk",
+    "jumprelu": "jumprelu",
+    "gated": "gated",
+}
 _TRANSCODERS = {
     ("relu", False): "transcoder",
     ("relu", True): "skip_transcoder",
@@ -154,9 +160,11 @@ def _saelens(model: Model, path: Path) -> Files:
         "another eps, or what the skip reads": (conventions.eps, conventions.skip_input)
         == (Conventions().eps, Conventions().skip_input),
     }
-    _check(model, path, "saelens", can_say)
     arrays = model.params.arrays()
     arrays["W_enc"] = arrays["W_enc"].T
+    if config.activation == "gated":
+        can_say["a b_enc beside the biases of its paths"] = not arrays.pop("b_enc").any()
+    _check(model, path, "saelens", can_say)
     settings: dict[str, Any] = {
         "architecture": known,
         "d_in": config.input_size,
@@ -173,7 +181,7 @@ def _saelens(model: Model, path: Path) -> Files:
     if rescaled:
         settings["k"] = config.top_k
         settings["rescale_acts_by_decoder_norm"] = conventions.rescale_acts_by_decoder_norm
-    return Files({**arrays, **_threshold(model)}, settings)
+    return Files({**arrays, **_own(model)}, settings)
 
 
 def _gemma_scope(model: Model, path: Path) -> Files:
@@ -185,12 +193,13 @@ def _gemma_scope(model: Model, path: Path) -> Files:
     }
     _check(model, path, "gemma_scope", can_say)
     arrays = model.params.arrays()
-    return Files({**arrays, "W_enc": arrays["W_enc"].T, **_threshold(model)}, {})
+    return Files({**arrays, "W_enc": arrays["W_enc"].T, **_own(model)}, {})
 
 
-def _threshold(model: Model) -> dict[str, np.ndarray]:
-    own = model.params.own
-    return {} if own is None else {"threshold": own.theta}
+def _own(model: Model) -> dict[str, np.ndarray]:
+    """The arrays that the activation takes, as SAELens and Gemma Scope call them."""
+    own = {} if model.params.own is None else model.params.own.arrays()
+    return {"threshold" if name == "theta" else name: array for name, array in own.items()}
 
 
 def _hooks(model: Model) -> dict[str, str]:

@@ -26,6 +26,7 @@ from .average import average_step
 from .batchtopk import batchtopk_forward
 from .decode import decode_backward, decode_forward
 from .encode import ACTIVATIONS, encode_forward
+from .gated import gated_backward, gated_forward, gated_magnitude
 from .groupmax import groupmax_forward
 from .jumprelu import jumprelu_forward
 from .l1 import l1_backward, l1_forward
@@ -54,6 +55,9 @@ __all__ = [
     "decode_backward",
     "decode_forward",
     "encode_forward",
+    "gated_backward",
+    "gated_forward",
+    "gated_magnitude",
     "groupmax_forward",
     "jumprelu_forward",
     "l1_backward",

@@ -16,6 +16,7 @@ import numpy as np
 from ..sparse import Sparse
 from .affine import affine_backward
 from .decode import decode_backward, decode_forward, sum_rows
+from .encode import activation_backward
 from .engine.threads_and_forks import Lock
 from .l1 import l1_backward
 from .mse import mse_backward
@@ -67,7 +68,7 @@ def scaled_encoder_of(params):
             norms = decoder_norms(params.W_dec)
             W_enc = params.W_enc * norms[:, None]
             b_enc = params.b_enc * norms
-            theta = None if params.own is None else params.own.theta
+            theta = getattr(params.own, "theta", None)
             encoder = Encoder(W_enc, b_enc, theta=theta)
             found = _encoders[params] = ScaledEncoder(norms, W_enc, b_enc, encoder)
         return found
@@ -107,12 +108,10 @@ def conventional_decode(hidden, x, read, W_dec, b_dec, W_skip, norms, convention
 
 
 def conventional_backward(
-    x, target, read, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, norms, conventions
-):
-    """Return every gradient by name, given a `Read` and a `Decoded`, ``forward``.
-
-    At stored entries d_pre is d_hidden, as in `transcoder_backward`.
-    """
+    x, target, read, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, norms, conventions,
+    activation, own,
+):  # fmt: skip
+    """Return every gradient by name, given a `Read` and a `Decoded`, ``forward``."""
     hidden, written, decoded, reconstruction = forward
     dtype = W_dec.dtype
     d_reconstruction = mse_backward(target, reconstruction)
@@ -123,9 +122,10 @@ def conventional_backward(
     d_written, dW_dec, db_dec = decode_backward(d_decoded, written, W_dec)
     penalty = l1_backward(hidden, l1_coeff)
     d_hidden = hidden.with_values(_unscaled(d_written, norms).values + penalty.values)
-    d_affine = d_hidden
+    d_pre, d_own = activation_backward(d_hidden, hidden, activation=activation, own=own)
+    d_affine = d_pre
     if norms is not None:
-        d_affine = hidden.with_values((d_hidden.values * norms[hidden.indices]).astype(dtype))
+        d_affine = hidden.with_values((d_pre.values * norms[hidden.indices]).astype(dtype))
         dW_dec += _through_norms(penalty, hidden, norms)[:, None].astype(dtype) * W_dec
     d_read, dW_enc, db_enc = affine_backward(d_affine, read.encoder_input, W_enc)
 
@@ -142,7 +142,7 @@ def conventional_backward(
     dx = normalization.backward(*wide).astype(dtype)
     return {
         "d_reconstruction": d_reconstruction, "d_decoded": d_decoded, "d_hidden": d_hidden,
-        "d_pre": d_hidden, "dW_dec": dW_dec, "db_dec": db_dec, "dW_skip": dW_skip,
+        "d_pre": d_pre, "d_own": d_own, "dW_dec": dW_dec, "db_dec": db_dec, "dW_skip": dW_skip,
         "dW_enc": dW_enc, "db_enc": db_enc, "d_encoder_input": d_read,
         "dx": dx if dx_skip is None else dx + dx_skip,
     }  # fmt: skip

@@ -14,6 +14,7 @@ from .abstopk import abstopk_forward
 from .affine import affine_block
 from .batchtopk import largest_entries
 from .engine.work_division import row_blocks
+from .gated import gated_backward, gated_magnitude, open_magnitudes
 from .groupmax import groupmax_forward
 from .jumprelu import above
 from .topk import joined, select_block
@@ -26,7 +27,7 @@ class Activation(NamedTuple):
     may be kept, and ``among`` of what all blocks so far kept that for so many rows.
     """
 
-    select: Callable  # (pre_acts (B, D), top_k, ties, own) -> hidden, a `Sparse`
+    select: Callable  # (pre_acts or pre (B, D), top_k, ties, own) -> hidden, a `Sparse`
     signed: bool = False
     among: Callable | None = None  # (hidden, number of entries, ties) -> hidden
 
@@ -51,6 +52,10 @@ def _jumprelu(pre_acts, top_k, ties, own):
     return above(pre_acts, own.theta)
 
 
+def _gated(pre, top_k, ties, own):
+    return open_magnitudes(pre, own.b_gate, own.b_mag, own.r_mag)
+
+
 #: name -> `Activation`.
 ACTIVATIONS = {
     "topk": Activation(_topk),
@@ -59,17 +64,52 @@ ACTIVATIONS = {
     "groupmax": Activation(_groupmax),
     "abstopk": Activation(_abstopk, signed=True),
     "jumprelu": Activation(_jumprelu),
+    "gated": Activation(_gated, signed=True),
+}
+
+
+def _rectified(pre, own=None):
+    return np.where(pre <= 0, 0, pre)
+
+
+#: name -> (pre, own) -> pre_acts (B, D), where they are not what is rectified of pre.
+PRE_ACTS = {
+    "abstopk": lambda pre, own: pre,
+    "gated": lambda pre, own: _rectified(gated_magnitude(pre, own.b_mag, own.r_mag)),
 }
 
 
 def activate(pre, *, top_k, activation="topk", ties="lowest_index", own=None):
     """Return ``pre_acts`` (B, D) and ``hidden``, a `Sparse` (B, D), of ``pre`` (B, D), float64."""
     kind = ACTIVATIONS[activation]
-    pre_acts = pre if kind.signed else np.where(pre <= 0, 0, pre)
-    hidden = kind.select(pre_acts, top_k, ties, own)
+    pre_acts = PRE_ACTS.get(activation, _rectified)(pre, own)
+    hidden = kind.select(pre if kind.signed else pre_acts, top_k, ties, own)
     if kind.among:
         hidden = kind.among(hidden, len(pre) * top_k, ties)
     return pre_acts, hidden
+
+
+def activation_backward(d_hidden, hidden, *, activation="topk", own=None):
+    """Return ``d_pre``, a `Sparse` (B, D), and ``d_own``, the derivatives of what the activation
+    takes that no other does, or None; ``d_hidden`` has the entries of ``hidden``."""
+    return BACKWARD.get(activation, _identity)(d_hidden, hidden, own)
+
+
+def _identity(d_hidden, hidden, own):
+    return d_hidden, None
+
+
+def _jumprelu_backward(d_hidden, hidden, own):
+    return d_hidden, own._replace(theta=np.zeros_like(own.theta))
+
+
+def _gated_backward(d_hidden, hidden, own):
+    d_pre, db_mag, dr_mag = gated_backward(d_hidden, hidden, own.b_mag, own.r_mag)
+    return d_pre, own._replace(b_gate=np.zeros_like(own.b_gate), b_mag=db_mag, r_mag=dr_mag)
+
+
+#: name -> (d_hidden, hidden, own) -> d_pre, d_own, where d_pre is not d_hidden or there is d_own.
+BACKWARD = {"jumprelu": _jumprelu_backward, "gated": _gated_backward}
 
 
 def encode_forward(x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index", own=None):

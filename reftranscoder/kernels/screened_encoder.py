@@ -7,7 +7,6 @@ calls where too much is kept for a screen to help.
 
 from __future__ import annotations
 
-import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -25,9 +24,6 @@ from .screen.rescoring import NO_ROOM, WRONG_GUESS, rescore
 from .screen.screening import screen
 from .screen.workspace import workspace
 from .topk import joined
-
-_encoders: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-_lock = Lock()
 
 _BLOCK_BYTES = 1 << 26  # of candidates
 _MOST_ROWS = 2048  # in a block
@@ -58,16 +54,6 @@ class Threshold(NamedTuple):
     """What `encode_forward` takes of jumprelu."""
 
     theta: np.ndarray  # (D,) float64
-
-
-def encoder_of(params):
-    """The `Encoder` of ``params.W_enc`` and ``params.b_enc``; as long as ``params`` lives, one."""
-    with _lock:
-        encoder = _encoders.get(params)
-        if encoder is None:
-            theta = None if params.own is None else params.own.theta
-            encoder = _encoders[params] = Encoder(params.W_enc, params.b_enc, theta=theta)
-        return encoder
 
 
 class Encoder:

@@ -9,7 +9,7 @@ import numpy as np
 from ..sparse import Sparse
 from .affine import affine_backward
 from .decode import decode_backward, decode_forward
-from .encode import encode_forward
+from .encode import activation_backward, encode_forward
 from .l1 import l1_backward, l1_forward
 from .mse import mse_backward, mse_forward
 from .skip import skip_backward, skip_forward
@@ -30,7 +30,7 @@ class Backward(NamedTuple):
     d_reconstruction: np.ndarray  # (B, O)
     d_hidden: Sparse  # (B, D), at the entries of hidden
     d_pre: Sparse  # (B, D), at the entries of hidden
-    d_own: None  # zero, or what straight-through gradients replace it by: the reference's
+    d_own: NamedTuple | None  # of what the activation takes that no other does: derivatives alone
     dW_dec: np.ndarray  # (D, O)
     db_dec: np.ndarray  # (O,)
     dW_skip: np.ndarray | None  # (O, I), or None without a skip connection
@@ -62,15 +62,14 @@ def transcoder_backward(
 ):
     """Return a `Backward`; of ``forward``, only ``hidden`` and ``reconstruction`` are looked at.
 
-    Whatever the ``activation``, an entry is stored where its pre-activation was kept, and there its
-    derivative is 1: d_pre is d_hidden.
+    An entry is stored where its feature is active, and nothing else passes a gradient.
     """
     hidden, reconstruction = forward.hidden, forward.reconstruction
 
     d_reconstruction = mse_backward(target, reconstruction)
     d_hidden, dW_dec, db_dec = decode_backward(d_reconstruction, hidden, W_dec)
     d_hidden = hidden.with_values(d_hidden.values + l1_backward(hidden, l1_coeff).values)
-    d_pre = d_hidden
+    d_pre, d_own = activation_backward(d_hidden, hidden, activation=activation, own=own)
     dx, dW_enc, db_enc = affine_backward(d_pre, x, W_enc)
 
     dW_skip = None
@@ -78,5 +77,5 @@ def transcoder_backward(
         dx_skip, dW_skip = skip_backward(d_reconstruction, x, W_skip)
         dx += dx_skip
     return Backward(
-        d_reconstruction, d_hidden, d_pre, None, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx
+        d_reconstruction, d_hidden, d_pre, d_own, dW_dec, db_dec, dW_skip, dW_enc, db_enc, dx
     )

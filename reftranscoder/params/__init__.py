@@ -15,19 +15,25 @@ import numpy as np
 
 from ..arrays import check_finite, to_array
 from ..declaring import option
-from ..errors import OptionError, ShapeError
+from ..errors import OptionError
 from ..options import LARGEST_SIZE, instance, one_of, positive_integer, truth
 from ..ownership import common_dtype, float_dtype, locked, owned, view
 from .conventions import Conventions, check_conventions
+from .gated import Gated
 from .jumprelu import JumpReLU
+from .own import Own
+from .shapes import check_own, check_shapes
 
 __all__ = [
     "ACTIVATIONS",
     "Architecture",
     "Conventions",
+    "Gated",
     "JumpReLU",
     "KEEPING_ALL",
     "NAMES",
+    "OWN",
+    "Own",
     "Params",
     "Sizes",
     "TIES",
@@ -37,9 +43,11 @@ __all__ = [
     "check_plain",
 ]
 
-ACTIVATIONS = ("topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu")
+ACTIVATIONS = ("topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu", "gated")
+#: What an activation takes beside the arrays of `Params`: those that take something.
+OWN: dict[str, type[Own]] = {"jumprelu": JumpReLU, "gated": Gated}
 #: Those of which every active feature is kept: ``top_k`` is then ``dict_size``.
-KEEPING_ALL = ("relu", "jumprelu")
+KEEPING_ALL = ("relu", "jumprelu", "gated")
 #: The arrays of `Params`.
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 TIES = ("lowest_index", "keep_all")
@@ -78,8 +86,9 @@ class TranscoderConfig(Architecture, Sizes):
         "groupmax"   the largest positive one of each of top_k groups of neighbouring features
         "abstopk"    the top_k of a row that are farthest from zero, of either sign
         "jumprelu"   every positive one above its feature's threshold, `Params.own`
+        "gated"      every one whose gate is open and whose magnitude is positive, `Params.own`
 
-    For relu and jumprelu ``top_k`` is ``dict_size``, whatever was passed.  ``ties`` says what
+    For the last two and relu ``top_k`` is ``dict_size``, whatever was passed.  ``ties`` says what
     happens to values equal to the last one that is kept: ``"lowest_index"`` keeps exactly as many
     as above, ``"keep_all"`` keeps them all.  ``conventions`` says what the encoder reads, and what
     is done to what is decoded.
@@ -112,6 +121,8 @@ class TranscoderConfig(Architecture, Sizes):
             )
         if self.activation == "groupmax" and self.dict_size % self.top_k:
             raise OptionError("top_k", f"a divisor of dict_size = {self.dict_size}", self.top_k)
+        if self.activation == "gated" and self.conventions.rescale_acts_by_decoder_norm:
+            raise OptionError("rescale_acts_by_decoder_norm", "False, for gated", True)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, for files and reports; conventions only where chosen.
@@ -164,27 +175,27 @@ class Params:
     W_dec: np.ndarray  # (D, O)
     b_dec: np.ndarray  # (O,)
     W_skip: np.ndarray | None = None  # (O, I)
-    own: JumpReLU | None = None  # what the activation takes that no other does
+    own: Own | None = None  # what the activation takes that no other does
 
     def __post_init__(self) -> None:
         # Only W_skip may be absent: another None is an object, and refused as one.
         given = {**{name: getattr(self, name) for name in NAMES[:4]}, **self.arrays()}
         arrays = {name: to_array(value, name) for name, value in given.items()}
         if self.own is not None:
-            theta = instance("own", self.own, JumpReLU).theta
-            dtype = common_dtype({**arrays, "theta": theta}, {**given, "theta": theta})
+            taken = instance("own", self.own, Own, "a JumpReLU or a Gated").arrays()
+            dtype = common_dtype({**arrays, **taken}, {**given, **taken})
             object.__setattr__(self, "own", self.own.astype(dtype))
         else:
             dtype = common_dtype(arrays, given)
-        _check_shapes(arrays)
-        _check_own(self.own, arrays)
+        check_shapes(arrays)
+        check_own(self.own, len(arrays["b_enc"]))
         for name, array in arrays.items():
             ours = owned(array, dtype)
             check_finite(ours, name, "No parameter may be: correct the array.")
             object.__setattr__(self, name, ours)
 
     @classmethod
-    def taking(cls, own: JumpReLU | None = None, **arrays: np.ndarray) -> Params:
+    def taking(cls, own: Own | None = None, **arrays: np.ndarray) -> Params:
         """Return the same of arrays that nobody else holds: they are checked, and not copied.
 
         For what was read from a file, so that it is in memory once.
@@ -200,7 +211,7 @@ class Params:
         W_dec: np.ndarray,
         b_dec: np.ndarray,
         W_skip: np.ndarray | None = None,
-        own: JumpReLU | None = None,
+        own: Own | None = None,
     ) -> Params:
         """Take over C-contiguous arrays of one float dtype, without a copy and without looking for
         NaN.
@@ -216,13 +227,22 @@ class Params:
         for name, array in zip(NAMES, (W_enc, b_enc, W_dec, b_dec, W_skip), strict=True):
             object.__setattr__(self, name, None if array is None else view(array))
         object.__setattr__(self, "own", own)
-        _check_shapes(self.arrays())
+        check_shapes(self.arrays())
         return self
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name, without an absent ``W_skip``."""
         fields = {name: getattr(self, name) for name in NAMES}
         return {name: array for name, array in fields.items() if array is not None}
+
+    def all_arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name, those of ``own`` too."""
+        return self.arrays() | ({} if self.own is None else self.own.arrays())
+
+    @property
+    def active_above(self) -> np.ndarray:
+        """What ``pre`` must exceed for a feature to be active, if that is rectified: (D,)."""
+        return np.zeros(len(self.b_enc)) if self.own is None else self.own.active_above
 
     @property
     def dtype(self) -> np.dtype:
@@ -293,47 +313,14 @@ def check_agreement(config: TranscoderConfig, params: Params) -> None:
         raise OptionError("skip", f"{not config.skip}, as W_skip says", config.skip)
     if config.dtype != params.dtype.name:
         raise OptionError("dtype", f"{params.dtype.name}, as the arrays have", config.dtype)
-    if (config.activation == "jumprelu") != (params.own is not None):
-        takes = "a JumpReLU with its thresholds" if params.own is None else "None"
+    kind = OWN.get(config.activation)
+    if type(params.own) is not (kind or type(None)):
+        takes = "None" if kind is None else kind.TAKES
         raise OptionError("own", f"{takes}, for {config.activation}", params.own)
+    if params.own is not None:
+        params.own.check(config)
 
 
-def _made_here(arrays: dict[str, np.ndarray], own: JumpReLU | None = None) -> Params:
+def _made_here(arrays: dict[str, np.ndarray], own: Own | None = None) -> Params:
     """`Params` of arrays made a moment ago, checked and nobody else's: no copy is needed."""
     return Params.adopt(**{name: locked(array) for name, array in arrays.items()}, own=own)
-
-
-def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
-    for name, axes in (("b_enc", 1), ("b_dec", 1), ("W_enc", 2), ("W_dec", 2), ("W_skip", 2)):
-        if name in arrays and arrays[name].ndim != axes:
-            raise ShapeError(name, f"with {axes} axes", arrays[name].shape)
-        if name in arrays and 0 in arrays[name].shape:
-            raise ShapeError(name, "without an empty axis", arrays[name].shape)
-    D, O = len(arrays["b_enc"]), len(arrays["b_dec"])
-    W_enc = arrays["W_enc"]
-    if D != W_enc.shape[0] == arrays["W_dec"].shape[0]:
-        _refuse("b_enc", "(D,)", W_enc.shape[:1], (D,), False)
-    if W_enc.shape[0] != D:
-        transposed = W_enc.shape[1] == D
-        _refuse(
-            "W_enc", "(D, I)", (D, W_enc.shape[0 if transposed else 1]), W_enc.shape, transposed
-        )
-    I = W_enc.shape[1]
-    for name, letters, want in (("W_dec", "(D, O)", (D, O)), ("W_skip", "(O, I)", (O, I))):
-        if name in arrays and arrays[name].shape != want:
-            shape = arrays[name].shape
-            _refuse(name, letters, want, shape, shape == want[::-1])
-
-
-def _check_own(own: JumpReLU | None, arrays: dict[str, np.ndarray]) -> None:
-    D = len(arrays["b_enc"])
-    if own is not None and len(own.theta) != D:
-        raise ShapeError("theta", (D,), own.theta.shape, letters="(D,)")
-
-
-def _refuse(
-    name: str, letters: str, want: tuple[int, ...], got: tuple[int, ...], transposed: bool
-) -> None:
-    raise ShapeError(
-        name, want, got, f"It looks transposed: pass {name}.T." if transposed else "", letters
-    )

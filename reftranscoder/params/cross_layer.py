@@ -202,7 +202,8 @@ class CrossLayerParams:
 
     @property
     def own(self) -> tuple[JumpReLU | None, ...]:
-        return tuple(layer.own for layer in self.layers)
+        found = (layer.own for layer in self.layers)
+        return tuple(own if isinstance(own, JumpReLU) else None for own in found)
 
     def arrays(self) -> dict[str, tuple[np.ndarray, ...]]:
         """Return those that there are by name, of each a tuple of its L layers."""

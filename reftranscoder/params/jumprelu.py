@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
-from ..arrays import check_finite, to_array
-from ..errors import OptionError, ShapeError
+from ..errors import OptionError
 from ..options import finite_number, one_of
-from ..ownership import common_dtype, owned, view
+from .own import Own
 
 THROUGH = ("theta", "theta_and_input")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class JumpReLU:
+class JumpReLU(Own):
     """What the activation ``"jumprelu"`` takes: the threshold of each feature.
 
     With a ``bandwidth``, gradients are straight-through ones of that bandwidth, which are not
@@ -36,17 +36,15 @@ class JumpReLU:
     array([[1., 0.]])
     """
 
+    ARRAYS: ClassVar[tuple[str, ...]] = ("theta",)
+    TAKES: ClassVar[str] = "a JumpReLU with its thresholds"
+
     theta: np.ndarray  # (D,)
     bandwidth: float | None = None
     through: str = "theta"
 
     def __post_init__(self) -> None:
-        theta = to_array(self.theta, "theta")
-        if theta.ndim != 1 or not len(theta):
-            raise ShapeError("theta", "(any,)", theta.shape, letters="(D,)")
-        ours = owned(theta, common_dtype({"theta": theta}, {"theta": self.theta}))
-        check_finite(ours, "theta", "No threshold may be: correct the array.")
-        object.__setattr__(self, "theta", ours)
+        super().__post_init__()
         if self.bandwidth is not None:
             bandwidth = finite_number("bandwidth", self.bandwidth)
             if bandwidth <= 0:
@@ -54,17 +52,12 @@ class JumpReLU:
             object.__setattr__(self, "bandwidth", bandwidth)
         one_of("through", self.through, THROUGH)
 
-    def gradient(self, dtheta: np.ndarray) -> JumpReLU:
-        """Return the same with a derivative by ``theta`` in its place, which is taken as it is."""
-        made = object.__new__(JumpReLU)
-        fields = {"theta": view(dtheta), "bandwidth": self.bandwidth, "through": self.through}
-        for name, value in fields.items():
-            object.__setattr__(made, name, value)
-        return made
+    @property
+    def of_the_reference(self) -> str:
+        """A bandwidth, where there is one."""
+        return "" if self.bandwidth is None else "a bandwidth"
 
-    def astype(self, dtype: np.dtype) -> JumpReLU:
-        """Return the same, each threshold rounded once to ``dtype``.  Raises `NonFiniteError`."""
-        if self.theta.dtype == dtype:
-            return self
-        with np.errstate(over="ignore", under="ignore"):
-            return dataclasses.replace(self, theta=self.theta.astype(dtype))
+    @property
+    def active_above(self) -> np.ndarray:
+        """The thresholds (D,), 0 for those below zero, in float64."""
+        return np.fmax(self.theta.astype(np.float64), 0.0)

@@ -5,7 +5,7 @@ derives them as numbered equations, which the lines of code cite.  The letters: 
 I input_size, D dict_size, O output_size, K top_k; ``d_name`` is the derivative of the loss by
 ``name`` and has its shape.  Any numbers do: float16 to longdouble, complex for a complex step, and
 object arrays of `fractions.Fraction`, in which case every result is exact (pass ``l1_coeff`` as a
-Fraction too).  Norms want a ``sqrt`` of the numbers, which a Fraction does not have.
+Fraction too).  Norms want a ``sqrt`` of the numbers, gated an ``exp``, which no Fraction has.
 
 Nothing here checks its input, and nothing here imports Numba, SciPy or ``reftranscoder.kernels``:
 the truth borrows nothing from what it judges.
@@ -48,7 +48,14 @@ from .decoder_norm import (
     decoder_norm_inverse,
     decoder_norms,
 )
-from .encode import ACTIVATIONS, Activation, JumpReLU, encode_forward
+from .encode import ACTIVATIONS, Activation, Frozen, Gated, JumpReLU, encode_forward
+from .gated import (
+    gated_auxiliary_backward,
+    gated_auxiliary_forward,
+    gated_backward,
+    gated_forward,
+    gated_magnitude,
+)
 from .groupmax import groupmax_forward
 from .input_bias import input_bias_backward, input_bias_forward
 from .jumprelu import jumprelu_backward, jumprelu_forward
@@ -80,6 +87,8 @@ __all__ = [
     "CrossLayerBackward",
     "CrossLayerForward",
     "Forward",
+    "Frozen",
+    "Gated",
     "JumpReLU",
     "NORMALIZATIONS",
     "Normalization",
@@ -113,6 +122,11 @@ __all__ = [
     "decoder_norm_inverse",
     "decoder_norms",
     "encode_forward",
+    "gated_auxiliary_backward",
+    "gated_auxiliary_forward",
+    "gated_backward",
+    "gated_forward",
+    "gated_magnitude",
     "groupmax_forward",
     "input_bias_backward",
     "input_bias_forward",

@@ -12,6 +12,8 @@ Which features are selected is what one activation differs from another by; each
     "groupmax"     the largest of each of top_k groups of features               groupmax.py
     "abstopk"      the top_k of a row that are farthest from zero; without ReLU   abstopk.py
     "jumprelu"     every one above the threshold of its feature                  jumprelu.py
+    "gated"        every one whose gate is open, by how strong it is; pre_acts      gated.py
+                   are the positive magnitudes
 
 Backward, the same path against its direction::
 
@@ -25,9 +27,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .abstopk import abstopk_forward
 from .affine import affine_forward
 from .batchtopk import batchtopk_forward
+from .gated import (
+    gated_auxiliary_backward,
+    gated_auxiliary_forward,
+    gated_backward,
+    gated_forward,
+    gated_magnitude,
+)
 from .groupmax import groupmax_forward
 from .jumprelu import jumprelu_backward, jumprelu_forward
 from .relu import relu_backward, relu_forward
@@ -42,14 +53,39 @@ class JumpReLU(NamedTuple):
     through: str = "theta"  # or "theta_and_input"
 
 
+class Frozen(NamedTuple):
+    """What the auxiliary loss of ``"gated"`` is about, and holds fixed."""
+
+    target: Any  # (B, O)
+    W_dec: Any  # (D, O)
+    b_dec: Any  # (O,)
+
+
+class Gated(NamedTuple):
+    """What ``"gated"`` takes beside pre."""
+
+    b_gate: Any  # (D,)
+    b_mag: Any  # (D,)
+    r_mag: Any  # (D,)
+    gate_l1_coeff: Any = 0
+    auxiliary_coeff: Any = 0
+    frozen: Frozen | None = None  # without it there is no auxiliary loss
+
+
+def _no_loss(pre, own):
+    return 0
+
+
 class Activation(NamedTuple):
     """How an activation gets from pre to hidden, and a gradient back.
 
     ``own`` is what it takes that no other does, as `JumpReLU`, or None; and d_own its gradient.
+    ``loss`` is what it adds to the loss beside hidden, whose gradient ``backward`` includes.
     """
 
     forward: Callable  # (pre, top_k, ties, own) -> pre_acts, hidden, all (B, D)
     backward: Callable  # (d_hidden, pre, hidden, own) -> d_pre (B, D), d_own
+    loss: Callable = _no_loss  # (pre, own) -> a scalar
 
 
 def _of_positives(select):
@@ -91,6 +127,29 @@ def _jumprelu_backward(d_hidden, pre, hidden, own):
     return d_pre, own._replace(theta=d_theta)
 
 
+def _gated_forward(pre, top_k, ties, own):
+    magnitude = gated_magnitude(pre, own.b_mag, own.r_mag)
+    return relu_forward(magnitude), gated_forward(pre, own.b_gate, own.b_mag, own.r_mag)
+
+
+def _gated_backward(d_hidden, pre, hidden, own):
+    d_pre, db_mag, dr_mag = gated_backward(d_hidden, hidden, own.b_mag, own.r_mag)
+    db_gate = np.zeros_like(own.b_gate)
+    if own.frozen is not None:
+        d_gate = gated_auxiliary_backward(*_auxiliary(pre, own))
+        d_pre, db_gate = d_pre + d_gate, np.sum(d_gate, axis=0)
+    return d_pre, own._replace(b_gate=db_gate, b_mag=db_mag, r_mag=dr_mag)
+
+
+def _gated_loss(pre, own):
+    return 0 if own.frozen is None else gated_auxiliary_forward(*_auxiliary(pre, own))
+
+
+def _auxiliary(pre, own):
+    target, W_dec, b_dec = own.frozen
+    return target, pre, own.b_gate, W_dec, b_dec, own.gate_l1_coeff, own.auxiliary_coeff
+
+
 #: name -> `Activation`.  Another activation is another row, and a file for its selection.
 ACTIVATIONS = {
     "topk": _of_positives(topk_forward),
@@ -99,6 +158,7 @@ ACTIVATIONS = {
     "groupmax": _of_positives(groupmax_forward),
     "abstopk": Activation(_abstopk_forward, _abstopk_backward),
     "jumprelu": Activation(_jumprelu_forward, _jumprelu_backward),
+    "gated": Activation(_gated_forward, _gated_backward, _gated_loss),
 }
 
 

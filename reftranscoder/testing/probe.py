@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import OptionError
 from ..options import one_of
 from ..params import KEEPING_ALL
-from ..reference import Forward, JumpReLU
+from ..reference import Forward, Gated, JumpReLU
 from ..twins import Twin
 
 #: What the arrays of a `Probe` hold.
@@ -127,6 +127,14 @@ class Probe:
         return d_pre
 
     @cached_property
+    def d_hidden(self) -> np.ndarray:
+        """An entry, not zero, wherever ``hidden`` has one."""
+        d_hidden = self._numbers("d_hidden", self.B, self.D)
+        d_hidden[d_hidden == 0] = 1
+        d_hidden *= self.hidden != 0
+        return d_hidden
+
+    @cached_property
     def d_reconstruction(self) -> np.ndarray:
         return self._numbers("d_reconstruction", self.B, self.O)
 
@@ -155,8 +163,24 @@ class Probe:
         """Thresholds: of small numbers, some equal to an entry, and some below zero."""
         return self._numbers("theta", self.D) / 2
 
+    @cached_property
+    def b_gate(self) -> np.ndarray:
+        return self._numbers("b_gate", self.D)
+
+    @cached_property
+    def b_mag(self) -> np.ndarray:
+        return self._numbers("b_mag", self.D)
+
+    @cached_property
+    def r_mag(self) -> np.ndarray:
+        """Logarithms: of 1, where it shall be exact."""
+        r_mag: np.ndarray = np.clip(self._numbers("r_mag", self.D), -3, 3)
+        return np.zeros_like(r_mag) if self.exact else r_mag
+
     @property
-    def own(self) -> JumpReLU | None:
+    def own(self) -> JumpReLU | Gated | None:
+        if self.activation == "gated":
+            return Gated(self.b_gate, self.b_mag, self.r_mag)
         return JumpReLU(self.theta) if self.activation == "jumprelu" else None
 
     @property

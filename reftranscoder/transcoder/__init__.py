@@ -24,12 +24,13 @@ import numpy as np
 
 from .. import formats
 from ..arrays import check_finite as refuse_non_finite
-from ..arrays import check_same_rows, for_users, to_array, to_batch, to_csr, to_sparse, to_target
+from ..arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
 from ..backends import Backend, backend_for
 from ..errors import OptionError
 from ..options import finite_number, instance, truth
-from ..params import Conventions, JumpReLU, Params, TranscoderConfig, check_agreement
+from ..params import Conventions, Own, Params, TranscoderConfig, check_agreement
 from ..params.folding import folded
+from ..params.thresholding import thresholded
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -85,14 +86,14 @@ class Transcoder:
         top_k: int = 32,
         activation: str = "topk",
         ties: str = "lowest_index",
-        own: JumpReLU | None = None,
+        own: Own | None = None,
         conventions: Conventions | None = None,
     ) -> Transcoder:
         """A transcoder with copies of these arrays or torch tensors; sizes and dtype are theirs.
 
         ``W_enc`` (D, I), ``b_enc`` (D,), ``W_dec`` (D, O), ``b_dec`` (O,), ``W_skip`` (O, I);
-        ``own`` is a `JumpReLU` where that is the activation; ``conventions`` say what is done to
-        input and output.
+        ``own`` is a `JumpReLU` or a `Gated` where that is the activation; ``conventions`` say what
+        is done to input and output.
 
         Returns:
             A `Transcoder` in their widest dtype, at least float32.
@@ -201,9 +202,10 @@ class Transcoder:
 
         ``pre``, ``pre_acts``, ``hidden`` (a ``csr_array``), ``reconstruction`` and, given a
         ``target`` (B, O), ``loss``, ``d_reconstruction``, ``d_hidden``, ``d_pre``, ``dW_dec``,
-        ``db_dec``, ``dW_skip`` (with a skip connection), ``dW_enc``, ``db_enc``, ``dx``.  The
-        reference gives ``d_hidden`` and ``d_pre`` dense; the kernels give them as ``csr_array``
-        at the entries of ``hidden``, the only ones from which anything follows.
+        ``db_dec``, ``dW_skip`` (with a skip connection), ``dW_enc``, ``db_enc``, ``dx``, and those
+        of what the activation takes, such as ``dtheta``.  The reference gives ``d_hidden`` and
+        ``d_pre`` dense; the kernels give them as ``csr_array`` at the entries of ``hidden``, the
+        only ones from which anything follows.
 
         Returns:
             Name -> array in the dtype of the parameters; ``d_name`` has the shape of ``name``.
@@ -259,10 +261,8 @@ class Transcoder:
         """
         stages = self._backward(x, target, l1_coeff, backend, check_finite)
         grads = {name: stages[f"d{name}"] for name in self.params.arrays()}
-        own = self.params.own
-        return stages["loss"], Params.adopt(
-            **grads, own=None if own is None else own.gradient(stages["dtheta"])
-        )
+        own = None if self.params.own is None else self.params.own.gradient(stages)
+        return stages["loss"], Params.adopt(**grads, own=own)
 
     def with_threshold(self, theta: Any) -> Transcoder:
         """Return the jumprelu transcoder with the same arrays, and ``theta`` as thresholds.
@@ -273,19 +273,13 @@ class Transcoder:
 
         Raises:
             ShapeError, DTypeError, NonFiniteError: as `JumpReLU`.
+            OptionError: of a gated transcoder.
 
         >>> tc = rt.build(input_size=4, output_size=3, dict_size=8, activation="batchtopk", top_k=2)
         >>> tc.with_threshold(0.5)
         Transcoder(4 -> 8 -> 3, jumprelu, float32)
         """
-        theta = to_array(theta, "theta")
-        if not theta.ndim:
-            with np.errstate(over="ignore", under="ignore"):
-                theta = np.full(self.config.dict_size, theta, self.params.dtype)
-        arrays: dict[str, Any] = self.params.arrays()
-        params = Params(**arrays, own=JumpReLU(theta))
-        changes: dict[str, Any] = {"activation": "jumprelu", "dtype": params.dtype.name}
-        return Transcoder(dataclasses.replace(self.config, **changes), params)
+        return Transcoder(*thresholded(self.config, self.params, theta))
 
     def folded(self) -> Transcoder:
         """Return the transcoder without conventions that computes the same: b_dec is folded into

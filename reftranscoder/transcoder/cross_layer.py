@@ -307,7 +307,7 @@ class CrossLayerTranscoder:
             dW_dec.reshape(len(dW_dec), -1),
             side_by_side(stages["db_dec"][l], dW_dec.shape[1]),
             stages["dW_skip"][l].reshape(-1, self.config.input_size) if self.config.skip else None,
-            own=None if own is None else own.gradient(stages["dtheta"][l]),
+            own=None if own is None else own.gradient({"dtheta": stages["dtheta"][l]}),
         )
 
 

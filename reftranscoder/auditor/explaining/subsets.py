@@ -6,7 +6,6 @@ which sum over all rows.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -134,9 +133,7 @@ def _these_features(
         return None
     params = problem.params
     rows = (params.W_enc[features], params.b_enc[features], params.W_dec[features])
-    own = params.own
-    if own is not None:
-        own = dataclasses.replace(own, theta=own.theta[features])
+    own = None if params.own is None else params.own.each(lambda array: array[features])
     params = Params(*rows, params.b_dec, params.W_skip, own)
     smaller = problem._replace(params=params, part_of=problem.whole, operands={})
     subset = candidate.part(features=features, without=("pre", "pre_acts", "loss", "dx"))

@@ -57,7 +57,8 @@ class Forward:
         self._own = {id(a) for a in arrays.values()}
         self.W_enc, self.W_dec = arrays["W_enc"], arrays["W_dec"]
         self.W_skip = arrays.get("W_skip")
-        self._theta = None if params.own is None else params.own.theta.astype(np.float64)
+        theta = params.all_arrays().get("theta")
+        self._theta = None if theta is None else theta.astype(np.float64)
         self.b_enc = arrays["b_enc"] * definition.b_enc
         self.subtracted, self.b_dec = arrays["b_dec"], arrays["b_dec"] * definition.b_dec
         if definition.W_enc == "transposed":

@@ -54,9 +54,8 @@ class Case:
     def is_held_by(self, arithmetic: dict[str, Arithmetic]) -> bool:
         """Whether what it gives is what every stage can be given, and no result is too large."""
         store = max((a.store for a in arithmetic.values()), key=lambda store: store.unit)
-        arrays = [a for a in (*self.params.arrays().values(), self.x, self.target) if a is not None]
-        if self.params.own is not None:
-            arrays.append(self.params.own.theta)
+        given = (*self.params.all_arrays().values(), self.x, self.target)
+        arrays = [a for a in given if a is not None]
         finite = [np.where(np.isfinite(a), a, 0.0).astype(np.float64) for a in arrays]
         if not all(representable(a, store) for a in finite):
             return False
@@ -78,8 +77,7 @@ class Case:
             name: rounded(array, store) for name, array in self.params.arrays().items()
         }
         own = self.params.own
-        if own is not None:
-            own = dataclasses.replace(own, theta=rounded(own.theta, store))
+        own = None if own is None else own.each(lambda array: rounded(array, store))
         changed: dict[str, Any] = {"params": Params(**arrays, own=own)}
         changed |= {n: rounded(getattr(self, n), store) for n in ("x", "target")}
         return dataclasses.replace(self, **changed)

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from ...errors import OptionError
-from ...params import JumpReLU, TranscoderConfig, check_activation
+from ...params import JumpReLU, Own, TranscoderConfig, check_activation
 
 #: The activations that an audit judges.
 JUDGED = ("topk", "relu", "jumprelu", "batchtopk", "groupmax", "abstopk")
@@ -116,7 +116,7 @@ class Definition:
         return (self.norms in ("hidden", "pre") or self.l1_weighted) and not self.detached
 
 
-def definition_of(config: TranscoderConfig, own: JumpReLU | None = None) -> Definition:
+def definition_of(config: TranscoderConfig, own: Own | None = None) -> Definition:
     """The definition that a transcoder with these options is judged under.
 
     Raises:
@@ -124,7 +124,7 @@ def definition_of(config: TranscoderConfig, own: JumpReLU | None = None) -> Defi
             are no intervals.
     """
     check_activation(config, JUDGED, "an audit")
-    if own is not None and own.bandwidth is not None and own.through != "theta":
+    if isinstance(own, JumpReLU) and own.bandwidth is not None and own.through != "theta":
         raise OptionError("through", "theta, for an audit", own.through)
     conventions = config.conventions
     if conventions.normalize_activations != "none":

@@ -118,18 +118,19 @@ def _outer(firsts, starts, rows, entries, values, G, out, sums):
                     out[j, o] = fma(value, G[b, o], out[j, o])
 
 
-def entry_dots(matrix, G, W):
+def entry_dots(matrix, G, W, stored=None):
     """Return ``(G @ W.T)`` at the entries of a sparse matrix (B, D), as values (nnz,).
 
     ``G`` is (B, O) and ``W`` (D, O).  Each is a float64 dot product in lane order (see ``vector``),
-    rounded once to the dtype of ``W``.
+    rounded once to the dtype of ``W``, or ``stored``.
     """
     dtype = W.dtype
-    out = np.empty(len(matrix.indices), dtype)
+    out = np.empty(len(matrix.indices))
     indptr, indices = (as_kernel_array(a, np.int32) for a in (matrix.indptr, matrix.indices))
     G, W = as_kernel_array(G, dtype), as_kernel_array(W, dtype)
     _dots(equal_parts(indptr), indptr, indices, G, W, out)
-    return out
+    with np.errstate(over="ignore", under="ignore"):
+        return out.astype(dtype if stored is None else stored, copy=False)
 
 
 @kernel

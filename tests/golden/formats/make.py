@@ -229,6 +229,7 @@ def main():
     sae_lens("sae_lens-skip_transcoder", saes.SkipTranscoder, saes.SkipTranscoderConfig, d_out=O)
     sae_lens("sae_lens-jumprelu_transcoder-bfloat16", saes.JumpReLUTranscoder,
              saes.JumpReLUTranscoderConfig, dtype="bfloat16", d_out=O)  # fmt: skip
+    dictionary_learning("dictionary_learning-Gated", dictionary.GatedAutoEncoder(I, D))
     torch.manual_seed(1)
     cross_layer("circuit_tracer_clt-relu", "relu")
     cross_layer("circuit_tracer_clt-jumprelu", "jump_relu")
