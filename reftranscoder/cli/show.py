@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import argparse
 import ast
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import OptionError
 from ..twins import TWINS, Twin
 from .arguments import add_json
-from .call_graph import PACKAGE, CallGraph, call_graph, piece, read
+from .call_graph import PACKAGE, CallGraph, Piece, call_graph, piece, read
 from .report import print_report
 
 #: What returns the bits of an operation's kernel by another way.
 _FASTER = {"encode": ("kernels/screened_encoder.py", "Encoder")}
+
+_BOUNDS = "twin_bounds/__init__.py"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,10 +88,20 @@ def _parts(stem: str, twins: list[Twin], whole: bool) -> dict[str, CallGraph]:
             faster, name = _FASTER[stem]
             screen = call_graph("kernels/", faster, [name], shown=kernel.pieces)
             parts["screen"] = _under_its_docstring(faster, screen)
-        bounds = dict.fromkeys(t.bound.rpartition(".")[2] for t in with_kernel if t.bound)
-        bound = call_graph("twin_bounds.py", "twin_bounds.py", bounds)
-        parts["bound"] = _under_its_docstring("twin_bounds.py", bound)
+        parts["bound"] = _bounds(t.bound.rpartition(".")[2] for t in with_kernel if t.bound)
     return parts
+
+
+def _bounds(names: Iterable[str]) -> CallGraph:
+    """What the bounds with these names lead to, under the letters that all of them use."""
+    pieces: dict[Piece, None] = {}
+    also: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        file, there = read(_BOUNDS).imported[name]
+        graph = call_graph("twin_bounds/", file, [there])
+        pieces |= dict.fromkeys(graph.pieces)
+        also |= graph.also
+    return _under_its_docstring(_BOUNDS, CallGraph(list(pieces), also))
 
 
 def _under_its_docstring(file: str, graph: CallGraph) -> CallGraph:
@@ -139,7 +152,7 @@ def _text(stem: str, twins: list[Twin], derivation: str, parts: dict[str, CallGr
         "reference": f"the reference, reference/{stem}.py",
         "kernel": f"the kernel, kernels/{stem}.py",
         "screen": "the same bits, faster: kernels/screened_encoder.py, kernels/screen/",
-        "bound": "the bound, twin_bounds.py",
+        "bound": "the bound, twin_bounds/",
     }
     _, *apart = _listing(stem, twins).splitlines()
     shown = {titles[name]: _joined(graph) + _also(graph) for name, graph in parts.items()}
