@@ -22,6 +22,7 @@ def apart(S, n, to, bound=dot_bound):
 
 
 def apart_before_selection(x, W, b):
+    """How far apart pre (B, D) may be: both rooms sum I products and a bias in float64."""
     return apart(add_up(matmul_up(x, W.T), np.abs(b)), x.shape[1] + 1, FLOAT64)
 
 
@@ -34,6 +35,7 @@ def summed(A, B, n, to, A_error=None, plus=0.0, bound=dot_bound):
 
 
 def row_sums(A, n, to, A_error):
+    """(K1) for the sums of the rows of A (B, n), with (E4): its terms are plain numbers."""
     ones = np.ones((A.shape[1], 1))
     return summed(A, ones, np.reshape(n, (-1, 1)), to, A_error, bound=sum_bound)[:, 0]
 
@@ -68,4 +70,5 @@ def counts(A, A_error=None):
 
 
 def transposed(error):
+    """``error.T``, where there is an error."""
     return None if error is None else error.T
