@@ -3,7 +3,7 @@
 - ``verdict.py``: from errors and bounds to a verdict on one stage.
 - ``comparison.py``: what a candidate gave beside what it ought to be.
 - ``selection.py``: which selections of features are legal.
-- ``mistaken_selection.py``: which ones a known mistake makes.
+- ``mistaken_selection.py``: which ones another rule allows, an activation's or a mistake.
 - ``selection_judge.py``: the candidate's own.
 - ``judge.py``: stage after stage, block of rows after block of rows.
 - ``intermediates.py``: what stages ought to be, kept from one definition to the next.

@@ -1,4 +1,6 @@
-"""Selections that are made by mistake, judged as right ones are: by what the boxes allow.
+"""Selections by another rule than the K largest of each row, judged by what the boxes allow.
+
+Some are what another activation does, and any may be a mistake.
 
 `selection` says what boxes are.  Every rule here is that of some K largest among other numbers, or
 of other sets of them; where it needs all rows at once, and is given a block of them, no row is
