@@ -17,6 +17,7 @@ from ...sparse import Sparse
 from ..intervals.interval import TIERS, Interval, entrywise
 from ..intervals.sparse_interval import SparseInterval, entries_at
 from ..task.candidate import Candidate
+from ..task.case import non_finite_rows
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES, SUMS, parents_of
 from .verdict import StageResult, Tally
@@ -36,7 +37,8 @@ class Comparison:
     def __init__(self, problem: Problem, candidate: Candidate, trusted: frozenset[str]) -> None:
         self.problem, self.candidate = problem, candidate
         self.tallies = {name: Tally(name) for name in candidate.given}
-        self.skipped = non_finite_rows(problem)
+        self.skipped = np.zeros(len(problem.x), bool)
+        self.skipped[non_finite_rows(problem.x, problem.target)] = True
         self.broken: dict[str, tuple[int, ...]] = {}
         for name in candidate.given:
             index = candidate.first_non_finite(name, self.skipped)
@@ -223,14 +225,6 @@ def _readers(names: Container[str], parents: Mapping[str, tuple[str, ...]]) -> s
         if any(parent in names or parent in found for parent in parents[stage]):
             found.add(stage)
     return found
-
-
-def non_finite_rows(problem: Problem) -> np.ndarray:
-    """Mask (B,) of the rows in which x or the target is not finite."""
-    bad: np.ndarray = ~np.isfinite(problem.x).all(axis=1)
-    if problem.target is not None:
-        bad |= ~np.isfinite(problem.target).all(axis=1)
-    return bad
 
 
 def _index_in(shape: tuple[int, ...], place: int) -> tuple[int, ...]:

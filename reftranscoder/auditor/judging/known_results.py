@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from ..task.candidate import Candidate
+from ..task.case import non_finite_rows
 from ..task.definition import Definition
 from ..task.problem import Problem
 from ..task.stage_graph import STAGES, parents_of, said_of
-from .comparison import non_finite_rows
 from .intermediates import Intermediates, Recalled
 from .judge import Judge
 from .verdict import StageResult
@@ -40,7 +40,7 @@ class KnownResults:
         self._trusted = {name for name, result in results.items() if result.verdict == "trusted"}
         self._results: dict[Hashable, StageResult] = {}
         self._intermediates = Intermediates()
-        self._skips = bool(non_finite_rows(problem).any())
+        self._skips = len(non_finite_rows(problem.x, problem.target)) > 0
         self._asked: dict[tuple[Definition, bool], dict[str, Hashable]] = {}
         for name, key in self._keys(problem).items():
             self._results[key] = results[name]

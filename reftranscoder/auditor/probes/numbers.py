@@ -7,6 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ...bounds import PRECISIONS
+from ..task.arithmetic import rounded
+
+#: The significant bits of bfloat16, as far down as float16 reaches.
+_SHORT = PRECISIONS["bfloat16"]._replace(spacing=PRECISIONS["float16"].spacing)
 
 
 class Sizes(NamedTuple):
@@ -34,9 +38,4 @@ class Numbers(NamedTuple):
 
 def short(a: np.ndarray) -> np.ndarray:
     """``a`` rounded to eight significant bits, and to numbers of float16."""
-    _, exponent = np.frexp(a)
-    quantum = np.maximum(
-        np.ldexp(2 * PRECISIONS["bfloat16"].unit, exponent - 1), PRECISIONS["float16"].spacing
-    )
-    rounded: np.ndarray = np.rint(a / quantum) * quantum
-    return rounded
+    return rounded(a, _SHORT)
