@@ -52,8 +52,10 @@ class Interval(NamedTuple):
 _PIECE = 1 << 15  # entries, so that a few arrays of them stay in the cache
 
 
-def in_pieces(function: Callable[..., np.ndarray], *arrays: Reals) -> np.ndarray:
-    """``function(*arrays)``, entry by entry, a few rows at a time.
+def in_pieces(
+    function: Callable[..., Sequence[np.ndarray]], *arrays: Reals
+) -> Sequence[np.ndarray]:
+    """``function(*arrays)``, which works entry by entry, a few rows at a time.
 
     Where arrays are large, memory is what takes the time.
     """
@@ -61,15 +63,19 @@ def in_pieces(function: Callable[..., np.ndarray], *arrays: Reals) -> np.ndarray
     size = int(np.prod(shape))
     if size <= 2 * _PIECE or len(shape) < 2:
         return function(*arrays)
-    found = np.empty(shape)
+    found: list[np.ndarray] = []
     step = max(1, _PIECE * shape[0] // size)
     for start in range(0, shape[0], step):
         rows = slice(start, start + step)
-        some = (
-            a[rows] if isinstance(a, np.ndarray) and a.ndim == len(shape) and len(a) > 1 else a
-            for a in arrays
+        pieces = function(
+            *(
+                a[rows] if isinstance(a, np.ndarray) and a.ndim == len(shape) and len(a) > 1 else a
+                for a in arrays
+            )
         )
-        found[rows] = function(*some)
+        found = found or [np.empty(shape) for _ in pieces]
+        for whole, piece in zip(found, pieces):
+            whole[rows] = piece
     return found
 
 
@@ -129,14 +135,12 @@ def cast(interval: Interval, arithmetic: Arithmetic) -> Interval:
 def stored(interval: Interval, arithmetic: Arithmetic, times: int = 1) -> Interval:
     """A result after ``times`` roundings to ``store``."""
 
-    def after(value: np.ndarray, error: Any) -> Any:
+    def after(error: Any) -> Any:
         for _ in range(times):
-            error = _one_store(value, error, arithmetic)
+            error = _one_store(interval.value, error, arithmetic)
         return error
 
-    return Interval(
-        interval.value, interval.each(lambda error: in_pieces(after, interval.value, error))
-    )
+    return Interval(interval.value, interval.each(after))
 
 
 def sum_of_two(a: Interval, b: Interval, arithmetic: Arithmetic) -> Interval:
@@ -150,6 +154,12 @@ def _one_store(value: np.ndarray, error: Reals, arithmetic: Arithmetic) -> Any:
     if arithmetic.flushing:
         bound = add_up(bound, _smallest(arithmetic.store, True))
     return bound
+
+
+def lift_of_store(arithmetic: Arithmetic) -> float:
+    """What a store adds to an error though the number be zero: subnormal numbers are far apart."""
+    flushed = _smallest(arithmetic.store, True) if arithmetic.flushing else 0.0
+    return 0.5 * arithmetic.store.spacing + flushed
 
 
 def entrywise(value: Reals, roundings: int, arithmetic: Arithmetic) -> Any:
