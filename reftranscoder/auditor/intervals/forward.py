@@ -22,11 +22,12 @@ from ..task.arithmetic import Arithmetic, rounded
 from ..task.definition import Definition
 from .interval import (
     TIERS,
+    Errors,
     Interval,
     cast,
+    entry_by_entry,
     entrywise,
     growth,
-    in_pieces,
     made,
     sum_of_two,
 )
@@ -122,9 +123,7 @@ class Forward:
         if not self.definition.rectified:
             return pre
         value = np.where(pre.value <= 0, 0.0, pre.value)
-        if pre.errors is None:
-            return Interval(value)
-        return Interval(value, _rectified(pre.value, pre.errors))
+        return Interval(value, pre.errors and _rectified(pre.value, pre.errors))
 
     def ranks(self, pre_acts: Interval) -> Interval:
         """What the selection compares: pre_acts, or these times |W_dec[j]|."""
@@ -154,10 +153,7 @@ class Forward:
             return ranks
         above = ranks.value - theta
         value = np.maximum(above, 0.0)
-        if ranks.errors is None:
-            return Interval(value)
-        own = multiply_up(2 * FLOAT64.unit, np.abs(above))
-        return Interval(value, _rectified(above, ranks.each(lambda e: add_up(e, own))))
+        return Interval(value, ranks.errors and _rectified(above, ranks.errors, 2 * FLOAT64.unit))
 
     def kept(self, pre_acts: Interval, ranks: Interval) -> Interval:
         """The values that hidden holds where it selects."""
@@ -237,13 +233,21 @@ class Forward:
         return interval
 
 
-def _rectified(value: np.ndarray, errors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Errors, which are zero where all that they allow is."""
+def _rectified(
+    value: np.ndarray, errors: Sequence[np.ndarray], own: float = 0.0
+) -> Sequence[np.ndarray]:
+    """Errors, and ``own`` of the value, which are zero where all that they allow is."""
 
-    def errors_of(value: np.ndarray, *errors: np.ndarray) -> list[np.ndarray]:
-        return [np.where(value + error <= 0, 0.0, error) for error in errors]
+    def rectified(value: np.ndarray, *errors: np.ndarray) -> list[np.ndarray]:
+        found = []
+        for error in errors:
+            if own:
+                error = add_up(error, multiply_up(own, np.abs(value)))
+            found.append(np.where(value + error <= 0, 0.0, error))
+        return found
 
-    return tuple(in_pieces(errors_of, value, *errors))
+    some = (errors,) if isinstance(errors, Errors) else tuple(errors)
+    return entry_by_entry(rectified, value, *some)
 
 
 def _bias(bias: np.ndarray, arithmetic: Arithmetic) -> Interval:

@@ -11,7 +11,7 @@ by, (n + 2) 2^-53 of the sum of absolute values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from ...bounds import FLOAT64, Precision, Reals, add_up, multiply_up
 from ...sparse import Sparse
 from ..task.arithmetic import Arithmetic
-from .interval import TIERS, Interval, cast, growth, in_pieces, lift_of_store, underflow
+from .interval import TIERS, Interval, cast, entry_by_entry, growth, lift_of_store, underflow
 
 Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -62,7 +62,7 @@ def _sizes(operand: Interval | Operand, arithmetic: Arithmetic) -> _Sizes:
     size = np.abs(seen.value)
     if seen.errors is None:
         return _Sizes(size, (), (size,))
-    errors = seen.errors[:1] if seen.one_for_all else seen.errors
+    errors = tuple(seen.errors[:1] if seen.one_for_all else seen.errors)
     return _Sizes(size, errors, tuple(add_up(size, error) for error in errors))
 
 
@@ -104,7 +104,7 @@ class Sum:
                 self._S[place] = _plus(self._S[place], S)
                 self._spread[place] = _plus(self._spread[place], spread)
 
-    def plus(self, value: np.ndarray, error: tuple[np.ndarray, ...] | None = None) -> None:
+    def plus(self, value: np.ndarray, error: Sequence[np.ndarray] | None = None) -> None:
         """Add a term that is not a product, a bias: ``value`` within ``error`` of each tier."""
         self.value = self.value + value
         self.n = self.n + 1
@@ -141,8 +141,8 @@ class Sum:
                 found.append(error if isinstance(spread, float) else error + grown * spread)
             return found
 
-        arrays = (value, bias, least, *slopes, *self._S, *self._spread)
-        return Interval(value, tuple(in_pieces(errors, *arrays)))
+        arrays = (bias, least, *slopes, *self._S, *self._spread)
+        return Interval(value, entry_by_entry(errors, value, *arrays))
 
 
 _UP = 1 + 2.0**-47  # makes up for the roundings of the few operations on numbers >= 0 that follow
