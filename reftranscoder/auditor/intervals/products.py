@@ -116,7 +116,7 @@ class Sum:
             self._spread[tier] = _plus(self._spread[tier], more)
 
     def stored(self, times: int = 1, bias: Reals = 0.0) -> Interval:
-        """The sum after ``times`` roundings to what results are kept in, the first of them before
+        """The sum after one or two roundings to what results are kept in, the first of them before
         ``bias``, which is a part of the sum, was added.
 
         A store takes an error e of v to (1 + u) e + u |v| + eta / 2 (``bounds``, E6).  So do all of
@@ -125,15 +125,17 @@ class Sum:
         value, arithmetic = np.asarray(self.value), self.arithmetic
         own = multiply_up(add_up(self.n, 2.0), FLOAT64.unit)  # what the float64 reference is off by
         unit, lift = arithmetic.store.unit, lift_of_store(arithmetic)
-        grown = (1 + unit) ** times * _UP
+        again = (1 + unit) ** (times - 1)  # by which a second store multiplies what the first did
+        grown = (1 + unit) * again * _UP
         slopes = [grown * (factor + own) for factor in growth(self.n, value.size, arithmetic)]
-        least = grown * (underflow(self.n, arithmetic) + times * lift + 16 * FLOAT64.spacing)
+        least = grown * underflow(self.n, arithmetic) + _UP * (again + times - 1) * lift
+        least += 16 * FLOAT64.spacing
         tiers = len(self._S)
 
         def errors(value: np.ndarray, bias: Reals, least: Reals, *rest: Reals) -> list[np.ndarray]:
-            alike = grown * unit * np.abs(value - bias) + least
+            alike = _UP * again * unit * np.abs(value - bias) + least
             if times > 1:
-                alike = alike + (times - 1) * grown * unit * np.abs(value)
+                alike += _UP * unit * np.abs(value)
             found = []
             for slope, S, spread in zip(rest[:3], _each(rest[3:-tiers]), _each(rest[-tiers:])):
                 error = slope * S
