@@ -23,7 +23,7 @@ from reftranscoder.auditor.explaining.conventions import NAMES
 from reftranscoder.auditor.probes.probe_set import probes
 from reftranscoder.auditor.task.arithmetic import ARITHMETICS, MIXED
 from reftranscoder.auditor.task.definition import Definition
-from reftranscoder.cli import arguments, audit, fit, progress, report, status
+from reftranscoder.cli import arguments, audit, fit, printing, progress, status
 from reftranscoder.conventions import L1, MSE
 from reftranscoder.twins import TWINS
 
@@ -931,12 +931,12 @@ def test_the_arithmetics_and_conventions_in_the_help_are_those_there_are(run):
 
 
 def test_json_has_no_nan(capsys):
-    report.print_json({"a": np.float32("nan"), "b": [np.inf, np.int32(3)], "c": np.array([1.5])})
+    printing.print_json({"a": np.float32("nan"), "b": [np.inf, np.int32(3)], "c": np.array([1.5])})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 3], "c": [1.5]}
 
 
 def test_table():
-    assert report.table([("", "one", "2"), ("rows", "1", "22")]) == "      one   2\nrows    1  22"
+    assert printing.table([("", "one", "2"), ("rows", "1", "22")]) == "      one   2\nrows    1  22"
 
 
 class Terminal:

@@ -20,8 +20,8 @@ from ..metrics import DEFINITIONS, density_histogram
 from ..metrics.definitions import WHOLE
 from ..metrics.features import DENSE
 from .arguments import add_json, add_model, add_run, open_model
+from .printing import plural, print_report, table
 from .progress import Progress
-from .report import plural, print_report, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,8 +28,8 @@ from ..training import Progress as Told
 from ..training.options import FitOptions
 from . import status
 from .arguments import add_json, add_output, check_output
+from .printing import plural, print_report
 from .progress import Progress
-from .report import plural, print_report
 from .streams import complain
 
 PARAMETERS = inspect.signature(fit).parameters
