@@ -1,20 +1,24 @@
 """A transcoder measured on data of any size, a batch at a time, in float64.
 
-``evaluate.py``: by every published definition, and which of them gives a number that somebody
-reported; ``describe.py``: the whole of it, and some of its features by where they fire, on the text
-that ``tokens.py`` reads.
+``published.py``: by every published definition, and which of them gives a number that somebody
+reported; ``describing.py``: the whole of it, and some of its features by where they fire
+(``description.py`` has what it returns), ``in_context.py``: in the text that
+``tokens.py`` reads.
 """
 
-from .describe import Decoder, Description, Feature, describe
-from .evaluate import BATCH_ROWS, Evaluated, Match, evaluate, matches
+from .describing import FEATURES, describe
+from .description import Decoder, Description, Feature, Firing
+from .published import BATCH_ROWS, Evaluated, Match, evaluate, matches
 from .tokens import Tokens
 
 __all__ = [
     "BATCH_ROWS",
+    "FEATURES",
     "Decoder",
     "Description",
     "Evaluated",
     "Feature",
+    "Firing",
     "Match",
     "Tokens",
     "describe",

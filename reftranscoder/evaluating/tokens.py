@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import numbers
 from ..errors import FileError, OptionError, RowError, ShapeError, shown, words
 from ..files.npy import read_header
 from ..files.sniff import require
@@ -45,7 +44,8 @@ class Tokens:
         OptionError: what is neither text nor numbers with a vocabulary; sequences of another length
             than ``sequence_length``.
 
-    >>> tokens = rt.Tokens([["In", " the", " beginning"], ["And", " God", " said"]])
+    >>> from reftranscoder.evaluating import Tokens
+    >>> tokens = Tokens([["In", " the", " beginning"], ["And", " God", " said"]])
     >>> tokens.around(4, reach=1)
     Context(tokens=['And', ' God', ' said'], at=1, position=1, sequence=1)
     """

@@ -177,7 +177,7 @@ def _read(reported: str) -> tuple[float, float]:
 
 
 def opened(tc: Transcoder, x: Any, target: Any) -> tuple[Activations, Activations]:
-    """Return ``x`` and ``target``, whatever `paired` takes, if they are as wide as ``tc`` takes them.
+    """Return ``x`` and ``target``, whatever `paired` takes, if they fit ``tc``.
 
     Raises:
         ShapeError: they are not, or do not fit each other.
@@ -186,10 +186,19 @@ def opened(tc: Transcoder, x: Any, target: Any) -> tuple[Activations, Activation
     pair = paired(x, target, dtype=tc.config.dtype)
     widths = (tc.config.input_size, "(B, I)"), (tc.config.output_size, "(B, O)")
     for data, (width, letters) in zip(pair, widths):
-        if data.shape[1] != width:
-            hint = "Is it of another layer or model?"
-            raise ShapeError(data.name, f"(any, {width})", data.shape, hint, letters)
+        check_width(data, width, letters)
     return pair
+
+
+def check_width(data: Activations, width: int, letters: str) -> None:
+    """Refuse ``data`` that are not (any, ``width``).
+
+    Raises:
+        ShapeError: they are not.
+    """
+    if data.shape[1] != width:
+        hint = "Is it of another layer or model?"
+        raise ShapeError(data.name, f"(any, {width})", data.shape, hint, letters)
 
 
 def _mean(target: Activations) -> np.ndarray:
