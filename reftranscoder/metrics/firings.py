@@ -21,7 +21,7 @@ from ..errors import OptionError, ShapeError
 from ..options import integer_in, positive_integer
 
 SAMPLE = 4096
-STRONGEST = 12
+STRONGEST = 24
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

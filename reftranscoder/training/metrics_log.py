@@ -29,7 +29,7 @@ from .checkpoint import Checkpoint
 from .history import Entry
 from .identity import DATA, versions
 
-_FORMAT, _VERSION = "reftranscoder log", 1
+FORMAT, _VERSION = "reftranscoder log", 1
 _REMEDY = "Choose another name."
 _NUMBERS = tuple(field.name for field in dataclasses.fields(Entry)) + ("seconds",)
 _NULLABLE = schema.Field(lambda value: value is None or schema.is_number(value), "a number or null")
@@ -37,7 +37,7 @@ _WHOLE = schema.Field(schema.is_whole, "a whole number, 0 or above")
 _LINE = {name: _WHOLE if name in ("step", "dead") else _NULLABLE for name in _NUMBERS}
 _OBJECT = schema.Field(schema.is_object, "an object")
 _HEAD = {
-    "format": schema.Field(lambda value: value == _FORMAT, f"{_FORMAT!r}"),
+    "format": schema.Field(lambda value: value == FORMAT, f"{FORMAT!r}"),
     "version": schema.Field(lambda value: value == _VERSION, f"{_VERSION}"),
     "began": schema.Field(schema.is_text, "a text"),
     "versions": _OBJECT,
@@ -85,7 +85,7 @@ class MetricsLog:
         lines = [_written(entry, seconds.get(entry.step, math.nan)) for entry in run.entries]
         self._before = (lines[-1]["seconds"] or 0.0) if lines else 0.0
         head = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "version": _VERSION,
             "began": before.head["began"] if before and lines else _now(),
             "versions": versions(),
