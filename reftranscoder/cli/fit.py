@@ -27,7 +27,7 @@ from ..training import Fit, History, fit
 from ..training import Progress as Told
 from ..training.options import FitOptions
 from . import status
-from .arguments import add_json, add_output, check_output
+from .arguments import add_json, add_output, add_sequences, check_output
 from .printing import plural, print_report
 from .progress import Progress
 from .streams import complain
@@ -54,12 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A:B",
         help="hold rows A to B - 1 out; or a fraction such as 0.1: the last of the training rows",
     )
-    data.add_argument(
-        "--sequence-length", metavar="N", type=int, help="rows come in sequences of N tokens"
-    )
-    data.add_argument(
-        "--drop-position", metavar="P", type=int, help="leave out row P of each sequence, as 0"
-    )
+    add_sequences(data)
 
     groups = {"transcoder": declared(Architecture)}
     groups["training"] = {n: o for n, o in OPTIONS.items() if n not in groups["transcoder"]}

@@ -6,7 +6,7 @@ reported; ``describing.py``: the whole of it, and some of its features by where 
 ``tokens.py`` reads.
 """
 
-from .describing import FEATURES, describe
+from .describing import FEATURES, describe, open_rows
 from .description import Decoder, Description, Feature, Firing
 from .published import BATCH_ROWS, Evaluated, Match, evaluate, matches
 from .tokens import Tokens
@@ -24,4 +24,5 @@ __all__ = [
     "describe",
     "evaluate",
     "matches",
+    "open_rows",
 ]

@@ -79,7 +79,9 @@ def describe(
         integer_in("features", number, 0, dict_size if listed else dict_size + 1)
     if advance is not None and not callable(advance):
         raise OptionError("advance", "a function of one argument, or None", advance)
-    rows, targets = _opened(tc, x, target)
+    if x is None and target is not None:
+        raise OptionError("x", "given where target is", None)
+    rows, targets = (None, None) if x is None else open_rows(tc, x, target)
     text = tokens if tokens is None or isinstance(tokens, Tokens) else Tokens(tokens)
     decoder = _decoder(tc)
     metrics, evaluated, described = None, None, []
@@ -103,22 +105,32 @@ def describe(
     )
 
 
-def _opened(tc: Transcoder, x: Any, target: Any) -> tuple[Activations | None, Activations | None]:
-    if x is None:
-        if target is not None:
-            raise OptionError("x", "given where target is", None)
-        return None, None
+def open_rows(
+    tc: Transcoder, x: Any, target: Any = None, **options: Any
+) -> tuple[Activations, Activations | None]:
+    """Return the rows that ``tc`` reads and those it is to predict, as `Activations`.
+
+    Args:
+        tc: what they must fit.
+        x, target: whatever `paired` takes; or the former alone, for rows without a target.
+        options: of `paired`, but for ``dtype``, which is that of ``tc``.
+
+    Raises:
+        ShapeError: they do not fit ``tc`` or each other.
+        Error: as `paired`.
+    """
+    options["dtype"] = tc.config.dtype
     if target is None and isinstance(x, str | os.PathLike):
         try:
-            x, target = paired(x, dtype=tc.config.dtype)
+            x, target = paired(x, **options)
         except OptionError as error:
             if error.name != "target":
                 raise
     if target is None:
-        rows = x if isinstance(x, Activations) else Activations(x, dtype=tc.config.dtype)
+        rows = x if isinstance(x, Activations) else Activations(x, **options)
         check_width(rows, tc.config.input_size, "(B, I)")
         return rows, None
-    return opened(tc, x, target)
+    return opened(tc, *paired(x, target, **options))
 
 
 def _listed(features: Any) -> bool:

@@ -22,7 +22,7 @@ __all__ = ["page"]
 
 
 def page(model: str | None, found: Description | None, run: Record | None) -> str:
-    """One self-contained page: what there is to see of ``model``, and of the ``run`` that made it."""
+    """One self-contained page: what there is to see of ``model`` and of the ``run`` that made it."""
     name = model or (run.path if run else "")
     facts = facts_of_model(found) if found else []
     facts += facts_of_run(run) if run else []
@@ -47,7 +47,7 @@ def not_shown(found: Description | None, run: Record | None) -> Iterator[str]:
             "checkpoint of the run, --log FILE."
         )
     elif run.kind == "checkpoint":
-        yield "How long training took and the names of its data: a checkpoint does not say; a log does."
+        yield "How long training took, and on which files: a checkpoint does not say, a log does."
     if found is None:
         yield (
             "The transcoder: a run is not one. Give the model that it wrote, and the run by "

@@ -1,5 +1,4 @@
-"""The parts of the page about all rows and all features: FVU, how often features fire, the decoder.
-"""
+"""The parts of the page about all rows and features: FVU, how often they fire, the decoder."""
 
 from __future__ import annotations
 
@@ -52,8 +51,8 @@ def reconstruction_section(found: Description) -> str:
     said = f" {constant} columns do not vary and have none." if constant else ""
     return (
         "<section><h2>What is explained</h2>\n"
-        f"<p>FVU is {found.evaluated.whole['fvu']:.4f} over all columns of {escape(str(found.target))}."
-        f"{said}</p>\n"
+        f"<p>FVU is {found.evaluated.whole['fvu']:.4f} over all columns of "
+        f"{escape(str(found.target))}.{said}</p>\n"
         f'<div class="charts">{charts}</div>\n{_worst(values)}{_definitions(found)}</section>'
     )
 

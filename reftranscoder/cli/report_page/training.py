@@ -83,8 +83,8 @@ def _entries(entries: tuple[Entry, ...]) -> str:
     shown = [entry for n, entry in enumerate(entries) if (len(entries) - 1 - n) % every == 0]
     rows = []
     for e in shown:
-        cells = (f"{e.step:,}", short(e.fvu), short(e.loss), short(e.l0), f"{e.dead:,}")
-        cells += (short(e.lr), short(e.rows_per_second))
+        cells = [f"{e.step:,}", short(e.fvu), short(e.loss), short(e.l0), f"{e.dead:,}"]
+        cells += [short(e.lr), short(e.rows_per_second)]
         rows.append("".join(f'<td class="number">{cell}</td>' for cell in cells))
     names = ("step", "FVU", "loss", "L0", "dead", "learning rate", "rows/s")
     head = "".join(f'<th scope="col" class="number">{name}</th>' for name in names)
