@@ -48,7 +48,7 @@ class Feature(NamedTuple):
 
     firings: FeatureFirings
     strongest: tuple[Firing, ...]  # in descending order
-    others: tuple[Firing, ...]  # near the quantiles 0.9, 0.75, 0.5 and 0.25, unless above
+    others: tuple[Firing, ...]  # nearest to the quantiles 0.9, 0.75, 0.5 and 0.25
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, for JSON."""

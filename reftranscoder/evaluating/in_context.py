@@ -86,9 +86,8 @@ def _strongest(of: FeatureFirings) -> dict[int, float]:
 
 
 def _typical(of: FeatureFirings) -> dict[int, float]:
-    """Values by row of the firings nearest to some quantiles, but for the strongest."""
+    """Values by row of the firings nearest to some quantiles."""
     if not of.count:
         return {}
     places = [round(quantile * (len(of.sample_rows) - 1)) for quantile in _TYPICAL]
-    found = dict(zip(of.sample_rows[places].tolist(), of.sample_values[places].tolist()))
-    return {row: value for row, value in found.items() if row not in of.strongest_rows}
+    return dict(zip(of.sample_rows[places].tolist(), of.sample_values[places].tolist()))

@@ -25,7 +25,7 @@ h2, section h1 {
   font-size: 1.25rem; margin: 0 0 .4rem; display: flex; gap: .8rem; align-items: center;
 }
 h3 { font-size: .95rem; margin: 1.3rem 0 .3rem; }
-p { margin: .4rem 0; max-width: 52rem; }
+p { margin: .4rem 0; max-width: 52rem; overflow-wrap: anywhere; }
 a { color: var(--named); }
 section {
   background: var(--card); border: 1px solid var(--rule); border-radius: 10px;

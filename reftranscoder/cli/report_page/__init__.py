@@ -22,7 +22,7 @@ __all__ = ["page"]
 
 
 def page(model: str | None, found: Description | None, run: Record | None) -> str:
-    """One self-contained page: what there is to see of ``model`` and of the ``run`` that made it."""
+    """One self-contained page: what there is to see of ``model``, and of the run that made it."""
     name = model or (run.path if run else "")
     facts = facts_of_model(found) if found else []
     facts += facts_of_run(run) if run else []

@@ -16,6 +16,7 @@ import numpy as np
 
 _WIDTH, _HEIGHT = 360, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 20, 36
+_LETTER = 6.4  # wide
 _TICKS = 4  # about so many on an axis
 _MOST_BARS = 150  # more columns are put together
 
@@ -31,12 +32,17 @@ class Axis(NamedTuple):
 
 
 def short(value: float) -> str:
-    """A number with three digits: 12,300 or 0.0123."""
+    """A number with three digits: 12,300, 0.0123 or 1.23e-5."""
     if not math.isfinite(value):
         return str(value)
     if abs(value) >= 1000:
-        return f"{value:,.0f}" if abs(value) < 1e7 else f"{value:.2e}"
-    return f"{value:.3g}"
+        return f"{value:,.0f}" if abs(value) < 1e7 else _with_exponent(value)
+    return f"{value:.3g}" if value == 0 or abs(value) >= 1e-3 else _with_exponent(value)
+
+
+def _with_exponent(value: float) -> str:
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def percent(rate: float) -> str:
@@ -182,7 +188,11 @@ def _chart(title: str, said: str, across: Axis, up: Axis, marks: list[str]) -> s
         parts.append(
             f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
         )
-        parts.append(_text(x, bottom + 15, "middle", across.words(tick)))
+        words = across.words(tick)
+        inside = x + len(words) * _LETTER / 2 <= _WIDTH
+        parts.append(
+            _text(x if inside else _WIDTH, bottom + 15, "middle" if inside else "end", words)
+        )
     parts.append(_text(_LEFT - 5, 11, "start", up.label, "label"))
     parts.append(_text(right, _HEIGHT - 5, "end", across.label, "label"))
     name = re.sub(r"\W+", "-", title.lower())

@@ -74,10 +74,12 @@ def _firings(found: Description, feature: Feature) -> str:
     strongest = list(itertools.islice(_apart(feature.strongest), _SHOWN))
     most = feature.strongest[0].value
     rows = [_row(firing, most) for firing in strongest]
-    if feature.others:
+    listed = {firing.row for firing in strongest}
+    others = [firing for firing in feature.others if firing.row not in listed]
+    if others:
         span = 3 if found.has_text else 4
         rows.append(f'<tr><th class="between" scope="rowgroup" colspan="{span}">weaker</th></tr>')
-        rows += [_row(firing, most) for firing in feature.others]
+        rows += [_row(firing, most) for firing in others]
     head = '<th scope="col" class="number">activation</th><th scope="col" class="number">quantile'
     head += "</th>" + (
         '<th scope="col">text</th>' if found.has_text else '<th scope="col" class="number">row</th>'
@@ -110,7 +112,7 @@ def _row(firing: Firing, most: float) -> str:
     text = "".join(
         _token(token, value, most, n == context.at)
         for n, (token, value) in enumerate(zip(context.tokens, firing.values))
-    )
+    ).lstrip(" ")
     return f'<tr>{cells}<td class="text" title="{where}">{text}</td></tr>\n'
 
 
@@ -123,6 +125,9 @@ def _token(token: str, value: float, most: float, chosen: bool) -> str:
     text = "".join(c if c.isprintable() else "·" for c in token.translate(_SIGNS))
     if not value > 0 and not chosen:
         return escape(text)
+    before = text[: len(text) - len(text.lstrip(" "))]
     shade = min(_SHADES, max(1, math.ceil(_SHADES * value / most)))
     kind = f"w{shade} at" if chosen else f"w{shade}"
-    return f'<mark class="{kind}" title="{short(value)}">{escape(text)}</mark>'
+    text = escape(text.lstrip(" ") or text)
+    before = before if before != token else ""
+    return f'{before}<mark class="{kind}" title="{short(value)}">{text}</mark>'

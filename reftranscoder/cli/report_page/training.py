@@ -70,7 +70,7 @@ def _sentence(run: Record) -> str:
     if run.total_seconds is not None:
         said += f" in {duration(run.total_seconds)}"
     if run.began:
-        said += f", begun {run.began.replace('T', ' ')}"
+        said += f", begun {run.began.replace('T', ' ').replace('+00:00', ' UTC')}"
     if run.kind == "log":
         ends = {"done": "", "interrupted": ", and interrupted", None: ", and it has not ended"}
         said += ends[run.ended]
