@@ -13,7 +13,7 @@ from ..activations import Activations, paired
 from ..errors import OptionError
 from ..metrics import Evaluation, Firings, Metrics, nearest_neighbours
 from ..metrics.firings import STRONGEST
-from ..options import instance, integer_in, positive_integer
+from ..options import LARGEST, instance, integer_in, positive_integer
 from ..transcoder import Transcoder
 from .description import Decoder, Description
 from .in_context import Reading
@@ -47,8 +47,8 @@ def describe(
         target: those it is to predict: whatever `paired` takes; or only the former, or neither.
         tokens: the text, as `evaluating.Tokens` or what it takes: token r belongs to row r of the
             file or array that ``x`` is.
-        features: the indices of those to describe; or how many, which are then taken from all that
-            fire, at equal distances in the order of their firing rates.
+        features: the indices of those to describe; or how many, at most, which are then taken from
+            all that fire, at equal distances in the order of their firing rates.
         strongest: how many of the strongest firings of each are listed.
         batch_rows: rows in a batch.
         backend: what computes, as in `Transcoder.encode`.
@@ -76,7 +76,7 @@ def describe(
     positive_integer("strongest", strongest)
     listed, dict_size = _listed(features), tc.config.dict_size
     for number in features if listed else [features]:
-        integer_in("features", number, 0, dict_size if listed else dict_size + 1)
+        integer_in("features", number, 0, dict_size if listed else LARGEST)
     if advance is not None and not callable(advance):
         raise OptionError("advance", "a function of one argument, or None", advance)
     if x is None and target is not None:

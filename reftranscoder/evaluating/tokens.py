@@ -126,14 +126,15 @@ def _pieces(vocabulary: Any, ids: np.ndarray) -> dict[int, bytes]:
     """The bytes of each number that occurs in ``ids``."""
     if vocabulary is None:
         raise OptionError("vocabulary", "given, as tokens are numbers", None)
-    used = np.unique(ids).tolist()
-    try:
-        found = {i: vocabulary[i] for i in used if i >= 0}
-    except Exception:
-        found = {}
-    missing = next((i for i in used if not isinstance(found.get(i), str)), None)
-    if missing is not None:
-        raise OptionError("vocabulary", f"the piece of text of each token, {missing} too", found)
+    found: dict[int, str] = {}
+    for i in np.unique(ids).tolist():
+        try:
+            piece = vocabulary[i] if i >= 0 else None
+        except Exception:  # KeyError, IndexError, or what somebody else's __getitem__ raises
+            piece = None
+        if not isinstance(piece, str):
+            raise OptionError("vocabulary", f"a piece of text for every token, {i} too", vocabulary)
+        found[i] = piece
     byte_level = any(_SPACE in piece for piece in found.values())
     return {i: _bytes_of(piece, byte_level) for i, piece in found.items()}
 

@@ -66,7 +66,7 @@ def _values(feature: Feature) -> str:
         '<div class="charts">'
         + histogram(f"Activations of feature {of.feature}", counts, edges, across, "firings")
         + f"<figure><figcaption>Quantiles{whole}</figcaption>\n"
-        f'<table class="ties"><tbody>{rows}</tbody></table></figure></div>'
+        f'<div class="wide"><table class="ties"><tbody>{rows}</tbody></table></div></figure></div>'
     )
 
 

@@ -1,8 +1,8 @@
 """What the page of a report adds to the look that all pages share; its colours are theirs."""
 
 CSS = """
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 10.5rem), 1fr)); gap: .9rem;
-  margin: 1rem 0 0; }
+.facts { display: grid; gap: .9rem; margin: 1rem 0 0;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 10.5rem), 1fr)); }
 .facts dt { color: var(--faint); font-size: .82rem; }
 .facts dd { margin: 0; font-size: 1.05rem; font-weight: 600; overflow-wrap: anywhere; }
 h1 { overflow-wrap: anywhere; }
