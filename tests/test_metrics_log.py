@@ -114,9 +114,16 @@ def test_damage_is_named_by_its_line(data, tmp_path):
     path = tmp_path / "run.jsonl"
     rt.fit(*data, **OPTIONS, log=path)
     lines = path.read_text().splitlines()
-    for n, bad in ((3, "{"), (3, "[]"), (4, '{"step": 1}'), (5, lines[4].replace("step", "stop")),
-                   (8, lines[7].replace("done", "gone")), (3, lines[2].replace('": ', '": "x", "', 1)),
-                   (2, lines[1].replace('"dead": ', '"dead": -')), (7, lines[7])):  # fmt: skip
+    for n, bad in (
+        (3, "{"),
+        (3, "[]"),
+        (4, '{"step": 1}'),
+        (5, lines[4].replace("step", "stop")),
+        (8, lines[7].replace("done", "gone")),
+        (3, lines[2].replace('": ', '": "x", "', 1)),
+        (2, lines[1].replace('"dead": ', '"dead": -')),
+        (7, lines[7]),
+    ):
         damaged = [*lines]
         damaged[n - 1] = bad
         path.write_text("\n".join(damaged) + "\n")

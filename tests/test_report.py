@@ -365,6 +365,10 @@ def test_rows_and_positions_of_the_file(report, folder):
     tokens = ("--tokens", folder / "tokens.npy")
     found = json.loads(report(*argv, *options, *tokens)[1])["description"]
     assert found["rows"] == 77
+    (folder / "list.json").write_text(json.dumps(np.load(folder / "tokens.npy").ravel().tolist()))
+    flat = ("--tokens", folder / "list.json", "--sequence-length", LENGTH)
+    whole = [json.loads(report(*argv, *of, "--json")[1])["description"] for of in (tokens, flat)]
+    assert whole[0]["features"] == whole[1]["features"] and whole[0]["rows"] == ROWS
     for feature in found["features"]:
         for firing in feature["strongest"]:
             assert firing["row"] >= 8 and firing["row"] % LENGTH > 0
@@ -390,7 +394,7 @@ BAD = {
          "--drop-position", "0"],
         "8, as in tokens",
     ),
-    "half a choice": (["model.npz", "x.npy", "--sequence-length", "8"], "sequence_length"),
+    "half a choice": (["model.npz", "x.npy", "--sequence-length", "8"], "drop_position"),
     "y for x": (["model.npz", "y.npy"], "(B, I) = (any, 6)"),
 }  # fmt: skip
 

@@ -95,12 +95,14 @@ def _described(options: argparse.Namespace, tc: Transcoder) -> Description:
             if getattr(options, name) is not None:
                 raise OptionError("X", f"given where --{name} is", None)
         return describe(tc)
+    if options.drop_position is None and options.sequence_length and options.tokens is None:
+        raise OptionError("drop_position", "given too, or --tokens", None)
     x, y = open_rows(
         tc,
         options.x,
         options.y,
         rows=options.rows,
-        sequence_length=options.sequence_length,
+        sequence_length=None if options.drop_position is None else options.sequence_length,
         drop_position=options.drop_position,
     )
     text = None

@@ -110,10 +110,11 @@ def open_rows(
 ) -> tuple[Activations, Activations | None]:
     """Return the rows that ``tc`` reads and those it is to predict, as `Activations`.
 
+    Further ``options`` are those of `paired`, but for ``dtype``, which is that of ``tc``.
+
     Args:
         tc: what they must fit.
         x, target: whatever `paired` takes; or the former alone, for rows without a target.
-        options: of `paired`, but for ``dtype``, which is that of ``tc``.
 
     Raises:
         ShapeError: they do not fit ``tc`` or each other.

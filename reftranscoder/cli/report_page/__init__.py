@@ -7,10 +7,9 @@ their pictures, and ``style.py`` what they look like beyond what all pages share
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
 from ... import __version__
-from ...auditor.reporting.html import document
+from ...auditor.reporting.html import document, shown
 from ...evaluating import Description
 from ...training.record import Record
 from .firings import features_section
@@ -26,14 +25,14 @@ def page(model: str | None, found: Description | None, run: Record | None) -> st
     name = model or (run.path if run else "")
     facts = facts_of_model(found) if found else []
     facts += facts_of_run(run) if run else []
-    listed = "".join(f"<div><dt>{escape(n)}</dt><dd>{escape(v)}</dd></div>" for n, v in facts)
-    parts = [f'<header><h1>{escape(name)}</h1>\n<dl class="facts">{listed}</dl></header>']
+    listed = "".join(f"<div><dt>{shown(n)}</dt><dd>{shown(v)}</dd></div>" for n, v in facts)
+    parts = [f'<header><h1>{shown(name)}</h1>\n<dl class="facts">{listed}</dl></header>']
     if run is not None:
         parts.append(training_section(run))
     if found is not None:
         parts += [reconstruction_section(found), features_in_all(found), decoder_section(found)]
         parts.append(features_section(found))
-    missing = "".join(f"<li>{escape(text)}</li>" for text in not_shown(found, run))
+    missing = "".join(f"<li>{shown(text)}</li>" for text in not_shown(found, run))
     if missing:
         parts.append(f'<section><h2>Not shown</h2>\n<ul class="warnings">{missing}</ul></section>')
     return document(f"Report: {name}", "\n".join([*filter(None, parts), _footer(found)]), CSS)
@@ -73,7 +72,7 @@ def not_shown(found: Description | None, run: Record | None) -> Iterator[str]:
 def _footer(found: Description | None) -> str:
     took = f" Measured in {found.seconds:.1f} s." if found else ""
     return (
-        f"<footer><p>By reftranscoder {escape(__version__)}.{took} Sums are in float64. A feature "
+        f"<footer><p>By reftranscoder {shown(__version__)}.{took} Sums are in float64. A feature "
         "is active, or fires, where its value is above zero; it is dead if it is in no row, dense "
         "if it is in more than a tenth of them. FVU: the fraction of variance unexplained, 1 for "
         "no better than the mean and 0 for perfect.</p></footer>"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from html import escape
 
 import numpy as np
 
+from ...auditor.reporting.html import shown
 from ...evaluating import Description
 from ...metrics import DEFINITIONS, density_histogram
 from .charts import axis, by_column, histogram, log_axis, percent, short
@@ -52,7 +52,7 @@ def reconstruction_section(found: Description) -> str:
     return (
         "<section><h2>What is explained</h2>\n"
         f"<p>FVU is {found.evaluated.whole['fvu']:.4f} over all columns of "
-        f"{escape(str(found.target))}.{said}</p>\n"
+        f"{shown(str(found.target))}.{said}</p>\n"
         f'<div class="charts">{charts}</div>\n{_worst(values)}{_definitions(found)}</section>'
     )
 
@@ -71,7 +71,7 @@ def features_in_all(found: Description) -> str:
     charts += _l0(of_rows)
     what = f"Measured on {metrics.rows:,} rows of {found.x}."
     return (
-        f"<section><h2>Features</h2>\n<p>{escape(what)} {_spread(of_rows)}</p>\n"
+        f"<section><h2>Features</h2>\n<p>{shown(what)} {_spread(of_rows)}</p>\n"
         f'<div class="charts">{charts}</div>\n'
         f"{_indices('Dead features, active in no row', dead)}"
         f"{_indices('Dense features, active in more than a tenth of the rows', dense)}</section>"
@@ -132,7 +132,7 @@ def _definitions(found: Description) -> str:
         if not math.isnan(value):
             rows.append(
                 f'<tr><th scope="row">{name}</th><td class="number">{value:.6g}</td>'
-                f"<td>{escape(row.formula)}</td><td>{escape(row.published_by)}</td></tr>\n"
+                f"<td>{shown(row.formula)}</td><td>{shown(row.published_by)}</td></tr>\n"
             )
     head = '<th scope="col">name</th><th scope="col" class="number">value</th>'
     head += '<th scope="col">formula</th><th scope="col">published by</th>'

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from html import escape
-
+from ...auditor.reporting.html import shown
 from ...training.history import Entry
 from ...training.record import Record
 from .charts import axis, curve, short
@@ -31,7 +30,7 @@ def facts_of_run(run: Record) -> list[tuple[str, str]]:
 
 def training_section(run: Record) -> str:
     """Curves, how long it took, from which data, and by which options."""
-    parts = ["<section><h2>Training</h2>", f"<p>{escape(_sentence(run))}</p>"]
+    parts = ["<section><h2>Training</h2>", f"<p>{shown(_sentence(run))}</p>"]
     if run.entries:
         steps = [float(entry.step) for entry in run.entries]
         across = axis(0, max(steps), "step", start=True)
@@ -51,7 +50,7 @@ def training_section(run: Record) -> str:
 
 def duration(seconds: float) -> str:
     """``12.3 s``, ``5 min 10 s`` or ``3 h 20 min``."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds) // 60
     if minutes < 60:
@@ -80,9 +79,9 @@ def _sentence(run: Record) -> str:
 
 def _entries(entries: tuple[Entry, ...]) -> str:
     every = -(-len(entries) // _MOST_LINES)
-    shown = [entry for n, entry in enumerate(entries) if (len(entries) - 1 - n) % every == 0]
+    listed = [entry for n, entry in enumerate(entries) if (len(entries) - 1 - n) % every == 0]
     rows = []
-    for e in shown:
+    for e in listed:
         cells = [f"{e.step:,}", short(e.fvu), short(e.loss), short(e.l0), f"{e.dead:,}"]
         cells += [short(e.lr), short(e.rows_per_second)]
         rows.append("".join(f'<td class="number">{cell}</td>' for cell in cells))
@@ -103,8 +102,8 @@ def _data(run: Record) -> str:
         if isinstance(of, dict):
             shape = " x ".join(f"{size:,}" for size in of.get("shape", ()) if isinstance(size, int))
             rows.append(
-                f'<tr><th scope="row">{escape(name)}</th><td class="number">{shape}</td>'
-                f"<td>{escape(str(of.get('name')))}</td></tr>\n"
+                f'<tr><th scope="row">{shown(name)}</th><td class="number">{shape}</td>'
+                f"<td>{shown(str(of.get('name')))}</td></tr>\n"
             )
     if not rows:
         return ""
@@ -113,7 +112,7 @@ def _data(run: Record) -> str:
 
 def _options(run: Record) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>\n'
+        f'<tr><th scope="row">{shown(name)}</th><td>{shown(str(value))}</td></tr>\n'
         for name, value in run.identity.items()
         if name not in _LEFT_OUT
     )
