@@ -13,10 +13,10 @@ from .tokens import Tokens
 
 __all__ = [
     "BATCH_ROWS",
-    "FEATURES",
     "Decoder",
     "Description",
     "Evaluated",
+    "FEATURES",
     "Feature",
     "Firing",
     "Match",

@@ -15,7 +15,7 @@ from ..metrics import Evaluation, Firings, Metrics, nearest_neighbours
 from ..metrics.firings import STRONGEST
 from ..options import LARGEST, instance, integer_in, positive_integer
 from ..transcoder import Transcoder
-from .description import Decoder, Description
+from .description import Decoder, Description, Feature
 from .in_context import Reading
 from .published import BATCH_ROWS, Evaluated, check_width, evaluate, opened
 from .tokens import Tokens
@@ -71,38 +71,16 @@ def describe(
     ((64,), 4.0, 5)
     """
     instance("tc", tc, Transcoder)
-    began = time.perf_counter()
     batch_rows = positive_integer("batch_rows", batch_rows)
-    positive_integer("strongest", strongest)
-    listed, dict_size = _listed(features), tc.config.dict_size
-    for number in features if listed else [features]:
-        integer_in("features", number, 0, dict_size if listed else LARGEST)
+    strongest = positive_integer("strongest", strongest)
+    chosen = _checked(features, tc.config.dict_size)
     if advance is not None and not callable(advance):
         raise OptionError("advance", "a function of one argument, or None", advance)
     if x is None and target is not None:
         raise OptionError("x", "given where target is", None)
     rows, targets = (None, None) if x is None else open_rows(tc, x, target)
     text = tokens if tokens is None or isinstance(tokens, Tokens) else Tokens(tokens)
-    decoder = _decoder(tc)
-    metrics, evaluated, described = None, None, []
-    if rows is not None:
-        reading = Reading(tc, rows, text, backend)
-        metrics, evaluated = _measured(tc, rows, targets, batch_rows, backend, advance)
-        firings = Firings(_chosen(features, metrics), strongest)
-        for hidden in _hidden(tc, rows, batch_rows, backend, advance):
-            firings.add(hidden)
-        described = reading.of(firings.result())
-    return Description(
-        config=tc.config,
-        decoder=decoder,
-        x=None if rows is None else rows.name,
-        target=None if targets is None else targets.name,
-        metrics=metrics,
-        evaluated=evaluated,
-        features=tuple(described),
-        has_text=text is not None,
-        seconds=time.perf_counter() - began,
-    )
+    return _described(tc, rows, targets, text, chosen, strongest, batch_rows, backend, advance)
 
 
 def open_rows(
@@ -134,11 +112,46 @@ def open_rows(
     return opened(tc, *paired(x, target, **options))
 
 
-def _listed(features: Any) -> bool:
-    """Whether they are given one by one."""
-    if isinstance(features, np.ndarray):
-        return features.ndim == 1
-    return isinstance(features, list | tuple)
+def _checked(features: Any, dict_size: int) -> int | list[int]:
+    """How many, or which."""
+    if isinstance(features, list | tuple) or getattr(features, "ndim", 0) == 1:
+        return [integer_in("features", j, 0, dict_size) for j in features]
+    return integer_in("features", features, 0, LARGEST)
+
+
+def _described(
+    tc: Transcoder,
+    rows: Activations | None,
+    targets: Activations | None,
+    text: Tokens | None,
+    features: int | list[int],
+    strongest: int,
+    batch_rows: int,
+    backend: str,
+    advance: Callable[[int], object] | None,
+) -> Description:
+    began = time.perf_counter()
+    decoder = _decoder(tc)
+    metrics, evaluated = None, None
+    described: list[Feature] = []
+    if rows is not None:
+        reading = Reading(tc, rows, text, backend)
+        metrics, evaluated = _measured(tc, rows, targets, batch_rows, backend, advance)
+        firings = Firings(_chosen(features, metrics), strongest)
+        for hidden in _hidden(tc, rows, batch_rows, backend, advance):
+            firings.add(hidden)
+        described = reading.of(firings.result())
+    return Description(
+        config=tc.config,
+        decoder=decoder,
+        x=None if rows is None else rows.name,
+        target=None if targets is None else targets.name,
+        metrics=metrics,
+        evaluated=evaluated,
+        features=tuple(described),
+        has_text=text is not None,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def _decoder(tc: Transcoder) -> Decoder:
@@ -180,13 +193,13 @@ def _hidden(
             advance(len(block))
 
 
-def _chosen(features: Any, metrics: Metrics) -> list[int]:
+def _chosen(features: int | list[int], metrics: Metrics) -> list[int]:
     """The indices: those given, or ``features`` of those that fire, from often to seldom."""
-    if _listed(features):
-        return [int(j) for j in features]
+    if isinstance(features, list):
+        return features
     rates = metrics.firing_rates
     assert rates is not None  # features were measured
     by_rate = np.argsort(-rates, kind="stable")[: np.count_nonzero(rates)]
-    count = min(int(features), len(by_rate))
+    count = min(features, len(by_rate))
     places = (2 * np.arange(count) + 1) * len(by_rate) // (2 * max(count, 1))
     return [int(j) for j in by_rate[places]]

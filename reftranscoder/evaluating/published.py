@@ -107,10 +107,9 @@ def evaluate(
     found = {name: row(whole) for name, row in DEFINITIONS.items()}
     metrics = evaluation.result()
     # Two ways to the same number; one of them is known to 2 n u, whatever the mean.
-    whole_fvu = found | {"fvu": metrics.fvu}
+    found["fvu"] = metrics.fvu
     with np.errstate(all="ignore"):
-        of_columns = np.asarray(whole.errors / whole.squares)
-    return Evaluated(metrics, whole_fvu, of_batches, batch_rows, of_columns)
+        return Evaluated(metrics, found, of_batches, batch_rows, whole.errors / whole.squares)
 
 
 class Match(NamedTuple):
