@@ -17,7 +17,7 @@ from ..options import LARGEST, instance, integer_in, positive_integer
 from ..transcoder import Transcoder
 from .description import Decoder, Description, Feature
 from .in_context import Reading
-from .published import BATCH_ROWS, Evaluated, check_width, evaluate, opened
+from .published import BATCH_ROWS, Evaluated, check_advance, check_width, evaluate, opened
 from .tokens import Tokens
 
 FEATURES = 8  # described, if none are chosen
@@ -74,8 +74,7 @@ def describe(
     batch_rows = positive_integer("batch_rows", batch_rows)
     strongest = positive_integer("strongest", strongest)
     chosen = _checked(features, tc.config.dict_size)
-    if advance is not None and not callable(advance):
-        raise OptionError("advance", "a function of one argument, or None", advance)
+    check_advance(advance)
     if x is None and target is not None:
         raise OptionError("x", "given where target is", None)
     rows, targets = (None, None) if x is None else open_rows(tc, x, target)

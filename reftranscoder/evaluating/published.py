@@ -84,8 +84,7 @@ def evaluate(
     """
     instance("tc", tc, Transcoder)
     batch_rows = positive_integer("batch_rows", batch_rows)
-    if advance is not None and not callable(advance):
-        raise OptionError("advance", "a function of one argument, or None", advance)
+    check_advance(advance)
     x, target = opened(tc, x, target)
     evaluation, mean = Evaluation(), _mean(target)
     whole: Sums | None = None
@@ -108,8 +107,22 @@ def evaluate(
     metrics = evaluation.result()
     # Two ways to the same number; one of them is known to 2 n u, whatever the mean.
     found["fvu"] = metrics.fvu
+    return Evaluated(metrics, found, of_batches, batch_rows, _by_column(whole))
+
+
+def check_advance(advance: Any) -> None:
+    """Refuse what is neither a function nor None.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if advance is not None and not callable(advance):
+        raise OptionError("advance", "a function of one argument, or None", advance)
+
+
+def _by_column(whole: Sums) -> np.ndarray:
     with np.errstate(all="ignore"):
-        return Evaluated(metrics, found, of_batches, batch_rows, whole.errors / whole.squares)
+        return np.asarray(whole.errors / whole.squares)
 
 
 class Match(NamedTuple):
