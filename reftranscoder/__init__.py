@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .auditor import Arithmetic
     from .auditor.audit import audit
     from .edifice import build, loss, output_size
-    from .evaluating import evaluate
+    from .evaluating import describe, evaluate
     from .gradcheck import check_gradient
     from .loading import load, scan
     from .params import Conventions, Gated, JumpReLU, Params, TranscoderConfig
@@ -44,6 +44,7 @@ _HOMES = {
     "audit": "auditor",
     "build": "edifice",
     "check_gradient": "gradcheck",
+    "describe": "evaluating",
     "evaluate": "evaluating",
     "fit": "training",
     "load": "loading",
@@ -72,6 +73,7 @@ __all__ = [
     "audit",
     "build",
     "check_gradient",
+    "describe",
     "errors",
     "evaluate",
     "fit",

@@ -239,6 +239,7 @@ FUNCTIONS = {
     "audit": (rt.audit, JUDGED),
     "build": (rt.build, SIZES),
     "check_gradient": (rt.check_gradient, CHECKED),
+    "describe": (rt.describe, {"tc": TC} | PAIR | REFERENCE),
     "evaluated": (evaluated, SAME | {"hidden": None, "mean": None}),
     "evaluate": (rt.evaluate, {"tc": TC} | PAIR | REFERENCE),
     "fit": (rt.fit, FIT),
@@ -308,6 +309,7 @@ CALLS = calls()
 #: What a user's own function raises passes through, and so many steps take their time.
 LEFT_OUT = {(call, repr(int)) for call in ("audit candidate", "audit progress", "fit progress")}
 LEFT_OUT |= {(call, repr(int)) for call in ("check_gradient fn", "evaluate advance")}
+LEFT_OUT |= {("describe advance", repr(int))}
 LEFT_OUT |= {("fit steps", repr(10**12))}
 #: Where NumPy says that a number overflows, and the result is infinite or refused.
 OVERFLOWS = {

@@ -105,16 +105,32 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
         problem = f"is damaged: it also holds {', '.join(map(words, strange))}"
         raise FileError(path, problem, _REMEDY)
     entries = _entries(path, meta)
-    digest = meta.pop("digest")
-    if digest != digest_of(meta, arrays):
-        problem = "is damaged: it is not what was written, by the digest in it"
-        raise FileError(path, problem, _REMEDY)
+    _check_digest(path, meta, arrays)
     if impossible := _impossible(identity, meta, arrays):
         raise FileError(path, f"holds what no run comes to: {impossible}", _REMEDY)
     _compare_versions(path, meta["versions"])
     for name, array in wanted.items():  # the start's own, which nobody else has
         array[...] = arrays[name]
     return Checkpoint(identity, dataclasses.replace(start, t=meta["t"]), entries, meta["losses"])
+
+
+def read_run(path: Path) -> tuple[dict[str, Any], list[Entry]]:
+    """Read what ``path`` says of its run, whatever run that is, and the log.
+
+    Raises:
+        FileError: it is damaged, or no checkpoint.
+    """
+    meta, arrays = _read(path)
+    entries = _entries(path, meta)
+    _check_digest(path, meta, arrays)
+    return meta, entries
+
+
+def _check_digest(path: Path, meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    digest = meta.pop("digest")
+    if digest != digest_of(meta, arrays):
+        problem = "is damaged: it is not what was written, by the digest in it"
+        raise FileError(path, problem, _REMEDY)
 
 
 def _to_json(value: Any) -> str:

@@ -29,6 +29,7 @@ from .evaluation import Measure
 from .history import History
 from .identity import identity_of, start_digests
 from .keeping import Keeper
+from .metrics_log import MetricsLog
 from .options import FitOptions
 from .progress import listener
 from .run import Run
@@ -111,7 +112,8 @@ def fit(options: FitOptions) -> Fit:
     if options.patience and held_out is None:
         raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
     run, measure = _prepared(options, config, (x, target), held_out)
-    requested = _train(run, options)
+    log = MetricsLog(options.log, run.saved, (x, target, *(held_out or ())))
+    requested = _train(run, options, log)
     transcoder = run.transcoder()
     metrics = measure.all(transcoder) if held_out and run.done else None
     signal = None if run.done else requested
@@ -136,12 +138,16 @@ def _checked(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOpt
         "checkpoint_best": truth("checkpoint_best", options.checkpoint_best),
     }
     _check_together(schedule, config, checked)
-    if options.checkpoint is not None:
-        if not isinstance(options.checkpoint, str | os.PathLike):
-            raise OptionError("checkpoint", "a path, or None", options.checkpoint)
-        checked["checkpoint"] = path("checkpoint", options.checkpoint)
-        check_replaceable(checked["checkpoint"])
-        remove_leftovers(checked["checkpoint"])
+    for name in ("checkpoint", "log"):
+        file = getattr(options, name)
+        if file is not None:
+            if not isinstance(file, str | os.PathLike):
+                raise OptionError(name, "a path, or None", file)
+            checked[name] = path(name, file)
+            check_replaceable(checked[name])
+            remove_leftovers(checked[name])
+    if options.log is not None and checked["log"] == checked.get("checkpoint"):
+        raise OptionError("log", "another file than checkpoint", options.log)
     return dataclasses.replace(options, **checked)
 
 
@@ -195,7 +201,7 @@ def _prepared(
     return Run(saved, schedule, recipe, batches, scaling, measure, *often, options.backend), measure
 
 
-def _train(run: Run, options: FitOptions) -> int | None:
+def _train(run: Run, options: FitOptions, log: MetricsLog) -> int | None:
     """Make the steps that are left, or those up to a signal; return its number."""
     keeper = _keeper(run, options)
     with listener(options.progress, run.steps, options.steps) as tell, Interruption() as stop:
@@ -205,12 +211,14 @@ def _train(run: Run, options: FitOptions) -> int | None:
                 keeper.save_if_best(run.saved)
                 if run.steps % options.checkpoint_every == 0 or run.done:
                     keeper.save(run.saved)
+            log.add(run.saved.entries)
             try:
                 tell(told)
             except KeyboardInterrupt as raised:
                 stop.requested = number_of(raised)
         if keeper is not None and not run.done:
             keeper.save(run.saved)
+        log.end(run.steps, run.best_step, run.done)
     return stop.requested
 
 

@@ -102,7 +102,8 @@ class Run:
         if t % self._log_every == 0 or self.done:
             self._log(t, lr, speed)
         latest = self.saved.entries[-1] if self.saved.entries else None
-        return Progress(t, self._schedule.steps, loss, lr, speed, latest)
+        size = state.config.dict_size
+        return Progress(t, self._schedule.steps, loss, lr, speed, latest, size)
 
     def transcoder(self) -> Transcoder:
         """The transcoder so far, or the best that was measured, for data in their own units.
