@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import OptionError
 from ..options import one_of
 from ..params import KEEPING_ALL
-from ..reference import Forward, Gated, JumpReLU
+from ..reference import Forward, Gated, JumpReLU, Losses
 from ..twins import Twin
 
 #: What the arrays of a `Probe` hold.
@@ -50,11 +50,13 @@ class Probe:
         activation: str = "topk",
         ties: str = "lowest_index",
         skip: bool = True,
+        names_of_losses: tuple[str, str] = ("mse", "l1"),
     ):
         one_of("values", values, VALUES)
         self.B, self.I, self.D, self.O, self.top_k = B, I, D, O, K
         self.dtype, self.values = np.dtype(dtype), values
         self.activation, self.ties, self.skip = activation, ties, skip
+        self.names_of_losses = names_of_losses
         self.seed = seed
         #: Whether every sum is exact, for B, D and O powers of two.
         self.exact = values in ("integers", "ties", "zeros", "negative")
@@ -186,6 +188,11 @@ class Probe:
     @property
     def l1_coeff(self) -> float:
         return 0.5 if self.exact else 1e-3
+
+    @property
+    def losses(self) -> Losses:
+        """The two that are means over everything, or the two that are not."""
+        return Losses(*self.names_of_losses)
 
     # AuxK.
 
