@@ -34,10 +34,11 @@ CHOICES = {
     "activation": ["topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu", "gated"],
     "ties": ["lowest_index", "keep_all"],
     "skip": [True, False],
+    "names_of_losses": [("mse", "l1"), ("mse_sum", "l1_sum")],
 }
 SELECTIONS = {"topk_forward", "batchtopk_forward", "groupmax_forward", "abstopk_forward"}
 SELECTIONS |= {"jumprelu_forward", "gated_forward"}
-ALWAYS_FLOAT64 = {"pre", "pre_acts", "magnitude", "mse", "l1", "loss", "aux"}
+ALWAYS_FLOAT64 = {"pre", "pre_acts", "magnitude", "mse", "mse_sum", "l1", "l1_sum", "loss", "aux"}
 
 each_pair = pytest.mark.parametrize("twin", PAIRS, ids=[twin.name for twin in PAIRS])
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -54,6 +55,8 @@ def options(twin):
         names.add("activation")
     if "W_skip" in names and parameters(twin)["W_skip"].default is None:
         names.add("skip")
+    if "losses" in names:
+        names.add("names_of_losses")
     found = [{}]
     for name in sorted(names & set(CHOICES)):
         found = [{**one, name: value} for one in found for value in CHOICES[name]]

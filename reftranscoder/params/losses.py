@@ -79,3 +79,7 @@ class Losses:
     def plain(self) -> bool:
         """Whether these are the losses by default."""
         return (self.reconstruction_loss, self.sparsity_loss) == ("mse", "l1")
+
+
+#: Those of `reftranscoder.loss` by default.
+DEFAULT = Losses()

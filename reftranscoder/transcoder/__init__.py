@@ -30,6 +30,7 @@ from ..errors import OptionError
 from ..options import finite_number, instance, truth
 from ..params import Conventions, Losses, Own, Params, TranscoderConfig, check_agreement
 from ..params.folding import folded
+from ..params.losses import DEFAULT
 from ..params.thresholding import thresholded
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Transcoder:
         target: Any = None,
         l1_coeff: float = 1e-3,
         *,
-        losses: Losses = Losses(),
+        losses: Losses = DEFAULT,
         backend: str = "reference",
         check_finite: bool = True,
     ) -> dict[str, Any]:
@@ -229,7 +230,7 @@ class Transcoder:
         target: Any,
         l1_coeff: float = 1e-3,
         *,
-        losses: Losses = Losses(),
+        losses: Losses = DEFAULT,
         backend: str = "kernels",
         check_finite: bool = True,
     ) -> dict[str, Any]:
@@ -248,7 +249,7 @@ class Transcoder:
         target: Any,
         l1_coeff: float = 1e-3,
         *,
-        losses: Losses = Losses(),
+        losses: Losses = DEFAULT,
         backend: str = "kernels",
         check_finite: bool = True,
     ) -> tuple[np.floating, Params]:

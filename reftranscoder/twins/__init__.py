@@ -82,7 +82,7 @@ _LOSSES = {
     "l0_tanh_forward": "l0_tanh",
     "l0_tanh_backward": "d_hidden dW_dec",
 }
-_BY_NAME = "kernels/losses.py has it by name, in float64 and from sums of mse_forward and l1_forward."
+_BY_NAME = "kernels/losses.py has it by name, in float64, from sums of mse_forward and l1_forward."
 
 TWINS = (
     paired(
