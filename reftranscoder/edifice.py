@@ -166,10 +166,10 @@ def loss(options: _LossOptions) -> np.floating:
 
         wide = np.result_type(dtype, np.float32)
         acts = hidden.astype(wide)
-    target, reconstruction, *weights = (array.astype(wide) for array in arrays)
-    found: np.floating = dtype.type(
-        room.transcoder_loss(target, reconstruction, acts, l1_coeff, *(weights or [None]), losses)
-    )
+    target, reconstruction = target.astype(wide), reconstruction.astype(wide)
+    weights = None if W_dec is None else W_dec.astype(wide)
+    loss = room.transcoder_loss(target, reconstruction, acts, l1_coeff, weights, losses)
+    found: np.floating = dtype.type(loss)
     return found
 
 

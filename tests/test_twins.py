@@ -34,7 +34,6 @@ CHOICES = {
     "activation": ["topk", "relu", "batchtopk", "groupmax", "abstopk", "jumprelu", "gated"],
     "ties": ["lowest_index", "keep_all"],
     "skip": [True, False],
-    "names_of_losses": [("mse", "l1"), ("mse_sum", "l1_sum")],
 }
 SELECTIONS = {"topk_forward", "batchtopk_forward", "groupmax_forward", "abstopk_forward"}
 SELECTIONS |= {"jumprelu_forward", "gated_forward"}
@@ -55,8 +54,6 @@ def options(twin):
         names.add("activation")
     if "W_skip" in names and parameters(twin)["W_skip"].default is None:
         names.add("skip")
-    if "losses" in names:
-        names.add("names_of_losses")
     found = [{}]
     for name in sorted(names & set(CHOICES)):
         found = [{**one, name: value} for one in found for value in CHOICES[name]]

@@ -102,9 +102,6 @@ from .unit_norm import unit_rows_backward, unit_rows_forward
 
 __all__ = [
     "ACTIVATIONS",
-    "NORMALIZATIONS",
-    "RECONSTRUCTION_LOSSES",
-    "SPARSITY_LOSSES",
     "Activation",
     "AuxBackward",
     "AuxForward",
@@ -118,10 +115,13 @@ __all__ = [
     "Gated",
     "JumpReLU",
     "Losses",
+    "NORMALIZATIONS",
     "Normalization",
     "Penalty",
+    "RECONSTRUCTION_LOSSES",
     "Read",
     "ReconstructionLoss",
+    "SPARSITY_LOSSES",
     "SparsityLoss",
     "abstopk_forward",
     "adam_row_step",
