@@ -20,7 +20,7 @@ and a second moment for each entry: held-out FVU 0.52; with the norms 1 and 0.1 
 0.56; with Glorot-uniform weights and zero biases 0.54, and more than half of the features dead.
 
 Under conventions all this is said of what the encoder reads in place of x', and of what is to be
-decoded in place of target'.  Thresholds begin at ``theta_start``, and the two paths of gated as one.
+decoded in place of target'.  Thresholds begin at ``theta_start``, the two paths of gated as one.
 """
 
 from __future__ import annotations
