@@ -61,8 +61,7 @@ class TranscoderRegressor(
         activation: one that `reftranscoder.fit` trains.
         skip: whether ``X`` also reaches the prediction by a matrix.
         steps, batch_size, lr: of Adam.
-        l1_coeff: of the sparsity loss.
-        reconstruction_loss, sparsity_loss: by the names of `reftranscoder.Losses`.
+        l1_coeff: of the L1 loss.
         unit_norm_decoder: whether decoder rows keep norm 1.
         backend: ``"kernels"`` or ``"reference"``.
         random_state: None, an int or a ``RandomState``.
@@ -79,8 +78,6 @@ class TranscoderRegressor(
         batch_size: int = 1024,
         lr: float = 1e-3,
         l1_coeff: float = 1e-3,
-        reconstruction_loss: str = "mse",
-        sparsity_loss: str = "l1",
         unit_norm_decoder: bool = False,
         backend: str = "kernels",
         random_state: Any = None,
@@ -93,8 +90,6 @@ class TranscoderRegressor(
         self.batch_size = batch_size
         self.lr = lr
         self.l1_coeff = l1_coeff
-        self.reconstruction_loss = reconstruction_loss
-        self.sparsity_loss = sparsity_loss
         self.unit_norm_decoder = unit_norm_decoder
         self.backend = backend
         self.random_state = random_state
@@ -204,8 +199,7 @@ class TranscoderRegressor(
 
     def _losses(self) -> dict[str, Any]:
         """Those of the recipe."""
-        names = "l1_coeff", "reconstruction_loss", "sparsity_loss", "unit_norm_decoder"
-        return {name: getattr(self, name) for name in names}
+        return {"l1_coeff": self.l1_coeff, "unit_norm_decoder": self.unit_norm_decoder}
 
     @property
     def _n_features_out(self) -> int:

@@ -93,8 +93,9 @@ def starting_own(config: TranscoderConfig, recipe: Recipe) -> Own | None:
         theta = np.full(D, recipe.theta_start, config.dtype)
         return JumpReLU(theta, recipe.bandwidth, recipe.through)
     if kind is Gated:
-        zeros = np.zeros((3, D), config.dtype)
-        return Gated(*zeros, recipe.gate_l1_coeff, recipe.auxiliary_coeff)
+        coefficients = recipe.gate_l1_coeff, recipe.auxiliary_coeff
+        b_gate, b_mag, r_mag = np.zeros((3, D), config.dtype)
+        return Gated(b_gate, b_mag, r_mag, *coefficients)
     return None
 
 
@@ -104,7 +105,7 @@ def folded(
     """The transcoder for data as they are, of trained arrays.  Its gradients are derivatives."""
     found: dict[str, Any] = scaling.folded(arrays, config.conventions)
     kind = OWN.get(config.activation)
-    own = kind and kind(**{name: found[name] for name in kind.ARRAYS})
+    own = None if kind is None else kind(**{name: found[name] for name in kind.ARRAYS})
     return Transcoder(config, Params(**{n: a for n, a in found.items() if n in NAMES}, own=own))
 
 
