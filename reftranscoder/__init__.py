@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .evaluating import describe, evaluate
     from .gradcheck import check_gradient
     from .loading import load, scan
-    from .params import Conventions, Gated, JumpReLU, Params, TranscoderConfig
+    from .params import Conventions, Gated, JumpReLU, Losses, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
     from .transcoder import Transcoder
@@ -37,6 +37,7 @@ _HOMES = {
     "CrossLayerTranscoder": "transcoder.cross_layer",
     "Gated": "params",
     "JumpReLU": "params",
+    "Losses": "params",
     "Params": "params",
     "Sparse": "sparse",
     "Transcoder": "transcoder",
@@ -65,6 +66,7 @@ __all__ = [
     "CrossLayerTranscoder",
     "Gated",
     "JumpReLU",
+    "Losses",
     "Params",
     "Sparse",
     "Transcoder",

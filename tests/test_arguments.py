@@ -220,6 +220,7 @@ FUNCTIONS = {
     "CrossLayerTranscoder.value_and_grad": (CLT.value_and_grad, OF_LAYERS | REFERENCE),
     "Gated": (rt.Gated, dict.fromkeys(("b_gate", "b_mag", "r_mag"), np.ones(D))),
     "JumpReLU": (rt.JumpReLU, {"theta": np.ones(D)}),
+    "Losses": (rt.Losses, {}),
     "Params": (rt.Params, WEIGHTS),
     "Params.astype": (TC.params.astype, {}),
     "Sparse.from_dense": (rt.Sparse.from_dense, {}),

@@ -28,7 +28,7 @@ from ..files.atomic import atomic_write
 from ..files.npz import read_arrays, write_arrays
 from .adam import State
 from .history import Entry
-from .identity import DATA, versions
+from .identity import DATA, LEFT_OUT, versions
 
 _FORMAT, _VERSION, _META = "reftranscoder checkpoint", 3, "meta"
 _REMEDY = "Delete it to begin again, or choose another name."
@@ -205,11 +205,12 @@ def _impossible(
 
 def _compare(path: Path, now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
     """Refuse an identity other than that of the run: the options first, then the data."""
-    for name in now:
-        if name == "data" or now[name] == then.get(name):
+    for name in (*now, *(name for name in LEFT_OUT if name not in now)):
+        ours, theirs = (identity.get(name, LEFT_OUT.get(name)) for identity in (now, then))
+        if name == "data" or ours == theirs:
             continue
-        want = f"{shown(then.get(name))}, as in the checkpoint {path}"
-        raise OptionError(name, want, now[name], "Or delete the checkpoint to begin again.")
+        want = f"{shown(theirs)}, as in the checkpoint {path}"
+        raise OptionError(name, want, ours, "Or delete the checkpoint to begin again.")
     if now["data"] != then.get("data"):
         held = then["data"] if schema.is_object(then.get("data")) else {}
         others = [name for name in DATA if now["data"].get(name) != held.get(name)]
