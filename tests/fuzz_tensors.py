@@ -2,8 +2,8 @@
 
 ``python tests/fuzz_tensors.py [COUNT [SEED [KIND ...]]]`` tries COUNT mutations (100,000) of each
 container and prints what came of them, and which took longest; ``tests/test_foreign_files.py``
-tries a few with every run.  The files are of a few thousand bytes, and the process may take no more than
-`SPARE` beyond what it has once all is imported: what ends for want of memory is a fault.
+tries a few with every run.  The files are of a few thousand bytes, and the process may take no more
+than `SPARE` beyond what it has once all is imported: what ends for want of memory is a fault.
 """
 
 from __future__ import annotations

@@ -116,9 +116,10 @@ def by_sae_lens(path, x, dtype):
 def by_sae_lens_as_gemma_3(path, x, dtype):
     """Its loader for the hub, given the folder in place of a download."""
     name = "transcoder/layer_3_width_16_l0_small"
-    loaders.hf_hub_download = lambda repo, filename, subfolder=None, **_: str(
-        path.parent / filename.rpartition("/")[2]
-    )
+    def found(repo_id, filename, **_):
+        return str(path.parent / filename.rpartition("/")[2])
+
+    loaders.hf_hub_download = found
     shapes = {n: list(t.shape) for n, t in loaders.load_safetensors_weights(path, "cpu").items()}
     loaders.get_safetensors_tensor_shapes = lambda *_: shapes
     config, state, _ = loaders.gemma_3_sae_huggingface_loader("google/x", name)
@@ -209,42 +210,49 @@ def of_layers(clt, x, features, reconstruction, u):
     return found, ratio.max(), edges
 
 
+PACKAGES = ("sae-lens", "eai-sparsify", "circuit-tracer", "torch", "safetensors", "numpy")
+LINE = "{:19} {:32} {:15} {:9} {:>9} {:>9} {:>5}"
+
+
+def tried(name, what, tc, x):
+    """Lines about one transcoder in one format, and how many of them are of a failure."""
+    layered = isinstance(tc, rt.CrossLayerTranscoder)
+    model = (CrossLayerModel if layered else Model)(tc.config, tc.params)
+    for library, run in LIBRARIES[name]:
+        if run is by_circuit_tracer and tc.config.input_size != tc.config.output_size:
+            continue  # it has one size for both
+        for dtype, u in U.items():
+            with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+                try:
+                    path = write(model, Path(folder) / "out", name, force=False)
+                except FileError as error:
+                    loss = str(error).partition("cannot say ")[2].partition(". ")[0]
+                    yield f"{name:19} {what:32} refused: {loss}", 0
+                    return
+                try:
+                    found = run(path, torch.tensor(x).to(DTYPES[dtype]), DTYPES[dtype])
+                except Exception as error:  # whatever the library stumbles over
+                    yield f"{name:19} {what:32} {library:15} {dtype:9} FAILS: {error!r:.150}", 1
+                    continue
+            features, outputs = (a.double().numpy() for a in found)
+            judge = of_layers if layered else compared
+            near, far, edge = judge(tc, x.astype("f8"), features, outputs, u)
+            beyond = max(near, far) > 1
+            line = LINE.format(name, what, library, dtype, f"{near:.3f}", f"{far:.3f}", edge)
+            yield line + " BEYOND" * beyond, int(beyond)
+
+
 def main() -> int:
-    print(", ".join(f"{n} {version(n)}" for n in (
-        "sae-lens", "eai-sparsify", "circuit-tracer", "torch", "safetensors", "numpy")))  # fmt: skip
+    print(", ".join(f"{name} {version(name)}" for name in PACKAGES))
+    print(LINE.format("format", "transcoder", "by", "in", "features", "outputs", "edge"))
     rng, failed = np.random.default_rng(1), 0
-    line = "{:19} {:32} {:15} {:9} {:>9} {:>9} {:>5}"
-    print(line.format("format", "transcoder", "by", "in", "features", "outputs", "edge"))
     for what, tc in models():
         layered = isinstance(tc, rt.CrossLayerTranscoder)
         x = numbers(rng, *((L, B, I) if layered else (B, I)))
         for name in WRITERS:
-            for library, run in LIBRARIES[name]:
-                for dtype, u in U.items():
-                    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-                        model = (CrossLayerModel if layered else Model)(tc.config, tc.params)
-                        try:
-                            path = write(model, Path(folder) / "out", name, force=False)
-                        except FileError as error:
-                            if dtype == "float32" and run is LIBRARIES[name][0][1]:
-                                loss = str(error).partition("cannot say ")[2].partition(". ")[0]
-                                print(f"{name:19} {what:32} refused: {loss}")
-                            continue
-                        given = torch.tensor(x).to(DTYPES[dtype])
-                        try:
-                            found = run(path, given, DTYPES[dtype])
-                        except Exception as error:  # whatever the library stumbles over
-                            said = f"FAILS: {error!r:.150}"
-                            print(f"{name:19} {what:32} {library:15} {dtype:9} {said}")
-                            failed += 1
-                            continue
-                    features, outputs = (a.double().numpy() for a in found)
-                    judge = of_layers if layered else compared
-                    ratios = judge(tc, x.astype("f8"), features, outputs, u)
-                    wrong = "" if max(ratios[:2]) <= 1 else "BEYOND"
-                    failed += bool(wrong)
-                    print(line.format(name, what, library, dtype, f"{ratios[0]:.3f}",
-                                      f"{ratios[1]:.3f}", ratios[2]), wrong, flush=True)  # fmt: skip
+            for line, wrong in tried(name, what, tc, x):
+                print(line, flush=True)
+                failed += wrong
     print(f"{failed} failed")
     return int(failed > 0)
 
