@@ -237,7 +237,7 @@ def tried(name, what, tc, x):
             features, outputs = (a.double().numpy() for a in found)
             judge = of_layers if layered else compared
             near, far, edge = judge(tc, x.astype("f8"), features, outputs, u)
-            beyond = max(near, far) > 1
+            beyond = bool(max(near, far) > 1)
             line = LINE.format(name, what, library, dtype, f"{near:.3f}", f"{far:.3f}", edge)
             yield line + " BEYOND" * beyond, int(beyond)
 
