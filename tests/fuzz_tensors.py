@@ -103,10 +103,14 @@ def header_only(rng: random.Random, content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
+_CONFIGURATION = "final_sparse_autoencoder_gpt2-small_blocks.7.ln2.hook_normalized_16.pt"
 #: Name of the kind of damage -> case, file in it, and what does the damage.
 DAMAGE: dict[str, tuple[str, str, Callable[[random.Random, bytes], bytes]]] = {
     "torch": ("dictionary_learning-TopK", "ae.pt", mutated),
     "torch, its pickle": ("dictionary_learning-TopK", "ae.pt", rezipped),
+    "torch, a pickled configuration": ("transcoder_circuits-transcoder", _CONFIGURATION, rezipped),
+    "torch, texts beside tensors": ("openai-TopK", "7.pt", rezipped),
+    "hyperparams.json": ("llama_scope-transcoder", "hyperparams.json", mutated),
     "safetensors": ("sae_lens-jumprelu", "sae_weights.safetensors", mutated),
     "safetensors, its header": ("sae_lens-jumprelu", "sae_weights.safetensors", header_only),
     "npz": ("gemma_scope", "params.npz", mutated),
