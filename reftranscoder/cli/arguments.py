@@ -19,8 +19,16 @@ BLOCK_ROWS = 4096
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The positional ``MODEL``."""
+    """The positional ``MODEL``, and ``--layer``."""
     parser.add_argument("model", metavar="MODEL", help="a transcoder: its file, or its folder")
+    add_layer(parser, "MODEL")
+
+
+def add_layer(parser: argparse.ArgumentParser, of: str) -> None:
+    """``--layer``, where the argument ``of`` may be a folder of many."""
+    parser.add_argument(
+        "--layer", type=int, metavar="N", help=f"which transcoder, where {of} is a folder of many"
+    )
 
 
 def open_model(options: argparse.Namespace) -> Transcoder:
@@ -29,7 +37,7 @@ def open_model(options: argparse.Namespace) -> Transcoder:
     Raises:
         FileError: as `load`; or it is a cross-layer one, which a command of one X does not take.
     """
-    tc = load(options.model)
+    tc = load(options.model, layer=options.layer)
     if not isinstance(tc, Transcoder):
         problem = "is a cross-layer transcoder, and this command reads activations of one layer"
         raise FileError(options.model, problem, "Use rt.load, and arrays (L, B, I).")

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Describe the transcoder."""
-    tc = load(options.model)
+    tc = load(options.model, layer=options.layer)
     if isinstance(tc, CrossLayerTranscoder):
         return _run_cross_layer(options, tc)
     report = {
