@@ -47,7 +47,7 @@ class FeatureFirings:
         return self.count == len(self.sample_rows)
 
     def value_at(self, quantile: float) -> float:
-        """The value that the share ``quantile`` of the firings does not exceed; NaN without any.
+        """Return the value that the share ``quantile`` of the firings does not exceed; NaN without any.
 
         Between two firings it is interpolated linearly, as `numpy.quantile` does it.
         """
@@ -56,7 +56,7 @@ class FeatureFirings:
         return float(np.quantile(self.sample_values, quantile)) if self.count else np.nan
 
     def quantile_of(self, value: float) -> float:
-        """The share of the firings that are not stronger than ``value``."""
+        """Return the share of the firings that are not stronger than ``value``."""
         if value >= self.strongest_values[-1]:  # whose ranks are known whatever the sample
             stronger = np.count_nonzero(self.strongest_values > value)
             return float(1 - stronger / self.count)
