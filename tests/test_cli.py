@@ -159,7 +159,7 @@ def test_a_command_line_that_makes_no_sense(refused, argv, words):
 
 
 def test_ctrl_c_outside_training(run, monkeypatch, files):
-    def interrupted(path):
+    def interrupted(path, layer=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("reftranscoder.cli.info.load", interrupted)
@@ -168,7 +168,7 @@ def test_ctrl_c_outside_training(run, monkeypatch, files):
 
 
 def test_out_of_memory(refused, monkeypatch, files):
-    def too_much(path):
+    def too_much(path, layer=None):
         raise MemoryError
 
     monkeypatch.setattr("reftranscoder.cli.info.load", too_much)
@@ -176,7 +176,7 @@ def test_out_of_memory(refused, monkeypatch, files):
 
 
 def test_a_system_error_without_a_word_of_ours(refused, monkeypatch, files):
-    def denied(path):
+    def denied(path, layer=None):
         raise PermissionError(13, "Permission denied", "model.npz")
 
     monkeypatch.setattr("reftranscoder.cli.info.load", denied)
@@ -185,7 +185,7 @@ def test_a_system_error_without_a_word_of_ours(refused, monkeypatch, files):
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch, files):
-    monkeypatch.setattr("reftranscoder.cli.info.load", lambda path: 1 / 0)
+    monkeypatch.setattr("reftranscoder.cli.info.load", lambda path, layer=None: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["info", str(files / "model.npz")])
 
@@ -346,6 +346,10 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
         "top_k_start": 4,
         "top_k_fall": 1.0,
         "l1_coeff": 0.25,
+        "reconstruction_loss": "mse_sum",
+        "sparsity_loss": "l0_tanh",
+        "tanh_scale": 2.0,
+        "target_l0": 3.0,
         "aux_k": 1,
         "aux_coeff": 0.5,
         "dead_after": 3,
@@ -369,8 +373,18 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
     assert run(*argv, *flags, *(f"--{name.replace('_', '-')}" for name in switches))[0] == 0
     expected = options | dict.fromkeys(switches, True)
     assert {name: given[name] for name in expected} == expected
-    unreachable = set(fit.PARAMETERS) - set(expected) - {"x", "target", "progress"}
-    assert unreachable == {"beta1", "beta2", "eps", "conventions"}  # fit refuses the last so far
+    reached = set(expected)
+    small = {"dict_size": 8, "steps": 2, "batch_size": 5}
+    for own in (
+        {"activation": "jumprelu", "bandwidth": 0.5, "through": "theta", "theta_start": 0.125},
+        {"activation": "gated", "gate_l1_coeff": 0.5, "auxiliary_coeff": 0.25},
+    ):
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in (small | own).items()]
+        assert run(*argv, *flags, "--force")[0] == 0
+        assert {name: given[name] for name in own} == own
+        reached |= set(own)
+    unreachable = set(fit.PARAMETERS) - reached - {"x", "target", "progress"}
+    assert unreachable == {"beta1", "beta2", "eps", "conventions"}
 
 
 def test_fit_holds_rows_out_and_drops_positions(run, files, tmp_path):
@@ -1093,7 +1107,7 @@ def test_a_full_standard_output_says_that_the_model_is_there(files, tmp_path, js
 
 
 def test_warnings_of_numpy_add_no_line(run, files, monkeypatch):
-    def warns(path):
+    def warns(path, layer=None):
         np.float32(1e30) * np.float32(1e30)
         return rt.load(path)
 
@@ -1103,7 +1117,7 @@ def test_warnings_of_numpy_add_no_line(run, files, monkeypatch):
 
 
 def test_a_warning_of_ours_is_one_line(run, files, monkeypatch):
-    def warns(path):
+    def warns(path, layer=None):
         warnings.warn("the last bits\nmay differ", rt.errors.VersionWarning, stacklevel=1)
         return rt.load(path)
 
@@ -1134,7 +1148,7 @@ def test_what_a_cluster_sends_ends_as_ctrl_c_does(files, tmp_path, name, want):
 
 
 def test_a_signal_outside_training(run, monkeypatch, files):
-    def terminated(path):
+    def terminated(path, layer=None):
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("reftranscoder.cli.info.load", terminated)

@@ -47,7 +47,7 @@ class FeatureFirings:
         return self.count == len(self.sample_rows)
 
     def value_at(self, quantile: float) -> float:
-        """Return the value that the share ``quantile`` of the firings does not exceed; NaN without any.
+        """Return the value that the share ``quantile`` of the firings does not exceed, or NaN.
 
         Between two firings it is interpolated linearly, as `numpy.quantile` does it.
         """
