@@ -15,7 +15,7 @@ from ..intervals.sparse_interval import SparseInterval, possibly_selected
 from ..task.arithmetic import rounded
 from ..task.definition import SELECTIONS, SELECTIONS_ACROSS
 from .comparison import Comparison
-from .mistaken_selection import Boxes, mistaken_rows, unmoved
+from .mistaken_selection import Boxes, mistaken_rows, other_ties, unmoved
 from .selection import Breach, Members, NearTie, breaches, certainty, near_ties, selection
 from .verdict import StageResult
 
@@ -81,7 +81,7 @@ class SelectionJudge:
         if intervals.definition.selects or intervals.definition.across:
             own_boxes = Boxes((ranks if own else boxes).value, lo, hi)
             wide = signed and Boxes(signed.value, *_limits(signed))
-            self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), rows)
+            self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), error, rows)
             self._compare_values(judged, pre_acts, centre, rows, live)
             return given
         self._judge_selected(ranks, Boxes(ranks.value, lo, hi), error, own, members, kept, rows)
@@ -134,14 +134,30 @@ class SelectionJudge:
         self.breaches += [b._replace(row=b.row + rows.start) for b in wrong]
 
     def _judge_mistaken(
-        self, boxes: Boxes, signed: Boxes | None, selected: np.ndarray, rows: slice
+        self,
+        boxes: Boxes,
+        signed: Boxes | None,
+        selected: np.ndarray,
+        error: Any,
+        rows: slice,
     ) -> None:
         """Judge a block of rows by another rule: which of them it does not explain."""
         definition = self.intervals.definition
         kinds = SELECTIONS | SELECTIONS_ACROSS
         reason = f"this is not {kinds[definition.selects or definition.across]}"
-        for row in mistaken_rows(boxes, signed, selected, definition, self.intervals.B):
+        wrong = mistaken_rows(boxes, signed, selected, definition, self.intervals.B)
+        for row in wrong:
             self.breaches.append(Breach(int(row) + rows.start, reason, None, None, 1.0))
+        if definition.activation not in ("topk", *KEEPING_ALL):
+            error = np.broadcast_to(error, selected.shape)
+            self._note_ties(other_ties(signed or boxes, error, selected, definition), wrong, rows)
+
+    def _note_ties(self, ties: list[NearTie], wrong: np.ndarray, rows: slice) -> None:
+        """Count the rows that chose otherwise and are not ``wrong``."""
+        allowed = [tie for tie in ties if tie.row not in wrong]
+        self.near_ties += len({tie.row for tie in allowed})
+        shown = allowed[: _SHOWN - len(self.shown)]
+        self.shown += [tie._replace(row=tie.row + rows.start) for tie in shown]
 
     def _breached(
         self,

@@ -145,7 +145,7 @@ def representable_mask(value: np.ndarray, precision: Precision) -> np.ndarray:
         with np.errstate(over="ignore", under="ignore"):
             same: np.ndarray = value.astype(np.float32) == value
             return same
-    multiple: np.ndarray = np.mod(value, _quantum(value, precision)) == 0
+    multiple: np.ndarray = np.mod(value, quantum(value, precision)) == 0
     return multiple
 
 
@@ -156,16 +156,16 @@ def rounded(a: np.ndarray, to: Precision) -> np.ndarray:
     """
     finite = np.isfinite(a)
     wide = np.where(finite, a, 0.0).astype(np.float64)
-    quantum = _quantum(wide, to)
-    found: np.ndarray = np.where(finite, np.rint(wide / quantum) * quantum, a)
+    step = quantum(wide, to)
+    found: np.ndarray = np.where(finite, np.rint(wide / step) * step, a)
     return found.astype(a.dtype)
 
 
-def _quantum(value: np.ndarray, precision: Precision) -> np.ndarray:
+def quantum(value: np.ndarray, precision: Precision) -> np.ndarray:
     """What numbers of the format as large as ``value`` are multiples of: 2 u 2^e, where 2^e is the
     power of two at or below |value|, or eta."""
     _, exponent = np.frexp(value)
-    quantum: np.ndarray = np.maximum(
+    found: np.ndarray = np.maximum(
         np.ldexp(2 * precision.unit, exponent - 1), precision.spacing
     )
-    return quantum
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import OptionError
 from ...params import JumpReLU, Own, TranscoderConfig, check_activation
 
-#: The activations that an audit judges.
+#: The activations that an audit judges.  New ones go last: what probes draw hangs on the place.
 JUDGED = ("topk", "relu", "jumprelu", "batchtopk", "groupmax", "abstopk")
 
 #: What is kept of each row in place of its K largest: by mistake, or by another activation.
