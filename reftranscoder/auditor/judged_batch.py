@@ -20,7 +20,7 @@ from .task.candidate import Candidate
 from .task.case import Case, non_finite_rows
 from .task.definition import definition_of
 from .task.problem import Problem
-from .task.stage_graph import NOT_JUDGED, STAGES, WITHOUT_BOUNDS
+from .task.stage_graph import NOT_JUDGED, OF_OWN, STAGES, gradients_of
 
 _MOST_AT_ONCE = 1 << 25  # entries of (B, D), of which there are a dozen arrays of float64
 
@@ -81,12 +81,13 @@ def judge_batch(
     bad = non_finite_rows(x, target)
     if config.activation == "batchtopk":
         _check_whole_batch(config, x, bad, results)
-    unjudged = tuple(name for name in WITHOUT_BOUNDS if name in results)
-    results = {n: r for n, r in results.items() if n not in (*NOT_JUDGED, *WITHOUT_BOUNDS)}
+    own = gradients_of(config.activation)
+    unjudged = tuple(name for name in OF_OWN if name in results and name not in own)
+    results = {n: r for n, r in results.items() if n not in (*NOT_JUDGED, *unjudged)}
     refused = results.pop("refused", None)
     refused = checked_refusals([] if refused is None else refused, bad)
     sizes = (len(x), config.input_size, config.dict_size, config.output_size)
-    candidate = Candidate(results, sizes, config.skip)
+    candidate = Candidate(results, sizes, config.skip, own)
     if target is None:
         needs = [name for name in candidate.given if STAGES.index(name) >= STAGES.index("loss")]
         if needs:

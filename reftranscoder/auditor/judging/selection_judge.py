@@ -10,7 +10,7 @@ import numpy as np
 from ...bounds import PRECISIONS
 from ...params import KEEPING_ALL
 from ..intervals.backward import Backward
-from ..intervals.interval import Interval
+from ..intervals.interval import Interval, made
 from ..intervals.sparse_interval import SparseInterval, possibly_selected
 from ..task.arithmetic import rounded
 from ..task.definition import SELECTIONS, SELECTIONS_ACROSS
@@ -41,6 +41,7 @@ class SelectionJudge:
         rows: slice,
         kept: np.ndarray,
         signed: Interval | None = None,
+        gates: tuple[Interval, Interval] | None = None,
     ) -> SparseInterval:
         """Judge the selection of a block of rows, and its values.
 
@@ -48,6 +49,7 @@ class SelectionJudge:
             pre_acts: (rows, D) the candidate's own where these are known.
             boxes: (rows, D) what any correct candidate's may be.
             signed: (rows, D) pre, where a mistaken selection reads that.
+            gates: (rows, D) of gated, those of ``pre_acts`` and of ``boxes``.
 
         Returns:
             ``hidden`` as the next stage read it.
@@ -58,6 +60,10 @@ class SelectionJudge:
         centre = intervals.kept(pure, boxes)
         pre_acts = intervals.kept(pre_acts, ranks)
         ranks, boxes = intervals.above_thresholds(ranks), intervals.above_thresholds(boxes)
+        if gates is not None:
+            opened = made(intervals.gates)
+            ranks, boxes = opened.behind(ranks, gates[0]), opened.behind(boxes, gates[1])
+            own = own and gates[0].errors is None
         if signed is not None and intervals.definition.selects == "signed magnitudes":
             pre_acts, centre = signed, signed
         centre = intervals.mistaken("hidden", centre)
@@ -174,6 +180,8 @@ class SelectionJudge:
         part = Members(place[members.rows[inside]], members.columns[inside])
         ties = self.intervals.definition.ties
         bar = "above its threshold" if self.intervals.thresholds is not None else "positive"
+        if self.intervals.gates is not None:
+            bar = "positive behind an open gate"
         found = breaches(lo[picked], hi[picked], part, self.most, ties, bar)
         if own is not None and found:
             # By its own activations another choice among equals is one; else by the boxes.

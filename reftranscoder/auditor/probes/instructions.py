@@ -44,6 +44,17 @@ _OWN_MEANINGS = {
         "dtheta": "(D,): zeros, as theta moves the loss by jumps alone",
     },
     "abstopk": {"pre_acts": "(B, D): pre, as there is no ReLU"},
+    "gated": {
+        "b_gate": "(D,): a feature is active where pre + b_gate > 0 and its pre_acts are positive",
+        "b_mag": "(D,)",
+        "r_mag": "(D,)",
+        "pre_acts": "(B, D): max(exp(r_mag) pre + b_mag, 0)",
+        "hidden": "(B, D): the entries of pre_acts where pre + b_gate > 0, zero elsewhere; dense",
+        "d_pre": "(B, D): exp(r_mag) d_hidden at the selected entries, zero elsewhere",
+        "db_gate": "(D,): zeros, as b_gate moves the loss by jumps alone",
+        "db_mag": "(D,): sum over rows of d_hidden at the selected entries",
+        "dr_mag": "(D,): sum over rows of d_hidden (hidden - b_mag) at the selected entries",
+    },
 }
 
 _INPUT = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip", "x", "target")
@@ -53,6 +64,7 @@ _KEPT = {
     "topk": "keep the top_k largest entries of each row of pre_acts",
     "relu": "keep them all",
     "jumprelu": "keep those above theta; what equals theta is not above it",
+    "gated": "keep those where pre + b_gate is positive; what is 0 is not",
     "batchtopk": "keep the B top_k largest entries of all rows together; of equal ones those of "
     "earlier rows come first",
     "groupmax": "keep the largest entry of each of top_k groups of D / top_k neighbours in a row; "

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...bounds import PRECISIONS, Precision
-from ...params import JumpReLU, Own
+from ...params import Gated, JumpReLU, Own
 from ..task.arithmetic import quantum, representable, rounded
 from .numbers import SHORT, Numbers
 
@@ -51,7 +51,40 @@ def below_activations(W_enc: np.ndarray) -> JumpReLU:
     return JumpReLU(np.abs(W_enc[:, 0]) / 8)
 
 
+def gates_at_activations(numbers: Numbers, to: Precision | None = None) -> Gated:
+    """Gates that are 0 in some row, or one number to either side of it, and magnitudes too.
+
+    Feature j has its gate at 0 in row j mod B where j mod 4 is 0, one number to either side where
+    it is 1 or 2, and open where it is 3.  The strengths are 1 of every feature whose j mod 3 is 0,
+    of which every other one has a magnitude of 0 in the row after.
+    """
+    place = np.arange(len(numbers.b_enc))
+    to = to or (SHORT if representable(numbers.b_dec, SHORT) else PRECISIONS["bfloat16"])
+    pre = rounded(_pre_of_rows(numbers, place), to)
+    step = quantum(pre, to)
+    b_gate = np.choose(place % 4, [-pre, step - pre, -pre - step, 4 * np.abs(pre) + step])
+    r_mag = np.where(place % 3 == 0, 0.0, (place % 7 - 3) / 4)
+    weak = rounded(-_pre_of_rows(numbers, place + 1), to)
+    b_mag = np.where(place % 6 == 0, weak, np.where(place % 5 == 1, 0.0, rounded(pre / 4, to)))
+    arrays = (rounded(b_gate, to), b_mag, r_mag)
+    b_gate, b_mag, r_mag = (a.astype(np.float32) for a in arrays)
+    return Gated(b_gate, b_mag, r_mag)
+
+
+def open_gates(W_enc: np.ndarray) -> Gated:
+    """Gates and magnitudes an eighth of the entries of W_enc (D, I) below pre, and two strengths.
+
+    For `every_feature`, whose features are active far above that.
+    """
+    below = np.abs(W_enc[:, 0]) / 8
+    r_mag = np.where(np.arange(len(below)) % 2, 0.0, 0.5).astype(below.dtype)
+    return Gated(-below, -below, r_mag)
+
+
 #: For each activation that takes more than others do: what it takes where its numbers are on either
 #: side of what they are compared with, and where every feature is active.
 MAKERS: dict[str, tuple[Callable[[Numbers, Precision | None], Own], Callable[[np.ndarray], Own]]]
-MAKERS = {"jumprelu": (at_activations, below_activations)}
+MAKERS = {
+    "jumprelu": (at_activations, below_activations),
+    "gated": (gates_at_activations, open_gates),
+}

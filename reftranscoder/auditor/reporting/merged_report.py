@@ -165,7 +165,7 @@ def _remark(report: Report) -> str:
 def _worst(stage: str, cases: Mapping[str, Report], decisive: Mapping[str, bool]) -> StageResult:
     found = None
     for name, report in cases.items():
-        result = report.stages[stage]
+        result = report.stages.get(stage, StageResult(stage, "not given"))
         undecided = result.verdict in ("not judged", "cannot tell") and not decisive[name]
         rank = undecided, _ORDER.index(result.verdict), -(result.max_ratio or 0.0)
         if result.verdict == "not given":
