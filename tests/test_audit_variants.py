@@ -15,7 +15,7 @@ from simulated_transcoder import Machine
 from simulated_variants import random_variant, simulate_variant
 
 import reftranscoder as rt
-from reftranscoder.auditor.task.stage_graph import OF_OWN, STAGES
+from reftranscoder.auditor.task.stage_graph import OF_OWN
 
 ARITHMETICS = ("float32", "float64", "bfloat16")
 SIZES = {"groupmax": {"K": 6}, "batchtopk": {}, "abstopk": {}, "jumprelu": {}, "gated": {}}
@@ -170,8 +170,8 @@ def test_what_is_not_given_is_worked_out(activation, given):
     report = audited(5, activation, "float32", options=options, given=given)
     assert report.passed and set(report.judged) == set(given), str(report)
     for name in given:
-        wrong = {"times": {name: 1.1}}
-        assert audited(5, activation, "float32", options=options, given=given, **wrong).blame == name
+        how = {"options": options, "given": given, "times": {name: 1.1}}
+        assert audited(5, activation, "float32", **how).blame == name
 
 
 def main() -> None:
