@@ -15,7 +15,7 @@ import argparse
 from ..errors import printable
 from ..params import ACTIVATIONS
 from .arguments import add_json
-from .report import plural, print_report
+from .printing import plural, print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from ...bounds import FLOAT64, Precision, add_up, multiply_up
 from ..task.arithmetic import Arithmetic, representable, representable_mask
 from ..task.definition import Definition
-from .interval import TIERS, Interval, entrywise, growth, in_pieces, stored
+from .interval import TIERS, Interval, entrywise, growth, stored
 
 _EXP = 8.0  # u: 4 units in the last place
 
@@ -119,7 +119,7 @@ class Gates:
             gap = gate.value - pre_acts.value
             sure = np.abs(gap) > add_up(e, f)
             error = np.where(sure, np.where(gap > 0, e, f), np.maximum(e, f))
-            errors.append(in_pieces(_rectified, lesser, error))
+            errors.append(_rectified(lesser, error))
         return Interval(value, tuple(errors))
 
 

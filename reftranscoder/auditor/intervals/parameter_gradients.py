@@ -122,9 +122,9 @@ class ParameterGradients:
             if name in OF_OWN:
                 found[name] = intervals.mistaken(name, self._of_own(total))
                 continue
-            interval = stored(total.bounded(), arithmetic)
+            interval = total.stored()
             if name in ("db_dec", "db_enc"):
-                interval = Interval(interval.value[:, 0], interval.each(lambda e: e[:, 0]))
+                interval = interval.at((slice(None), 0))
             subtracted = "x" != intervals.definition.input or "x" != intervals.definition.skip_input
             if name == "db_dec" and subtracted:
                 interval = stored(interval, arithmetic, times=3)
@@ -140,8 +140,7 @@ class ParameterGradients:
         if isinstance(total.value, float):  # nothing was ever added
             zeros = np.zeros(len(self.intervals.W_enc))
             return Interval(zeros)
-        interval = stored(total.bounded(), total.arithmetic, times=4)
-        return Interval(interval.value[:, 0], interval.each(lambda e: e[:, 0]))
+        return stored(total.stored(), total.arithmetic, times=3).at((slice(None), 0))
 
     def _add_through_norms(
         self, x: Interval, hidden: SparseInterval, d_reconstruction: Interval
