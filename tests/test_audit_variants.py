@@ -169,7 +169,7 @@ def test_what_is_not_given_is_worked_out(activation, given):
     options = STE if activation == "jumprelu" else {}
     report = audited(5, activation, "float32", options=options, given=given)
     assert report.passed and set(report.judged) == set(given), str(report)
-    for name in given:
+    for name in set(given) - {"db_gate"}:  # which is zero
         how = {"options": options, "given": given, "times": {name: 1.1}}
         assert audited(5, activation, "float32", **how).blame == name
 

@@ -20,7 +20,7 @@ from .task.candidate import Candidate
 from .task.case import Case, non_finite_rows
 from .task.definition import definition_of
 from .task.problem import Problem
-from .task.stage_graph import NOT_JUDGED, OF_OWN, STAGES, gradients_of
+from .task.stage_graph import ALL_STAGES, NOT_JUDGED, OF_OWN, gradients_of
 
 _MOST_AT_ONCE = 1 << 25  # entries of (B, D), of which there are a dozen arrays of float64
 
@@ -89,7 +89,8 @@ def judge_batch(
     sizes = (len(x), config.input_size, config.dict_size, config.output_size)
     candidate = Candidate(results, sizes, config.skip, own)
     if target is None:
-        needs = [name for name in candidate.given if STAGES.index(name) >= STAGES.index("loss")]
+        first = ALL_STAGES.index("loss")
+        needs = [name for name in candidate.given if ALL_STAGES.index(name) >= first]
         if needs:
             raise OptionError("target", f"given, since {needs[0]} depends on it", None)
     problem = Problem(
@@ -107,7 +108,7 @@ def judge_batch(
     if len(left):
         judged = Judge(problem, candidate).run(progress)
     else:
-        judged = {name: StageResult(name, "not given") for name in STAGES}
+        judged = {name: StageResult(name, "not given") for name in ALL_STAGES}
     given = declared, accepted, progress, unjudged
     return JudgedBatch(case, problem, candidate, judged, whole, left, refused, *given)
 
@@ -142,7 +143,7 @@ def allow_flush_to_zero(judged: JudgedBatch) -> JudgedBatch:
     problem = judged.problem._replace(arithmetic=arithmetic)
     results = Judge(problem, judged.candidate).run()
     later = first_fault(results)
-    if later is not None and STAGES.index(later) <= STAGES.index(first):
+    if later is not None and ALL_STAGES.index(later) <= ALL_STAGES.index(first):
         return judged
     noted = dataclasses.replace(results[first], explanation="subnormal numbers count as zero")
     return judged._replace(problem=problem, results=results | {first: noted})

@@ -22,7 +22,7 @@ from ..judging.selection import NearTie
 from ..judging.verdict import StageResult
 from ..task.arithmetic import Arithmetic
 from ..task.case import Case
-from ..task.stage_graph import OF_OWN, PARENTS, STAGES
+from ..task.stage_graph import ALL_STAGES, OF_OWN, PARENTS
 
 _UNIT = 2.0**-24  # of float32: in narrower formats no case is exact
 _MOST_ENTRIES = 1 << 20  # numbers in an array, above which nobody looks whether sums are exact
@@ -48,7 +48,7 @@ def exact_stages(case: Case, arithmetic: dict[str, Arithmetic]) -> frozenset[str
     if case.config.activation == "gated":
         # The strengths, exp(r_mag), are rounded; what is selected may be exact all the same.
         return frozenset({"pre", "hidden"} if _gates_are_exact(case) else {"pre"})
-    for name in STAGES:
+    for name in ALL_STAGES:
         if name not in (*rounded, *OF_OWN) and exact.issuperset(PARENTS[name]):
             exact.add(name)
     return frozenset(exact)
@@ -86,7 +86,7 @@ def require_exact(
     if results["hidden"].verdict == "not given" and not keeps_all and has_ties(case):
         exact &= {"pre", "pre_acts"}
     off: set[str] = set()
-    for name in STAGES:
+    for name in ALL_STAGES:
         result = results[name]
         reads_what_is_off = bool(off.intersection(PARENTS[name]))
         if reads_what_is_off or result.verdict in ("fault", "convention") or result.max_error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from ...conventions import L1, MSE
 from ..task.problem import Problem
-from ..task.stage_graph import OF_OWN, STAGES, gradients_of
+from ..task.stage_graph import ALL_STAGES, OF_OWN, gradients_of
 from .conditions import decodes_square, encodes_square, has_gates, skips, skips_square
 from .hypotheses import Row, mistake
 
@@ -58,7 +58,7 @@ def _may_be_off_by(stage: str, factor: _Factor, problem: Problem) -> bool:
 
 def _rows_of_factors() -> Iterator[Row]:
     """Every gradient, off by every factor."""
-    for stage in STAGES[STAGES.index("d_reconstruction") :]:
+    for stage in ALL_STAGES[ALL_STAGES.index("d_reconstruction") :]:
         for factor, what in _FACTORS:
             meaning = f"{stage} {what}"
             changes = functools.partial(_off_by, stage, factor)

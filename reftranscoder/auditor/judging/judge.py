@@ -23,7 +23,7 @@ from ..intervals.sparse_interval import (
 )
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES, parents_of
+from ..task.stage_graph import ALL_STAGES, parents_of
 from .comparison import Comparison
 from .intermediates import Kept, Recalled
 from .mistaken_selection import MAGNITUDES
@@ -86,9 +86,9 @@ class Judge:
                 progress(rows.stop - rows.start)
         if backward:
             self._totals(gradients, loss)
-        results = {name: self.comparison.result(name) for name in STAGES if name != "hidden"}
+        results = {name: self.comparison.result(name) for name in ALL_STAGES if name != "hidden"}
         results["hidden"] = self.choices.result()
-        return {name: results[name] for name in STAGES}
+        return {name: results[name] for name in ALL_STAGES}
 
     def _block(
         self, rows: slice, gradients: ParameterGradients, loss: Loss, backward: bool
@@ -200,7 +200,7 @@ class Judge:
 
     def _readers_of_d_affine(self) -> set[str]:
         parents = parents_of(self.intervals.definition)
-        readers = (n for n in STAGES if {"d_pre", "d_hidden"} & {*parents[n]})
+        readers = (n for n in ALL_STAGES if {"d_pre", "d_hidden"} & {*parents[n]})
         return {"d_hidden", "d_pre", *readers}
 
     def _d_hidden(

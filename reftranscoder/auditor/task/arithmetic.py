@@ -16,7 +16,7 @@ import numpy as np
 from ...bounds import PRECISIONS, Precision
 from ...errors import OptionError
 from ...options import one_of, positive_integer, truth
-from .stage_graph import STAGES
+from .stage_graph import ALL_STAGES
 
 
 class _Format:
@@ -98,7 +98,7 @@ ARITHMETICS = {
 #: what they made back, whose gradient is in the narrow format all the same.
 MIXED = {
     "bfloat16-autocast": {
-        stage: ARITHMETICS["float32" if stage == "loss" else "bfloat16"] for stage in STAGES
+        stage: ARITHMETICS["float32" if stage == "loss" else "bfloat16"] for stage in ALL_STAGES
     }
 }
 
@@ -114,12 +114,12 @@ def by_stage(
     if isinstance(arithmetic, str) and arithmetic in MIXED:
         return dict(MIXED[arithmetic])
     if isinstance(arithmetic, Mapping):
-        unknown = [s for s in arithmetic if not isinstance(s, str) or s not in STAGES]
+        unknown = [s for s in arithmetic if not isinstance(s, str) or s not in ALL_STAGES]
         if unknown:
-            raise OptionError("arithmetic", f"for stages among {', '.join(STAGES)}", unknown[0])
+            raise OptionError("arithmetic", f"for stages among {', '.join(ALL_STAGES)}", unknown[0])
         given = {stage: _one(value) for stage, value in arithmetic.items()}
-        return {stage: given.get(stage, ARITHMETICS["float32"]) for stage in STAGES}
-    return dict.fromkeys(STAGES, _one(arithmetic))
+        return {stage: given.get(stage, ARITHMETICS["float32"]) for stage in ALL_STAGES}
+    return dict.fromkeys(ALL_STAGES, _one(arithmetic))
 
 
 def _one(arithmetic: str | Arithmetic) -> Arithmetic:

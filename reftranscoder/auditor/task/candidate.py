@@ -11,7 +11,7 @@ import numpy as np
 from ...arrays import is_sparse, numbers, to_array, to_csr, to_sparse
 from ...errors import OptionError, ShapeError
 from ...sparse import Sparse
-from .stage_graph import OF_OWN, STAGES
+from .stage_graph import ALL_STAGES, OF_OWN
 
 _SPARSE = ("hidden", "d_hidden", "d_pre")
 _BY_ROW = ("pre", "pre_acts", "reconstruction", "d_reconstruction", "dx", *_SPARSE)
@@ -65,7 +65,7 @@ class Candidate:
     @property
     def given(self) -> list[str]:
         """The stages that were given, in the order in which they are computed."""
-        return [stage for stage in STAGES if stage in self._arrays]
+        return [stage for stage in ALL_STAGES if stage in self._arrays]
 
     def dtype(self, name: str) -> np.dtype:
         array = self._arrays[name]
@@ -180,7 +180,7 @@ class Candidate:
     def _shapes(self, skip: bool, own: Collection[str]) -> dict[str, tuple[int, ...]]:
         B, I, D, O = self.B, self.I, self.D, self.O
         rows = {"reconstruction": O, "d_reconstruction": O, "dx": I}
-        shapes: dict[str, tuple[int, ...]] = {s: (B, rows.get(s, D)) for s in STAGES}
+        shapes: dict[str, tuple[int, ...]] = {s: (B, rows.get(s, D)) for s in ALL_STAGES}
         shapes |= {"loss": (), "dW_dec": (D, O), "db_dec": (O,), "dW_enc": (D, I), "db_enc": (D,)}
         shapes["dW_skip"] = (O, I)
         if not skip:

@@ -20,14 +20,11 @@ STAGES = (
     "dW_enc",
     "db_enc",
     "dx",
-    "dtheta",
-    "db_gate",
-    "db_mag",
-    "dr_mag",
 )
 
 #: The gradients of what one activation takes and no other does.
 OF_OWN = ("dtheta", "db_gate", "db_mag", "dr_mag")
+ALL_STAGES = (*STAGES, *OF_OWN)
 
 #: Stages that `Transcoder.stages` has under conventions, and that are judged by what follows.
 NOT_JUDGED = ("encoder_input", "d_encoder_input")
