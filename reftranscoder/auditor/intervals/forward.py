@@ -20,6 +20,7 @@ from ...bounds import FLOAT64, PRECISIONS, add_up, multiply_up, store_bound
 from ...params import Params
 from ..task.arithmetic import Arithmetic, rounded
 from ..task.definition import Definition
+from .gates import Gates
 from .interval import (
     TIERS,
     Errors,
@@ -58,8 +59,9 @@ class Forward:
         self._own = {id(a) for a in arrays.values()}
         self.W_enc, self.W_dec = arrays["W_enc"], arrays["W_dec"]
         self.W_skip = arrays.get("W_skip")
-        theta = params.all_arrays().get("theta")
-        self._theta = None if theta is None else theta.astype(np.float64)
+        own, I = params.all_arrays(), params.W_enc.shape[1]
+        self._theta = own["theta"].astype(np.float64) if "theta" in own else None
+        self.gates = Gates(own, definition, arithmetic, I) if "b_gate" in own else None
         self.b_enc = arrays["b_enc"] * definition.b_enc
         self.subtracted, self.b_dec = arrays["b_dec"], arrays["b_dec"] * definition.b_dec
         if definition.W_enc == "transposed":
@@ -116,8 +118,12 @@ class Forward:
         return self.mistaken("pre", pre)
 
     def pre_acts(self, pre: Interval) -> Interval:
-        """(R1): monotone, and no further than its argument; exact where that is."""
-        return self.mistaken("pre_acts", self._pre_acts(pre))
+        """(R1): monotone, and no further than its argument; exact where that is.
+
+        Of gated, the rectified magnitudes.
+        """
+        read = pre if self.gates is None else self.gates.magnitudes(pre)
+        return self.mistaken("pre_acts", self._pre_acts(read))
 
     def _pre_acts(self, pre: Interval) -> Interval:
         if not self.definition.rectified:

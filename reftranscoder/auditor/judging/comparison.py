@@ -18,7 +18,7 @@ from ..intervals.sparse_interval import SparseInterval, entries_at
 from ..task.candidate import Candidate
 from ..task.case import non_finite_rows
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES, SUMS, parents_of
+from ..task.stage_graph import ALL_STAGES, SUMS, parents_of
 from .verdict import StageResult, Tally
 
 
@@ -216,7 +216,7 @@ class Comparison:
 def _readers(names: Container[str], parents: Mapping[str, tuple[str, ...]]) -> set[str]:
     """The stages that read one of ``names``, or one that does."""
     found: set[str] = set()
-    for stage in STAGES:  # parents come first
+    for stage in ALL_STAGES:  # parents come first
         if any(parent in names or parent in found for parent in parents[stage]):
             found.add(stage)
     return found

@@ -6,15 +6,15 @@ import dataclasses
 
 import numpy as np
 
-from ...bounds import PRECISIONS
+from ...bounds import PRECISIONS, Reals
 from ...params import KEEPING_ALL
 from ..intervals.backward import Backward
-from ..intervals.interval import Interval
+from ..intervals.interval import Interval, made
 from ..intervals.sparse_interval import SparseInterval, possibly_selected
 from ..task.arithmetic import rounded
 from ..task.definition import SELECTIONS, SELECTIONS_ACROSS
 from .comparison import Comparison
-from .mistaken_selection import Boxes, mistaken_rows, unmoved
+from .mistaken_selection import Boxes, mistaken_rows, other_ties, unmoved
 from .selection import Breach, Members, NearTie, breaches, certainty, near_ties, selection
 from .verdict import StageResult
 
@@ -40,6 +40,7 @@ class SelectionJudge:
         rows: slice,
         kept: np.ndarray,
         signed: Interval | None = None,
+        gates: tuple[Interval, Interval] | None = None,
     ) -> SparseInterval:
         """Judge the selection of a block of rows, and its values.
 
@@ -47,6 +48,7 @@ class SelectionJudge:
             pre_acts: (rows, D) the candidate's own where these are known.
             boxes: (rows, D) what any correct candidate's may be.
             signed: (rows, D) pre, where a mistaken selection reads that.
+            gates: (rows, D) of gated, those of ``pre_acts`` and of ``boxes``.
 
         Returns:
             ``hidden`` as the next stage read it.
@@ -57,6 +59,10 @@ class SelectionJudge:
         centre = intervals.kept(pure, boxes)
         pre_acts = intervals.kept(pre_acts, ranks)
         ranks, boxes = intervals.above_thresholds(ranks), intervals.above_thresholds(boxes)
+        if gates is not None:
+            opened = made(intervals.gates)
+            ranks, boxes = opened.behind(ranks, gates[0]), opened.behind(boxes, gates[1])
+            own = own and gates[0].errors is None
         if signed is not None and intervals.definition.selects == "signed magnitudes":
             pre_acts, centre = signed, signed
         centre = intervals.mistaken("hidden", centre)
@@ -80,7 +86,7 @@ class SelectionJudge:
             lo[~kept], hi[~kept] = 0.0, 0.0
             own_boxes = Boxes((ranks if own else boxes).value, lo, hi)
             wide = signed and Boxes(signed.value, *_limits(signed))
-            self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), rows)
+            self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), boxes.error(0), rows)
             self._compare_values(judged, pre_acts, centre, rows, live)
             return given
         self._judge_selected(ranks, boxes, own, members, kept, rows)
@@ -135,14 +141,30 @@ class SelectionJudge:
         self.breaches += [b._replace(row=b.row + rows.start) for b in wrong]
 
     def _judge_mistaken(
-        self, boxes: Boxes, signed: Boxes | None, selected: np.ndarray, rows: slice
+        self,
+        boxes: Boxes,
+        signed: Boxes | None,
+        selected: np.ndarray,
+        error: Reals,
+        rows: slice,
     ) -> None:
         """Judge a block of rows by another rule: which of them it does not explain."""
         definition = self.intervals.definition
         kinds = SELECTIONS | SELECTIONS_ACROSS
         reason = f"this is not {kinds[definition.selects or definition.across]}"
-        for row in mistaken_rows(boxes, signed, selected, definition, self.intervals.B):
+        wrong = mistaken_rows(boxes, signed, selected, definition, self.intervals.B)
+        for row in wrong:
             self.breaches.append(Breach(int(row) + rows.start, reason, None, None, 1.0))
+        if definition.activation not in ("topk", *KEEPING_ALL):
+            error = np.broadcast_to(error, selected.shape)
+            self._note_ties(other_ties(signed or boxes, error, selected, definition), wrong, rows)
+
+    def _note_ties(self, ties: list[NearTie], wrong: np.ndarray, rows: slice) -> None:
+        """Count the rows that chose otherwise and are not ``wrong``."""
+        allowed = [tie for tie in ties if tie.row not in wrong]
+        self.near_ties += len({tie.row for tie in allowed})
+        shown = allowed[: _SHOWN - len(self.shown)]
+        self.shown += [tie._replace(row=tie.row + rows.start) for tie in shown]
 
     def _breached(
         self,
@@ -160,6 +182,8 @@ class SelectionJudge:
         part = Members(place[members.rows[inside]], members.columns[inside])
         ties = self.intervals.definition.ties
         bar = "above its threshold" if self.intervals.thresholds is not None else "positive"
+        if self.intervals.gates is not None:
+            bar = "positive behind an open gate"
         found = breaches(lo, hi, part, self.most, ties, bar)
         if own is not None and found:
             # By its own activations another choice among equals is one; else by the boxes.

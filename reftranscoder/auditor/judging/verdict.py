@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..intervals.interval import TIERS, Interval
-from ..task.stage_graph import PARENTS, STAGES
+from ..task.stage_graph import ALL_STAGES, PARENTS
 
 _PIECE = 1 << 15  # entries that are compared at once
 
@@ -205,7 +205,7 @@ def _over(errors: np.ndarray, bound: np.ndarray, plain: bool) -> np.ndarray:
 
 def first_fault(results: Mapping[str, StageResult]) -> str | None:
     """The first stage at fault, or None."""
-    return next((n for n in STAGES if n in results and results[n].verdict == "fault"), None)
+    return next((n for n in ALL_STAGES if n in results and results[n].verdict == "fault"), None)
 
 
 def sure_fault(results: Mapping[str, StageResult]) -> str:
@@ -219,7 +219,7 @@ def sure_fault(results: Mapping[str, StageResult]) -> str:
 def progress_of(results: Mapping[str, StageResult]) -> int:
     """How far the first fault is down the list of stages."""
     first = first_fault(results)
-    return len(STAGES) if first is None else STAGES.index(first)
+    return len(ALL_STAGES) if first is None else ALL_STAGES.index(first)
 
 
 def suspects(
@@ -235,4 +235,4 @@ def suspects(
         if stages[name].verdict == "not given" and name not in found:
             found.add(name)
             waiting += parents[name]
-    return tuple(name for name in STAGES if name in found)
+    return tuple(name for name in ALL_STAGES if name in found)

@@ -11,7 +11,6 @@ from html import escape
 
 from ...errors import printable
 from ..judging.verdict import StageResult
-from ..task.stage_graph import STAGES
 from .histogram_svg import axis, drawing
 from .html_style import CSS
 from .merged_report import Reports
@@ -145,11 +144,14 @@ def _outcome(name: str, report: Report, together: Reports | None) -> str:
 
 def _table(report: Report) -> str:
     rows = [
-        row for s in STAGES if report.stages[s].verdict != "not given" for row in _rows(report, s)
+        row
+        for s, result in report.stages.items()
+        if result.verdict != "not given"
+        for row in _rows(report, s)
     ]
     if not rows:
         return ""
-    missing = [name for name in STAGES if report.stages[name].verdict == "not given"]
+    missing = [s for s, result in report.stages.items() if result.verdict == "not given"]
     caption = f"<p>Not given: {', '.join(missing)}.</p>" if missing else ""
     return (
         '<div class="wide"><table class="stages"><thead><tr><th scope="col">stage</th>'
