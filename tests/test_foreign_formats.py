@@ -208,12 +208,38 @@ def test_a_cache_of_the_hub(tmp_path):
     for number, name in enumerate(("cfg.json", "sae.safetensors")):
         shutil.copy(GOLDEN / "sparsify-topk" / name, blobs / str(number))
         (snapshot / name).symlink_to(f"../../blobs/{number}")
-    assert rt.load(hub).config == rt.load(GOLDEN / "sparsify-topk").config
+    for path in (hub, snapshot, snapshot / "sae.safetensors"):
+        assert rt.load(path).config == rt.load(GOLDEN / "sparsify-topk").config
     (snapshot / "sae.safetensors").unlink()
     (tmp_path / "elsewhere").write_bytes(b"x")
     (snapshot / "sae.safetensors").symlink_to("../../../elsewhere")
     with pytest.raises(FileError, match="leads out of its folder"):
         rt.load(hub)
+    blobs.rename(tmp_path / "others")
+    blobs.symlink_to(tmp_path / "others")
+    (snapshot / "sae.safetensors").unlink()
+    (snapshot / "sae.safetensors").symlink_to("../../blobs/1")
+    with pytest.raises(FileError, match="leads out of its folder"):
+        rt.load(hub)
+
+
+@pytest.mark.parametrize("revision", ["../../..", "", "abc123\n../x", "missing", "x" * 2000])
+def test_a_revision_is_a_name(tmp_path, revision):
+    for folder in ("snapshots/abc123", "refs"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "refs" / "main").write_text(revision)
+    with pytest.raises(FileError, match="without the revision|longer than|is empty"):
+        rt.load(tmp_path)
+
+
+def test_a_revision_that_is_a_link_out_of_the_cache(tmp_path):
+    shutil.copytree(GOLDEN / "sparsify-topk", tmp_path / "elsewhere")
+    for folder in ("hub/snapshots", "hub/refs"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "hub" / "refs" / "main").write_text("abc123")
+    (tmp_path / "hub" / "snapshots" / "abc123").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileError, match="leads out of its folder"):
+        rt.load(tmp_path / "hub")
 
 
 # Writing.
