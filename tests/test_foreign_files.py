@@ -18,7 +18,7 @@ import pytest
 
 import reftranscoder as rt
 from reftranscoder.errors import FileError
-from reftranscoder.files import plain_yaml
+from reftranscoder.files import plain_yaml, schema
 from reftranscoder.files.container import inside, open_container
 from reftranscoder.files.pickled import Name, Record, load
 
@@ -115,6 +115,26 @@ def test_a_pickle_that_is_too_large_is_refused():
         load(b"N" * 2_000_000, {})
     with pytest.raises(ValueError, match="more operations"):
         load(b"N0" * 100_000 + b"N.", {})
+
+
+def test_a_short_pickle_does_not_copy_one_list_again_and_again():
+    """Each of these copies would be of thousands of entries, and all of them be kept."""
+    from reftranscoder.files.torch_zip import CONFIGURATIONS, _Tensors
+
+    names = _Tensors(Path("x"), None, {}).names
+    numbers, pairs = b"](" + b"N" * 3000 + b"e", b"](" + b"X\x01\x00\x00\x00aN\x86" * 3000 + b"e"
+    for name, held in ((b"torch\nSize", numbers), (b"collections\nOrderedDict", pairs)):
+        content = held + b"q\x000" + b"c" + name + b"\nh\x00\x85R" * 1 + b"."
+        assert len(load(content, names)) in (3000, 1)
+        again = b"c" + name + b"\nq\x010" + b"h\x01h\x00\x85R" * 1000 + b"t."
+        with pytest.raises(ValueError, match="more operations"):
+            load(held + b"q\x000(" + again, names)
+    module, _, last = CONFIGURATIONS[0].rpartition(".")
+    made = f"c{module}\n{last}\n".encode() + b")\x81"
+    state = b"}(" + b"".join(b"X\x04\x00\x00\x00%04dN" % n for n in range(3000)) + b"uq\x000"
+    assert len(load(state + made + b"h\x00b.", names).attributes) == 3000
+    with pytest.raises(ValueError, match="more operations"):
+        load(state + made + b"h\x00b" * 100 + b".", names)
 
 
 def test_attributes_of_a_class_that_is_not_here_are_data():
@@ -344,6 +364,51 @@ def test_yaml_is_read_as_a_table():
 def test_yaml_that_means_more_is_refused(text):
     with pytest.raises(ValueError):
         plain_yaml.parse(text)
+
+
+def test_settings_that_name_a_class_are_one_line(tmp_path, monkeypatch):
+    for file in ("layer_7.safetensors", "config.yaml"):
+        (tmp_path / file).write_bytes((GOLDEN / "circuit_tracer" / file).read_bytes())
+    with (tmp_path / "config.yaml").open("a") as file:
+        file.write("model: !!python/object/apply:os.system ['touch executed']\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match="is more than a table of settings"):
+        rt.load(tmp_path)
+    assert "executed" not in os.listdir()
+
+
+def test_comments_are_none_of_the_texts():
+    assert plain_yaml.parse("a: 'b # c'  # d\n# e\n  # f\ng: h#i") == {"a": "b # c", "g": "h#i"}
+
+
+def test_a_name_given_twice_is_named():
+    names = ",".join(f'"{n}": 1' for n in range(3000))
+    with pytest.raises(ValueError, match="it gives '2999' twice"):
+        schema.parse("{" + names + ', "2999": 1}')
+
+
+def test_a_shard_that_is_a_link_out_of_the_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.safetensors").write_bytes(safetensors({"a": entry((1,), 0, 4)}, bytes(4)))
+    (tmp_path / "folder" / "a.safetensors").symlink_to(tmp_path / "a.safetensors")
+    with pytest.raises(FileError, match="leads out of its folder"):
+        open_container(index(tmp_path / "folder", a="a.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["ae.pt", "params.npz", "sae.safetensors", "m.bin"])
+def test_a_pickle_under_any_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for content in (CALLING["REDUCE"], b"\x80\x04" + CALLING["REDUCE"]):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileError):
+            rt.load(tmp_path / name)
+    assert os.listdir() == [name]
+
+
+def test_arrays_without_number(tmp_path):
+    np.savez(tmp_path / "params.npz", **{str(n): np.zeros(1) for n in range(1001)})
+    with pytest.raises(FileError, match="holds 1,001 arrays"):
+        rt.load(tmp_path / "params.npz")
 
 
 # Damage.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,10 +14,12 @@ from library_bounds import U, features_bound, reconstruction_bound
 import reftranscoder as rt
 from reftranscoder import cli
 from reftranscoder.errors import FileError, OptionError
-from reftranscoder.formats import FORMATS, Model, save
+from reftranscoder.files.container import open_container
+from reftranscoder.formats import FORMATS, CrossLayerModel, Model, save
 from reftranscoder.formats.published import FORMAT_NAMES
 from reftranscoder.formats.recognition import READERS
 from reftranscoder.formats.writing import WRITERS, difference, write
+from reftranscoder.params import JumpReLU
 
 GOLDEN = Path(__file__).parent / "golden" / "formats"
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/expect.npz"))
@@ -45,6 +48,31 @@ def test_features_are_those_of_the_library(name):
     decoded = tc.decode(case["features"], case["x"], backend="reference")
     bound = reconstruction_bound(tc, case["x"], case["features"], u)
     assert (np.abs(decoded - case["reconstruction"]) <= bound).all()
+
+
+#: What the audit does not judge.
+NOT_JUDGED = {"dictionary_learning-Gated", "sae_lens-gated", "sae_lens-layer_norm", "openai-TopK"}
+
+
+@pytest.mark.parametrize("name", sorted(set(READ) - NOT_JUDGED))
+def test_the_audit_passes_what_the_library_computed(name):
+    tc, case = rt.load(GOLDEN / name, **TOLD.get(name, {})), expected(name)
+    if tc.config.conventions.scale != 1:  # one constant, which the audit takes folded
+        tc = tc.folded()
+    arithmetic = "bfloat16" if "bfloat16" in name else "float32"
+    results = {"hidden": case["features"], "reconstruction": case["reconstruction"]}
+    target = np.zeros_like(case["reconstruction"])
+    report = rt.audit(results, tc, case["x"], target, arithmetic=arithmetic)
+    assert report.passed and report.stages["reconstruction"].verdict != "not given"
+    results["reconstruction"] = results["reconstruction"] + tc.params.b_dec
+    assert not rt.audit(results, tc, case["x"], target, arithmetic=arithmetic).passed
+
+
+@pytest.mark.parametrize("name", sorted(NOT_JUDGED))
+def test_what_the_audit_does_not_judge_it_refuses(name):
+    tc, case = rt.load(GOLDEN / name), expected(name)
+    with pytest.raises(OptionError, match="for an audit"):
+        rt.audit({"hidden": case["features"]}, tc, case["x"], case["x"])
 
 
 @pytest.mark.parametrize("name", READ)
@@ -101,6 +129,43 @@ def test_multi_topk_keeps_two_numbers_of_features(tmp_path):
     with pytest.raises(FileError, match="Say which: top_k=3 or top_k=12"):
         rt.load(folder)
     assert rt.load(folder, top_k=12).config.top_k == 12
+
+
+@pytest.mark.parametrize("k", [float("inf"), float("nan"), 2.5, 0, -1, "3", None, True])
+def test_a_k_that_is_no_number_of_features(tmp_path, k):
+    folder = tmp_path / "sae_lens-topk-rescaled"
+    shutil.copytree(GOLDEN / folder.name, folder)
+    content = json.loads((folder / "cfg.json").read_text()) | {"k": k}
+    (folder / "cfg.json").write_text(json.dumps(content))
+    with pytest.raises(FileError, match="its k must be a whole number"):
+        rt.load(folder)
+
+
+def test_what_a_transcoder_subtracts_from_its_input_is_folded():
+    tc = rt.load(GOLDEN / "transcoder_circuits-transcoder")
+    state = open_container(Path(tc.origin.path)).values["state_dict"]
+    wide = {name: tensor.read().astype(np.float64) for name, tensor in state.items()}
+    want = wide["b_enc"] - wide["b_dec"] @ wide["W_enc"]
+    assert wide["b_dec"].all()
+    # Rounded once to float32, and a float64 sum of I terms in any order.
+    sizes = np.abs(wide["b_enc"]) + np.abs(wide["b_dec"]) @ np.abs(wide["W_enc"])
+    assert (np.abs(tc.params.b_enc - want) <= 2.0**-24 * np.abs(want) + 2.0**-49 * sizes).all()
+    assert "folded into b_enc" in tc.origin.warnings[0]
+
+
+def test_llama_scope_transcoders_have_two_factors(tmp_path):
+    tc = rt.load(GOLDEN / "llama_scope-transcoder")
+    assert tc.config.conventions.scale == 6**0.5 / 2.5
+    assert not tc.config.conventions.rescale_output
+    settings = {"in": 2.5}
+    folder = changed(
+        tmp_path,
+        "llama_scope-transcoder",
+        "hyperparams.json",
+        dataset_average_activation_norm=settings,
+    )
+    with pytest.raises(FileError, match="its norm of activations 'out'"):
+        rt.load(folder)
 
 
 def test_a_square_decoder_in_either_layout(tmp_path):
@@ -208,12 +273,38 @@ def test_a_cache_of_the_hub(tmp_path):
     for number, name in enumerate(("cfg.json", "sae.safetensors")):
         shutil.copy(GOLDEN / "sparsify-topk" / name, blobs / str(number))
         (snapshot / name).symlink_to(f"../../blobs/{number}")
-    assert rt.load(hub).config == rt.load(GOLDEN / "sparsify-topk").config
+    for path in (hub, snapshot, snapshot / "sae.safetensors"):
+        assert rt.load(path).config == rt.load(GOLDEN / "sparsify-topk").config
     (snapshot / "sae.safetensors").unlink()
     (tmp_path / "elsewhere").write_bytes(b"x")
     (snapshot / "sae.safetensors").symlink_to("../../../elsewhere")
     with pytest.raises(FileError, match="leads out of its folder"):
         rt.load(hub)
+    blobs.rename(tmp_path / "others")
+    blobs.symlink_to(tmp_path / "others")
+    (snapshot / "sae.safetensors").unlink()
+    (snapshot / "sae.safetensors").symlink_to("../../blobs/1")
+    with pytest.raises(FileError, match="leads out of its folder"):
+        rt.load(hub)
+
+
+@pytest.mark.parametrize("revision", ["../../..", "", "abc123\n../x", "missing", "x" * 2000])
+def test_a_revision_is_a_name(tmp_path, revision):
+    for folder in ("snapshots/abc123", "refs"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "refs" / "main").write_text(revision)
+    with pytest.raises(FileError, match="without the revision|longer than|is empty"):
+        rt.load(tmp_path)
+
+
+def test_a_revision_that_is_a_link_out_of_the_cache(tmp_path):
+    shutil.copytree(GOLDEN / "sparsify-topk", tmp_path / "elsewhere")
+    for folder in ("hub/snapshots", "hub/refs"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "hub" / "refs" / "main").write_text("abc123")
+    (tmp_path / "hub" / "snapshots" / "abc123").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileError, match="leads out of its folder"):
+        rt.load(tmp_path / "hub")
 
 
 # Writing.
@@ -236,6 +327,57 @@ def test_what_is_written_is_read_as_what_it_was(name, target, tmp_path):
         want = tc.stages(x)[stage]
         got, want = (getattr(a, "toarray", lambda a=a: a)() for a in (got, want))
         assert np.array_equal(got, want), stage
+
+
+@pytest.mark.parametrize("name", ["circuit_tracer_clt-relu", "circuit_tracer_clt-jumprelu"])
+def test_cross_layer_ones_are_written_as_they_were(name, tmp_path):
+    clt = rt.load(GOLDEN / name)
+    model = CrossLayerModel(clt.config, clt.params, clt.origin)
+    back = rt.load(write(model, tmp_path / "out", "circuit_tracer_clt", force=False))
+    assert difference(model, CrossLayerModel(back.config, back.params)) is None
+    assert (back.origin.model, back.origin.hook_in) == (clt.origin.model, clt.origin.hook_in)
+    with pytest.raises(FileError, match="cannot say that features write to several layers"):
+        write(model, tmp_path / "other", "saelens", force=False)
+    one = rt.load(GOLDEN / "circuit_tracer-relu")
+    with pytest.raises(FileError, match="cannot say that features write to one layer"):
+        write(Model(one.config, one.params), tmp_path / "other", "circuit_tracer_clt", force=False)
+
+
+REFUSALS = {
+    "gemma_scope": ("sae_lens-jumprelu_transcoder-bfloat16", "an output of another size"),
+    "gemma_scope_2": ("sae_lens-standard", "the activation relu"),
+    "circuit_tracer": ("sae_lens-jumprelu", "conventions: apply_b_dec_to_input=True"),
+    "saelens": ("sparsify-skip", r"the activation topk .transcoder."),
+    "sparsify": ("sae_lens-topk-rescaled", "conventions: rescale_acts_by_decoder_norm=True"),
+}
+
+
+@pytest.mark.parametrize("target", REFUSALS)
+def test_a_refusal_names_what_would_be_lost(target, tmp_path):
+    name, loss = REFUSALS[target]
+    tc = rt.load(GOLDEN / name)
+    with pytest.raises(FileError, match=f"format {target} cannot say {loss}"):
+        write(Model(tc.config, tc.params), tmp_path / "out", target, force=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_transcoder_of_one_width_stays_one(tmp_path):
+    """By where it comes from: its arrays are those of an autoencoder."""
+    loaded = rt.load(GOLDEN / "llama_scope-transcoder")
+    tc = loaded.folded()
+    for origin, architecture in ((loaded.origin, "jumprelu_transcoder"), (None, "jumprelu")):
+        folder = tmp_path / architecture
+        write(Model(tc.config, tc.params, origin), folder, "saelens", force=False)
+        said = json.loads((folder / "cfg.json").read_text())
+        assert said["architecture"] == architecture
+
+
+def test_thresholds_below_zero_are_not_written_where_they_mean_more(tmp_path):
+    tc = rt.load(GOLDEN / "gemma_scope")
+    theta = tc.params.own.theta - np.float32(1)
+    params = dataclasses.replace(tc.params, own=JumpReLU(theta))
+    with pytest.raises(FileError, match="cannot say that thresholds below zero"):
+        write(Model(tc.config, params), tmp_path / "out", "circuit_tracer", force=False)
 
 
 def test_a_difference_is_found():

@@ -14,6 +14,8 @@ from pages import GUIDE, PACKAGE, PAGES, README, blocks, document, find, page, p
 
 import reftranscoder as rt
 from reftranscoder import cli
+from reftranscoder.formats import Model
+from reftranscoder.formats.writing import write
 from reftranscoder.twins import TWINS
 
 NAMES = [path.stem for path in PAGES]
@@ -347,6 +349,34 @@ def test_a_page_that_is_not_there(capsys):
     assert cli.main(["guide", "nothing"]) == 2
     err = capsys.readouterr().err
     assert "PAGE must be one of auditing, " in err and err.count("\n") == 1
+
+
+def test_from_what_the_hub_leaves_to_text(tmp_path, monkeypatch, capsys):
+    """With two small transcoders in place of those that somebody would have downloaded."""
+    hub = tmp_path / "hub" / "models--you--transcoders"
+    for layer in (3, 15):
+        tc = rt.build(input_size=576, output_size=576, dict_size=32, top_k=4, seed=layer)
+        path = write(Model(tc.config, tc.params), tmp_path / str(layer), "sparsify", force=False)
+        folder = hub / "snapshots" / "abc123" / f"layers.{layer}.mlp"
+        for place in (folder, hub / "blobs", hub / "refs"):
+            place.mkdir(parents=True, exist_ok=True)
+        for file in path.parent.iterdir():
+            blob = hub / "blobs" / f"{layer}{file.stem}"
+            file.rename(blob)
+            (folder / file.name).symlink_to(f"../../../blobs/{blob.name}")
+    (hub / "refs" / "main").write_text("abc123")
+    monkeypatch.chdir(tmp_path)
+    (code,) = [text for text in blocks(page("formats"), "Formats") if text.startswith("import")]
+    assert len(code.splitlines()) <= 11
+    names = {}
+    exec(code, names)
+    assert names["tc"].origin.layer == 15
+    said = capsys.readouterr().out.splitlines()
+    assert "layer=3" in said[0] and "layer=15" in said[0] and len(said) == 6
+    hidden = names["tc"].encode(names["x"]).toarray()
+    strongest = int(hidden[:, 0].argmax())
+    words = names["words"]
+    assert said[1] == repr("".join(words[max(0, strongest - 4) : strongest + 1]))
 
 
 @pytest.mark.parametrize(

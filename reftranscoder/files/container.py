@@ -91,8 +91,9 @@ def inside(folder: Path, name: str) -> Path:
     real, home = path.resolve(), folder.resolve()
     allowed = [home]
     for parent in (folder.absolute(), *folder.absolute().parents):
-        if parent.parent.name == "snapshots":
-            allowed.append((parent.parent.parent / "blobs").resolve())
+        blobs = parent.parent.parent / "blobs"
+        if parent.parent.name == "snapshots" and not blobs.is_symlink():
+            allowed.append(blobs.resolve())
     if not any(real.is_relative_to(place) for place in allowed):
         raise FileError(path, "leads out of its folder", "Put the file itself there.")
     return path

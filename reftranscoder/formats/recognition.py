@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ..errors import FileError, words
-from ..files.container import inside
+from ..files.container import inside, text_of
 from .cross_layer import CrossLayerPublished
 from .place import Place, matching, names_in
 from .published import Decisions, Published, check_shapes
@@ -169,13 +169,10 @@ def _revision(path: Path) -> Path:
     main = path / "refs" / "main"
     if not (path / "snapshots").is_dir() or not main.is_file():
         return path
-    try:
-        revision = main.read_text(encoding="utf-8")[:100].strip()
-    except (OSError, UnicodeDecodeError):
-        revision = ""
+    revision = text_of(inside(path, "refs/main"), 1000).strip()
     if not revision.isalnum() or not (path / "snapshots" / revision).is_dir():
         raise FileError(path, "is a cache of the hub without the revision that refs/main names")
-    return path / "snapshots" / revision
+    return inside(path, f"snapshots/{revision}")
 
 
 def _module(row: Reader) -> ModuleType:
