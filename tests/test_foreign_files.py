@@ -119,9 +119,9 @@ def test_a_pickle_that_is_too_large_is_refused():
 
 def test_a_short_pickle_does_not_copy_one_list_again_and_again():
     """Each of these copies would be of thousands of entries, and all of them be kept."""
-    from reftranscoder.files.torch_zip import CONFIGURATIONS, _Tensors
+    from reftranscoder.files.torch_zip import CONFIGURATIONS, Tensors
 
-    names = _Tensors(Path("x"), None, {}).names
+    names = Tensors(Path("x"), None, {}).names
     numbers, pairs = b"](" + b"N" * 3000 + b"e", b"](" + b"X\x01\x00\x00\x00aN\x86" * 3000 + b"e"
     for name, held in ((b"torch\nSize", numbers), (b"collections\nOrderedDict", pairs)):
         content = held + b"q\x000" + b"c" + name + b"\nh\x00\x85R" * 1 + b"."
