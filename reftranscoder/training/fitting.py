@@ -32,11 +32,11 @@ from .keeping import Keeper
 from .options import FitOptions
 from .progress import listener
 from .run import Run
-from .scaling import Moments, Scaling
+from .scaling import Scaling
 from .schedule import Schedule
 from .start import starting_arrays
+from .steps import Here, Pair, Plan
 
-Pair = tuple[Activations, Activations]
 #: The activations that `fit` trains; `Transcoder.with_threshold` makes a jumprelu one of another.
 TRAINED = ("topk", "relu", "batchtopk", "groupmax", "abstopk")
 #: Those whose top_k may fall in training: groupmax has groups of a size.
@@ -99,18 +99,25 @@ def fit(options: FitOptions) -> Fit:
     >>> fit.metrics.rows, fit.metrics.fvu < 1
     (200, True)
     """
+    return fit_in(Here(), options)
+
+
+def fit_in(place: Here, options: FitOptions) -> Fit:
+    """`fit`, with the steps made in ``place``."""
     x, target = paired(options.x, options.target, dtype=options.dtype)
     for data in (x, target):
         data.verify()
+    x, target = place.opened((x, target))
     x, target, held_out = _split(x, target, options.validation, options.dtype)
     I, O = x.shape[1], target.shape[1]
     config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
     check_activation(config, TRAINED, "fit")
     check_plain(config, "fit")
+    place.check(options)
     options = _checked(options, config, len(x))
     if options.patience and held_out is None:
         raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
-    run, measure = _prepared(options, config, (x, target), held_out)
+    run, measure = _prepared(place, options, config, (x, target), held_out)
     requested = _train(run, options)
     transcoder = run.transcoder()
     metrics = measure.all(transcoder) if held_out and run.done else None
@@ -163,12 +170,16 @@ def _check_together(
 
 
 def _prepared(
-    options: FitOptions, config: TranscoderConfig, training: Pair, held_out: Pair | None
+    place: Here,
+    options: FitOptions,
+    config: TranscoderConfig,
+    training: Pair,
+    held_out: Pair | None,
 ) -> tuple[Run, Measure]:
     """The run before its next step, the first or the one after its checkpoint."""
     # Without a checkpoint nobody asks what the data were.
     digests = start_digests(training, held_out) if options.checkpoint is not None else {}
-    moments = Moments.of(*training, digests)
+    moments = place.moments(training, digests)
     scaling = Scaling.of(moments, config.dtype)
     measure = Measure(training, held_out, moments.target, options.backend)
     schedule = Schedule(**chosen(Schedule, options))
@@ -191,8 +202,18 @@ def _prepared(
     if options.checkpoint is not None and os.path.exists(options.checkpoint):
         saved = load(options.checkpoint, identity, start)
     batches = Batches(*training, scaling, options.batch_size, options.seed, config.dtype)
-    often = options.log_every, options.patience, options.accumulate
-    return Run(saved, schedule, recipe, batches, scaling, measure, *often, options.backend), measure
+    plan = Plan(
+        saved.state,
+        schedule,
+        recipe,
+        batches,
+        training,
+        scaling,
+        options.accumulate,
+        options.backend,
+    )
+    often = options.log_every, options.patience
+    return Run(saved, schedule, place.steps(plan), scaling, measure, *often), measure
 
 
 def _train(run: Run, options: FitOptions) -> int | None:
@@ -204,13 +225,13 @@ def _train(run: Run, options: FitOptions) -> int | None:
             if keeper is not None:
                 keeper.save_if_best(run.saved)
                 if run.steps % options.checkpoint_every == 0 or run.done:
-                    keeper.save(run.saved)
+                    keeper.save(run.up_to_date())
             try:
                 tell(told)
             except KeyboardInterrupt as raised:
                 stop.requested = number_of(raised)
         if keeper is not None and not run.done:
-            keeper.save(run.saved)
+            keeper.save(run.up_to_date())
     return stop.requested
 
 
