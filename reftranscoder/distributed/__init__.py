@@ -1,0 +1,5 @@
+"""Past one machine."""
+
+from .fitting import fit
+
+__all__ = ["fit"]

@@ -1,0 +1,33 @@
+"""`fit` on a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..declaring import takes
+from ..training.fitting import Fit, fit_in
+from ..training.options import FitOptions
+from .cluster import Cluster
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Client:
+    client: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ClusterOptions(FitOptions, _Client):
+    """The cluster, the data and every option of `reftranscoder.fit`."""
+
+
+@takes(ClusterOptions, swapped=("skip", "ties"))
+def fit(options: ClusterOptions) -> Fit:
+    """`reftranscoder.fit` on the cluster of ``client``, a ``distributed.Client``: the same bits.
+
+    Raises:
+        OptionError: as `reftranscoder.fit`.
+    """
+    client = options.client
+    with Cluster(client) as cluster:
+        return fit_in(cluster, options)
