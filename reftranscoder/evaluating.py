@@ -17,6 +17,8 @@ from .activations import Activations, paired
 from .errors import OptionError, ShapeError
 from .metrics import DEFINITIONS, Evaluation, Metrics, Sums, sums_of
 from .metrics.definitions import ROWS, WHOLE
+from .metrics.evaluation import Squares, squares_of
+from .metrics.features import active_counts
 from .options import instance, positive_integer
 from .transcoder import Transcoder
 
@@ -86,27 +88,80 @@ def evaluate(
     if advance is not None and not callable(advance):
         raise OptionError("advance", "a function of one argument, or None", advance)
     x, target = _opened(tc, x, target)
-    evaluation, mean = Evaluation(), _mean(target)
-    whole: Sums | None = None
-    of_batches: dict[str, float] = dict.fromkeys(DEFINITIONS, 0.0)
-    batches = -(-len(x) // batch_rows)
+    mean = _mean(target)
+    merged = Merged(len(x), batch_rows)
     for block, y in zip(x.blocks(batch_rows), target.blocks(batch_rows), strict=True):
-        hidden = tc.encode(block, backend=backend)
-        reconstruction = tc.decode(hidden, block, backend=backend)
-        evaluation.add(y, reconstruction, hidden)
-        sums = sums_of(y, reconstruction, mean, block)
-        whole = sums if whole is None else whole.plus(sums)
-        batch = sums_of(y, reconstruction, None, block)
-        for name, row in DEFINITIONS.items():
-            weight = batch.rows / len(x) if row.published_on == ROWS else 1 / batches
-            of_batches[name] += weight * row(batch)
+        merged.add(measured(tc, block, y, mean, merged.origin_for(y), backend))
         if advance is not None:
             advance(len(block))
-    assert whole is not None  # there is a row
-    found = {name: row(whole) for name, row in DEFINITIONS.items()}
-    metrics = evaluation.result()
-    # Two ways to the same number; one of them is known to 2 n u, whatever the mean.
-    return Evaluated(metrics, found | {"fvu": metrics.fvu}, of_batches, batch_rows)
+    return merged.result()
+
+
+class Measured(NamedTuple):
+    """What `evaluate` needs of a batch of rows."""
+
+    squares: Squares
+    counts: np.ndarray  # (D,) in how many rows each feature is active
+    about_mean: Sums  # about the mean of all rows
+    about_own: Sums  # about that of the batch
+
+
+def measured(
+    tc: Transcoder,
+    x: np.ndarray,
+    target: np.ndarray,
+    mean: np.ndarray,
+    origin: np.ndarray,
+    backend: str,
+) -> Measured:
+    """What `evaluate` needs of rows ``x`` (B, I) and ``target`` (B, O): ``mean`` (O,) is that of all
+    rows, ``origin`` (O,) of those of the first batch."""
+    hidden = tc.encode(x, backend=backend)
+    reconstruction = tc.decode(hidden, x, backend=backend)
+    y, y_hat = (np.asarray(a, np.float64) for a in (target, reconstruction))
+    return Measured(
+        squares_of(y, y_hat, None, origin),
+        active_counts(hidden)[0],
+        sums_of(target, reconstruction, mean, x),
+        sums_of(target, reconstruction, None, x),
+    )
+
+
+class Merged:
+    """What was `measured` of batches, one after the other, of so many ``rows``."""
+
+    def __init__(self, rows: int, batch_rows: int) -> None:
+        self._rows, self._batch_rows = rows, batch_rows
+        self._evaluation = Evaluation()
+        self._whole: Sums | None = None
+        self._of_batches: dict[str, float] = dict.fromkeys(DEFINITIONS, 0.0)
+        self._origin: np.ndarray | None = None
+
+    def origin_for(self, target: np.ndarray) -> np.ndarray:
+        """The origin (O,) that squares of ``target`` (B, O) are taken about: of the first batch
+        that is asked for, its mean."""
+        if self._origin is None:
+            self._origin = np.asarray(target, np.float64).mean(axis=0)
+        return self._origin
+
+    def add(self, batch: Measured) -> None:
+        """Add the next batch."""
+        self._evaluation.merge(batch.squares, batch.counts)
+        whole, own = batch.about_mean, batch.about_own
+        self._whole = whole if self._whole is None else self._whole.plus(whole)
+        batches = -(-self._rows // self._batch_rows)
+        for name, row in DEFINITIONS.items():
+            weight = own.rows / self._rows if row.published_on == ROWS else 1 / batches
+            self._of_batches[name] += weight * row(own)
+
+    def result(self) -> Evaluated:
+        """What all of them give."""
+        assert self._whole is not None  # there is a row
+        found = {name: row(self._whole) for name, row in DEFINITIONS.items()}
+        metrics = self._evaluation.result()
+        # Two ways to the same number; one of them is known to 2 n u, whatever the mean.
+        whole = found | {"fvu": metrics.fvu}
+        return Evaluated(metrics, whole, self._of_batches, self._batch_rows)
 
 
 class Match(NamedTuple):
