@@ -28,6 +28,13 @@ def fit(options: ClusterOptions) -> Fit:
     Raises:
         OptionError: as `reftranscoder.fit`.
     """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        what = "rt.distributed.fit needs dask.distributed: pip install"
+        raise ImportError(f'{what} "reftranscoder[distributed]" ({error})') from None
     client = options.client
+    if not isinstance(client, Client) or client.asynchronous:
+        raise OptionError("client", "a distributed.Client that is not asynchronous", client)
     with Cluster(client) as cluster:
         return fit_in(cluster, options)

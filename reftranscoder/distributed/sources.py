@@ -113,8 +113,7 @@ class Source:
         self._shares = []
         for first, stop, worker in zip(edges, edges[1:], workers):
             if first < stop:
-                rows = data if files else Activations(data.part(first, stop).read(), data.name)
-                held = scattered(client, rows, worker)
+                held = scattered(client, data if files else _copied(data, first, stop), worker)
                 self._shares.append(Share(first, held, 0 if files else first, worker))
 
     def pieces(self, rows: np.ndarray) -> Iterator[tuple[Share, np.ndarray]]:
@@ -124,6 +123,11 @@ class Source:
         for share, first, stop in zip(self._shares, edges, [*edges[1:], len(places)]):
             if first < stop:
                 yield share, places[first:stop] - share.rows_before
+
+
+def _copied(data: Activations, first: int, stop: int) -> Activations:
+    """Rows ``first`` to ``stop - 1`` of ``data``, without the others."""
+    return Activations(data.part(first, stop).read(), data.name, dtype=data.dtype)
 
 
 def scattered(client: Any, value: Any, worker: str) -> Any:
