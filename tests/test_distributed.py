@@ -28,7 +28,7 @@ def cluster(workers, **options):
     threads = {"processes": False, "protocol": "inproc://"} | options
     with (
         distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, **threads
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", **threads
         ) as local,
         distributed.Client(local) as client,
     ):
