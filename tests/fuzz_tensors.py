@@ -1,7 +1,9 @@
 """Damage to other libraries' files: whatever the bytes, a transcoder or one line, and soon.
 
-``python tests/fuzz_tensors.py [COUNT [SEED]]`` tries COUNT mutations (100,000) of each container
-and prints what came of them; ``tests/test_foreign_files.py`` tries a few with every run.
+``python tests/fuzz_tensors.py [COUNT [SEED [KIND ...]]]`` tries COUNT mutations (100,000) of each
+container and prints what came of them, and which took longest; ``tests/test_foreign_files.py``
+tries a few with every run.  The files are of a few thousand bytes, and the process may take no more
+than `SPARE` beyond what it has once all is imported: what ends for want of memory is a fault.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import collections
 import io
 import random
+import resource
 import shutil
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +27,7 @@ from reftranscoder.files.plain_yaml import parse
 
 CASES = Path(__file__).parent / "golden" / "formats"
 SLOW = 0.5  # seconds
+SPARE = 64 << 20  # bytes: the allocator takes them by the dozen
 #: Fragments of pickles and headers that mean something where they land.
 WORDS = [
     b"cos\nsystem\n",
@@ -79,6 +84,18 @@ def rezipped(rng: random.Random, content: bytes) -> bytes:
     return made.getvalue()
 
 
+def headers_of_arrays(rng: random.Random, content: bytes) -> bytes:
+    """An archive of which the header of one array is damaged, and whose checksums agree."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(made, "w") as new:
+        chosen = rng.choice(old.namelist())
+        for name in old.namelist():
+            inside = old.read(name)
+            head = mutated(rng, inside[:128]) if name == chosen else inside[:128]
+            new.writestr(name, head + inside[128:])
+    return made.getvalue()
+
+
 def header_only(rng: random.Random, content: bytes) -> bytes:
     """A safetensors file whose header alone is damaged, and whose length agrees."""
     length = int.from_bytes(content[:8], "little")
@@ -86,13 +103,19 @@ def header_only(rng: random.Random, content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
+_CONFIGURATION = "final_sparse_autoencoder_gpt2-small_blocks.7.ln2.hook_normalized_16.pt"
 #: Name of the kind of damage -> case, file in it, and what does the damage.
 DAMAGE: dict[str, tuple[str, str, Callable[[random.Random, bytes], bytes]]] = {
     "torch": ("dictionary_learning-TopK", "ae.pt", mutated),
     "torch, its pickle": ("dictionary_learning-TopK", "ae.pt", rezipped),
+    "torch, a pickled configuration": ("transcoder_circuits-transcoder", _CONFIGURATION, rezipped),
+    "torch, texts beside tensors": ("openai-TopK", "7.pt", rezipped),
+    "hyperparams.json": ("llama_scope-transcoder", "hyperparams.json", mutated),
     "safetensors": ("sae_lens-jumprelu", "sae_weights.safetensors", mutated),
     "safetensors, its header": ("sae_lens-jumprelu", "sae_weights.safetensors", header_only),
     "npz": ("gemma_scope", "params.npz", mutated),
+    "npz, its headers": ("gemma_scope", "params.npz", headers_of_arrays),
+    "saelens' cfg.json": ("sae_lens-topk-rescaled", "cfg.json", mutated),
     "cfg.json": ("sparsify-skip", "cfg.json", mutated),
     "a layer": ("clt_training_clt-untied", "layers.9.mlp/sae.safetensors", header_only),
     "a layer's cfg.json": ("clt_training_clt-untied", "layers.9.mlp/cfg.json", mutated),
@@ -124,6 +147,7 @@ def outcomes(kind: str, count: int, seed: int, folder: Path) -> Iterator[tuple[s
             outcome = "loaded"
         except FileError as error:
             assert "\n" not in str(error)
+            assert "memory" not in str(error), f"{kind} {number} of seed {seed}: {error}"
             outcome = "refused"
         except Exception as error:
             kept = Path(tempfile.gettempdir()) / f"fuzz-{number}-{name}"
@@ -143,22 +167,37 @@ def yaml_outcomes(count: int, seed: int) -> None:
             continue
 
 
+def limit_memory() -> None:
+    """No more address space than there is, and `SPARE`."""
+    for case, *_ in DAMAGE.values():  # imports what loading needs
+        rt.load(CASES / case)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + SPARE
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def try_kind(kind: str, count: int, seed: int, folder: Path) -> str:
+    """What came of ``count`` damaged files of ``kind``, in a line."""
+    seen: collections.Counter[str] = collections.Counter()
+    slowest, which, slow = 0.0, 0, 0
+    for number, (outcome, seconds) in enumerate(outcomes(kind, count, seed, folder)):
+        seen[outcome] += 1
+        slow += seconds > SLOW
+        if seconds > slowest:
+            slowest, which = seconds, number
+    return f"{kind}: {dict(seen)}, slowest {slowest:.3f} s ({which}), {slow} above {SLOW} s"
+
+
 def main() -> None:
-    count, seed = (int(text) for text in [*sys.argv[1:], "100000", "0"][:2]) if len(
-        sys.argv
-    ) < 3 else (int(sys.argv[1]), int(sys.argv[2]))
+    """What the command line asks for."""
+    count, seed = [*map(int, sys.argv[1:3]), *(100_000, 0)[len(sys.argv) - 1 :]]
+    limit_memory()
+    warnings.simplefilter("error")
     with tempfile.TemporaryDirectory() as folder:
-        for kind in DAMAGE:
-            seen: collections.Counter[str] = collections.Counter()
-            slowest = 0.0
-            for outcome, seconds in outcomes(kind, count, seed, Path(folder)):
-                seen[outcome] += 1
-                slowest = max(slowest, seconds)
-            print(f"{kind}: {dict(seen)}, slowest {slowest:.3f} s", flush=True)
+        for kind in sys.argv[3:] or DAMAGE:
+            print(try_kind(kind, count, seed, Path(folder)), flush=True)
     yaml_outcomes(count, seed)
-    print("config.yaml: done")
-
-
+    print(f"config.yaml: {count}")
 
 
 if __name__ == "__main__":

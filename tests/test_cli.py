@@ -23,7 +23,7 @@ from reftranscoder.auditor.explaining.conventions import NAMES
 from reftranscoder.auditor.probes.probe_set import probes
 from reftranscoder.auditor.task.arithmetic import ARITHMETICS, MIXED
 from reftranscoder.auditor.task.definition import Definition
-from reftranscoder.cli import arguments, audit, fit, progress, report, status
+from reftranscoder.cli import arguments, audit, fit, printing, progress, status
 from reftranscoder.conventions import L1, MSE
 from reftranscoder.twins import TWINS
 
@@ -361,6 +361,7 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
         "checkpoint": str(tmp_path / "run.ckpt"),
         "checkpoint_every": 1,
         "checkpoint_last": 2,
+        "log": str(tmp_path / "run.jsonl"),
     }
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     argv = "fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "m.npz"
@@ -931,12 +932,12 @@ def test_the_arithmetics_and_conventions_in_the_help_are_those_there_are(run):
 
 
 def test_json_has_no_nan(capsys):
-    report.print_json({"a": np.float32("nan"), "b": [np.inf, np.int32(3)], "c": np.array([1.5])})
+    printing.print_json({"a": np.float32("nan"), "b": [np.inf, np.int32(3)], "c": np.array([1.5])})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 3], "c": [1.5]}
 
 
 def test_table():
-    assert report.table([("", "one", "2"), ("rows", "1", "22")]) == "      one   2\nrows    1  22"
+    assert printing.table([("", "one", "2"), ("rows", "1", "22")]) == "      one   2\nrows    1  22"
 
 
 class Terminal:
@@ -982,7 +983,8 @@ def test_progress_without_tqdm(on_a_terminal, monkeypatch):
     with progress.Progress(4, "steps") as bar:
         bar.advance(1, "loss 0.5")
         bar.advance_to(3, "loss 0.4")
-    assert "1/4 steps  loss 0.5" in terminal.text and "3/4 steps  loss 0.4" in terminal.text
+    for done, note in ((1, "loss 0.5"), (3, "loss 0.4")):
+        assert f"{done}/4 steps, 0:00:00 left  {note}" in terminal.text
     assert terminal.text.endswith("\r\x1b[K")
 
 
@@ -996,8 +998,35 @@ def test_progress_of_fit_shows_loss_fvu_and_speed(on_a_terminal, files, tmp_path
     terminal = on_a_terminal()
     argv = ["fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "m.npz", *SMALL]
     assert cli.main([str(a) for a in [*argv, "--validation", 0.2, "--log-every", 1]]) == 0
-    for words in ("loss 0.", "FVU ", " rows/s"):
+    for words in ("loss 0.", "FVU ", "L0 3.0", "dead ", " rows/s"):
         assert words in terminal.text
+
+
+def test_progress_says_the_time_left(on_a_terminal, monkeypatch):
+    """At the pace of this process: what a checkpoint held was not made in its time."""
+    clock = iter((100.0, *[101.0] * 3, *[110.0] * 9))
+    terminal = on_a_terminal()
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.Progress(4000, "steps") as bar:
+        bar.advance_to(1001, "loss 0.5")  # one step in a second
+        bar.advance_to(1005, "loss 0.4")  # five in ten
+    assert "1001/4000 steps, 0:49:59 left  loss 0.5" in terminal.text
+    assert "1005/4000 steps, 1:39:50 left  loss 0.4" in terminal.text
+
+
+def test_the_bar_of_a_run_that_goes_on_knows_its_pace(on_a_terminal):
+    terminal = on_a_terminal()
+    with progress.Progress(4000, "steps") as bar:
+        bar.advance_to(1001)
+        bar.advance_to(1002)
+    assert "1002/4000" in terminal.text and "1001.0" not in terminal.text
+
+
+def test_the_log_is_not_the_model(refused, files, tmp_path):
+    out = tmp_path / "m.npz"
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL, "--log", out
+    assert "another file than --output" in refused(*argv) and not out.exists()
 
 
 def test_widths_are_named(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import reftranscoder as rt
-from reftranscoder.errors import ClusterError, NonFiniteError, OptionError, ShapeError
+from reftranscoder.errors import ClusterError
 
 REASON = "dask.distributed is an extra: reftranscoder[distributed]"
 distributed = pytest.importorskip("distributed", reason=REASON)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ..activations import Activations
 from ..backends import BACKENDS
 from ..errors import FileError, ShapeError
+from ..evaluating import BATCH_ROWS
 from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
 from ..loading import load
@@ -17,8 +19,16 @@ BLOCK_ROWS = 4096
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The positional ``MODEL``."""
+    """The positional ``MODEL``, and ``--layer``."""
     parser.add_argument("model", metavar="MODEL", help="a transcoder: its file, or its folder")
+    add_layer(parser, "MODEL")
+
+
+def add_layer(parser: argparse.ArgumentParser, of: str) -> None:
+    """``--layer``, where the argument ``of`` may be a folder of many."""
+    parser.add_argument(
+        "--layer", type=int, metavar="N", help=f"which transcoder, where {of} is a folder of many"
+    )
 
 
 def open_model(options: argparse.Namespace) -> Transcoder:
@@ -27,7 +37,7 @@ def open_model(options: argparse.Namespace) -> Transcoder:
     Raises:
         FileError: as `load`; or it is a cross-layer one, which a command of one X does not take.
     """
-    tc = load(options.model)
+    tc = load(options.model, layer=options.layer)
     if not isinstance(tc, Transcoder):
         problem = "is a cross-layer transcoder, and this command reads activations of one layer"
         raise FileError(options.model, problem, "Use rt.load, and arrays (L, B, I).")
@@ -53,6 +63,27 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         choices=tuple(BACKENDS),
         default="kernels",
         help="what computes: the kernels (default), or the NumPy reference in float64",
+    )
+
+
+def add_sequences(parser: Any) -> None:
+    """``--sequence-length`` and ``--drop-position``."""
+    parser.add_argument(
+        "--sequence-length", metavar="N", type=int, help="rows come in sequences of N tokens"
+    )
+    parser.add_argument(
+        "--drop-position", metavar="P", type=int, help="leave out row P of each sequence, as 0"
+    )
+
+
+def add_batch_rows(parser: argparse.ArgumentParser) -> None:
+    """``--batch-rows``."""
+    parser.add_argument(
+        "--batch-rows",
+        metavar="N",
+        type=int,
+        default=BATCH_ROWS,
+        help=f"rows in a batch, for definitions by batches (default: {BATCH_ROWS})",
     )
 
 

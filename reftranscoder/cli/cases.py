@@ -12,7 +12,7 @@ import argparse
 
 from ..errors import printable
 from .arguments import add_json
-from .report import plural, print_report
+from .printing import plural, print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

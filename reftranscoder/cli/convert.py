@@ -14,8 +14,8 @@ from ..errors import FileError, printable
 from ..formats import OURS, AnyModel, Decisions, load, save
 from ..formats.writing import WRITERS, difference, write
 from ..params import ACTIVATIONS
-from .arguments import add_json
-from .report import print_report
+from .arguments import add_json, add_layer
+from .printing import print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a file or folder with a transcoder")
     parser.add_argument("output", metavar="DST", help="what is written")
     parser.add_argument("--format", choices=(OURS, *WRITERS), default=OURS, help="that of DST")
-    parser.add_argument("--layer", type=int, metavar="N", help="which, of a folder of many")
+    add_layer(parser, "SRC")
     parser.add_argument("--top-k", type=int, metavar="K", help="where SRC leaves it open")
     parser.add_argument("--activation", choices=ACTIVATIONS, help="where SRC leaves it open")
     parser.add_argument(

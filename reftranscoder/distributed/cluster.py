@@ -10,14 +10,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import ClusterError, OptionError
-from ..training.options import FitOptions
-from ..training.scaling import Moments, means_of
+from ..params import TranscoderConfig, check_activation, check_plain
+from ..training.adam import Recipe
+from ..training.scaling import Moments, column_sums, means_of
 from ..training.steps import Here, Pair, Plan, Steps
 from . import moving, slices, sources
 from .slices import LostSlice, Owned
 from .sources import Source, scattered
 
 T = TypeVar("T")
+#: The activations that it trains.
+TRAINED = ("topk", "relu", "groupmax", "abstopk")
 _POLL = 0.2  # seconds between two looks at which workers are there
 _GRACE = 15.0  # seconds that a lost worker has to come back
 _EMPTY = 120.0  # and that a cluster without any has
@@ -42,11 +45,9 @@ class Layout:
         P = len(self.workers)
         self.run = uuid.uuid4().hex
         self.t = t
+        edges = [units * n // P * width for n in range(P + 1)]
         self.owned = [
-            Owned(
-                self.run, n, units * n // P * width, units * (n + 1) // P * width, n == P - 1, config
-            )
-            for n in range(P)
+            Owned(self.run, n, edges[n], edges[n + 1], n == P - 1, config) for n in range(P)
         ]
         self.sources = [Source(client, data, workers) for data in plan.training]
 
@@ -164,8 +165,8 @@ class ClusterSteps(Steps):
             before = None
             for n in range(P - 1):
                 before = made(n, slices.decode, chosen, before, name="decode")
-            given = rows, chosen, before, x, target
-            parts.append((x, chosen, made(P - 1, slices.errors, *given, name="errors")))
+            errors = made(P - 1, slices.errors, rows, chosen, before, x, target, name="errors")
+            parts.append((x, chosen, errors))
         rates = moving.Rates(t, plan.schedule(t), rows)
         moved = self._moved(layout, rates, parts)
         loss: float = self._results(layout, moved)[-1]
@@ -195,7 +196,8 @@ class ClusterSteps(Steps):
     def _read(self, layout: Layout, t: int) -> list[list[list[Any]]]:
         """Futures of the rows of step ``t``: of each part, x and target, each in pieces."""
         if t in self._ahead:
-            return self._ahead.pop(t)
+            begun: list[list[list[Any]]] = self._ahead.pop(t)
+            return begun
         plan, client = self._plan, self._client
         kind: Any = np.dtype(plan.state.config.dtype).type
         scales = kind(plan.scaling.input_scale), kind(plan.scaling.target_scale)
@@ -291,13 +293,15 @@ class Cluster(Here):
         if self._steps is not None:
             self._steps.close()
 
-    def check(self, options: FitOptions) -> None:
-        """Refuse the reference, and rows that compete."""
-        if options.backend != "kernels":
-            raise OptionError("backend", "'kernels' on a cluster", options.backend)
-        if options.activation == "batchtopk":
-            want = "another than batchtopk on a cluster, where rows cannot compete"
-            raise OptionError("activation", want, options.activation)
+    def check(self, config: TranscoderConfig, recipe: Recipe, backend: str) -> None:
+        """Refuse the reference, rows that compete, and what has no fused step."""
+        if backend != "kernels":
+            raise OptionError("backend", "'kernels' on a cluster", backend)
+        check_activation(config, TRAINED, "rt.distributed.fit")
+        check_plain(config, "rt.distributed.fit")
+        if not recipe.plain:
+            losses = recipe.reconstruction_loss, recipe.sparsity_loss
+            raise OptionError("losses", "the default ones on a cluster", losses)
 
     def opened(self, pair: Pair) -> Pair:
         """As `Here.opened`."""
@@ -314,7 +318,7 @@ class Cluster(Here):
     def _sums(self, data: Any) -> Iterable[Any]:
         """`column_sums` of each block of ``data``, in order."""
         if not sources.is_in_files(data):
-            yield from map(sources.column_sums, data.blocks())
+            yield from map(column_sums, data.blocks())
             return
         (held,) = self._client.scatter([data], hash=False, broadcast=True)
         firsts = range(0, len(data), _BLOCK)

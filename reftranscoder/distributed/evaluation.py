@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..evaluating import BATCH_ROWS, Evaluated, Measured, Merged, measured
+from ..evaluating import BATCH_ROWS, Evaluated
+from ..evaluating.batches import Measured, Merged, measured
 from ..options import positive_integer
 from ..transcoder import Transcoder
 from .mapping import checked, sent_once
@@ -23,7 +24,7 @@ def evaluate(
     batch_rows: int = BATCH_ROWS,
     backend: str = "kernels",
 ) -> Evaluated:
-    """`reftranscoder.evaluate` of Dask arrays, where their chunks are: the same numbers, to the bit.
+    """`reftranscoder.evaluate` of Dask arrays, where their chunks are: to the bit the same numbers.
 
     Batches are the same rows as there, whatever the chunks are, and their sums are merged in the
     order of the rows.  What moves to the caller is a few sums and (D,) counts for each batch.
@@ -113,4 +114,5 @@ def _measured(
 ) -> Measured:
     dtype = tc.params.dtype
     x, target = _rows(x, dtype, "x", first), _rows(target, dtype, "target", first)
-    return measured(tc, x, target, *about, backend)
+    mean, origin = about
+    return measured(tc, x, target, mean, origin, backend)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from ..declaring import takes
+from ..errors import OptionError
 from ..training.fitting import Fit, fit_in
 from ..training.options import FitOptions
 from .cluster import Cluster

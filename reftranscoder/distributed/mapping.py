@@ -100,7 +100,8 @@ def sent_once(tc: Transcoder) -> Any:
 def _mapped(name: str, function: Any, tc: Transcoder, x: Any, backend: str, meta: Any) -> Any:
     x = checked(tc, x, backend)
     chunks = (x.chunks[0], (meta.shape[1],))
-    options = {"dtype": meta.dtype, "chunks": chunks, "meta": meta, "name": f"{name}-{uuid.uuid4().hex}"}
+    options = {"dtype": meta.dtype, "chunks": chunks, "meta": meta}
+    options["name"] = f"{name}-{uuid.uuid4().hex}"
     return x.map_blocks(function, sent_once(tc), backend, **options)
 
 
@@ -112,7 +113,7 @@ def _predicted(x: Any, tc: Transcoder, backend: str, block_info: Any = None) -> 
     return tc(_finite(x, block_info), backend=backend)
 
 
-def _finite(x: Any, block_info: Any) -> np.ndarray:
+def _finite(x: Any, block_info: Any) -> Any:
     """The chunk ``x``, if its entries are finite; else named by their row in the whole."""
     x = np.asarray(x)
     try:

@@ -152,7 +152,9 @@ def _dense(held: Slice, parts: Sequence[Part]) -> Arrays:
     from ..kernels.skip import skip_weights_backward
 
     arrays = held.state.arrays
-    dense = {name: np.zeros_like(arrays[name]) for name in ("b_dec", "W_skip") if name in arrays}
+    dense: Arrays = {
+        name: np.zeros_like(array) for name, array in arrays.items() if name in ("b_dec", "W_skip")
+    }
     for part in parts:
         if "b_dec" in dense:
             sum_rows(part.errors.G, dense["b_dec"])

@@ -76,14 +76,15 @@ _held: dict[tuple[str, int], Slice] = {}
 
 
 def hold(owned: Owned, recipe: Recipe, t: int, arrays: dict[str, np.ndarray]) -> None:
-    """Make the slice from copies of ``arrays``, by their names in a checkpoint, after step ``t``."""
+    """Make the slice, after step ``t``, of copies of ``arrays`` by their names in checkpoints."""
     groups: dict[str, dict[str, np.ndarray]] = {n: {} for n in ("arrays", "m", "v", "average")}
     for name, array in arrays.items():
         group, _, inner = name.partition(".")
         if inner:
             groups[group][inner] = array.copy()
     config = _config(owned)
-    state = State(config, **groups, best={}, silent=arrays["silent"].copy(), t=t)
+    kept = (groups[name] for name in ("arrays", "m", "v", "average"))
+    state = State(config, *kept, {}, arrays["silent"].copy(), t)
     _held[owned.run, owned.number] = Slice(owned, recipe, state)
 
 

@@ -19,7 +19,7 @@ from .stored import AGAIN, Stored
 from .torch_zip import read_torch
 
 INDEX = ".index.json"
-_LARGEST_INDEX = 8_000_000  # bytes
+_LARGEST_INDEX = 1_000_000  # bytes
 
 
 class Container(NamedTuple):

@@ -21,6 +21,7 @@ from .sniff import require
 from .stored import AGAIN, Checksum, Stored, row_major
 
 _CHUNK = 1 << 20
+_MOST_ARRAYS = 1_000  # NumPy takes a fifth of a millisecond for a header
 _KINDS = "biufcUS"  # truth values, numbers and texts; not records, dates and objects
 _PICKLED = (
     "If you trust it, read it with np.load(path, allow_pickle=True) and save the arrays again, "
@@ -98,6 +99,8 @@ def _name(member: zipfile.ZipInfo) -> str:
 
 def _check_table(path: Path, listed: list[zipfile.ZipInfo], size: int) -> None:
     """Refuse a table that promises other than one stored array under each name."""
+    if len(listed) > _MOST_ARRAYS:
+        raise FileError(path, f"holds {len(listed):,} arrays, and is no transcoder")
     seen = set()
     for member in listed:
         name = _name(member)

@@ -70,9 +70,8 @@ def load(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in texts
-            for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
-                if number >= _MOST_OPERATIONS:
-                    raise ValueError("its pickle has more operations than weights need")
+            for operation, argument, _ in pickletools.genops(content):
+                machine.spend(1)
                 machine.do(operation.name, argument)
         return machine.result()
     except ValueError as error:
@@ -90,6 +89,13 @@ class _Machine:
         self.names, self.persistent = names, persistent
         self.stack: list[Any] = []
         self.memory: dict[int, Any] = {}
+        self.spent = 0
+
+    def spend(self, steps: int) -> None:
+        """Count what was done: a short pickle may copy one long list again and again."""
+        self.spent += steps
+        if self.spent > _MOST_OPERATIONS:
+            raise ValueError("its pickle has more operations than weights need")
 
     def do(self, operation: str, argument: Any) -> None:
         if operation in _LITERALS:
@@ -209,6 +215,7 @@ class _Machine:
         arguments, name = self._pop(), self._pop()
         if not isinstance(name, Name) or name.make is None or not isinstance(arguments, tuple):
             raise ValueError("its pickle calls what cannot be called")
+        self.spend(len(arguments) + sum(len(a) for a in arguments if isinstance(a, list | tuple)))
         try:
             made = name.make(*arguments)
         except TypeError:
@@ -219,6 +226,7 @@ class _Machine:
         """Attributes.  Those of a dict, such as the versions of modules, say nothing of weights."""
         state, made = self._pop(), self.stack[-1]
         if isinstance(made, Record) and isinstance(state, dict):
+            self.spend(len(state))
             made.attributes.update({k: v for k, v in state.items() if isinstance(k, str)})
         elif not isinstance(made, dict) or not isinstance(state, dict):
             raise ValueError("its pickle gives attributes to what has none")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 _LARGEST = 100_000  # characters
 _DEEPEST = 16
+_COMMENT = re.compile(r"(^|(?<=\s))#")
 _KEY = re.compile(r"([A-Za-z_][\w./-]*|\"[^\"\\]*\"|'[^']*')\s*:(?:\s+(.*))?$")
 _NUMBERS = ((re.compile(r"[-+]?\d{1,18}$"), int), (re.compile(r"[-+]?\d+\.\d*(e[-+]\d+)?$"), float))
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -43,7 +44,9 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def _line(raw: str) -> _Line | None:
-    text = re.sub(r"(^|\s)#[^\"']*$", "", raw).rstrip()
+    quoted = max(map(raw.rfind, "\"'")) + 1  # what looks like a comment before is in a text
+    comment = _COMMENT.search(raw, quoted)
+    text = raw[: comment.start() if comment else None].rstrip()
     if not text.strip():
         return None
     if "\t" in text or text.startswith(("---", "...", "%")):

@@ -7,6 +7,7 @@ was meant, or nothing.
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -84,8 +85,7 @@ def is_list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = collections.Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"it gives {shown(twice)} twice")
     return content
 

@@ -61,6 +61,14 @@ class Stored:
         """The same with its axes in the other order."""
         return dataclasses.replace(self, shape=self.shape[::-1], strides=self.strides[::-1])
 
+    def whole(self) -> int | None:
+        """The number above 0 that it is; None where it is several, or none that is whole."""
+        if self.shape:
+            return None
+        number = self.read().item()
+        fits = isinstance(number, int | float) and 0 < number < 2**53 and number == int(number)
+        return int(number) if fits else None
+
     def read(self) -> np.ndarray:
         """The entries, read-only: mapped where they lie as NumPy has them, else a new array.
 

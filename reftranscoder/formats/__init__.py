@@ -88,6 +88,9 @@ def load(
     if os.path.isdir(path):  # False, too, where a name cannot be
         return _published(*_one_of(path, layer, decisions), decisions)
     kind = kind_of(path)  # a missing file is missing whatever it is called
+    if layer is not None:
+        problem = "is one file, and a layer is one of a folder of many"
+        raise FileError(path, problem, "Leave layer out.")
     if kind == "pickle":
         problem = "this is a Python pickle, which can run any code when read"
         remedy = "If you trust it, unpickle it yourself, then Transcoder.from_arrays."

@@ -95,8 +95,8 @@ def _activation(
     if activation != "topk":
         return str(activation), None
     k = decisions.top_k or settings.get("k")
-    if k is None and _K in tensors and not tensors[_K].shape:
-        k = int(tensors[_K].read())
+    if k is None and _K in tensors:
+        k = tensors[_K].whole()
     if not isinstance(k, int) or k < 1:
         problem = f"its k must be a whole number; it is {shown(k)}"
         raise FileError(place.path, problem, "Say top_k=.")

@@ -28,9 +28,9 @@ from ..files import schema
 from ..files.container import inside, open_container
 from ..files.names import natural
 from ..files.stored import Stored
-from .cross_layer import CrossLayerPublished, Made
+from .cross_layer import CrossLayerPublished
 from .place import Place, names_in
-from .published import Decisions
+from .published import Decisions, Made
 
 SETTINGS, WEIGHTS = "cfg.json", "sae.safetensors"
 _COALESCED = ("none", "concat", "per-layer")

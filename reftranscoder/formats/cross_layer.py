@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
-
-import numpy as np
+from collections.abc import Mapping
 
 from ..errors import Error, FileError
 from ..files.stored import Stored
 from ..params import JumpReLU
 from ..params.cross_layer import CrossLayerConfig, CrossLayerParams, check_cross_layer
 from .native import CrossLayerModel
-from .published import Description, origin_of, refuse_unknown, seen_in
-
-
-class Made(NamedTuple):
-    """An array that is made of others in a file when it is asked for."""
-
-    shape: tuple[int, ...]
-    parts: list[Stored]
-    read: Callable[[], np.ndarray]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """That of its first part, as stored."""
-        return self.parts[0].dtype
-
-    @property
-    def is_float(self) -> bool:
-        """Whether all that it is made of are floating-point numbers."""
-        return all(part.is_float for part in self.parts)
+from .published import Description, Made, origin_of, refuse_unknown, seen_in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

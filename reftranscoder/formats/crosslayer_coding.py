@@ -25,9 +25,9 @@ import numpy as np
 
 from ..errors import FileError, shown, words
 from ..files.stored import Stored
-from .cross_layer import CrossLayerPublished, Made
+from .cross_layer import CrossLayerPublished
 from .place import Place
-from .published import Decisions, texts_of
+from .published import Decisions, Made, texts_of
 
 SETTINGS = "cfg.json"
 _ENCODER, _DECODER = "encoder_module.encoders", "decoder_module.decoders"

@@ -130,9 +130,10 @@ def _state(container: Container) -> Mapping[str, Stored]:
 
 
 def _number(place: Place, tensors: Mapping[str, Stored], name: str) -> int:
-    if name not in tensors or tensors[name].shape:
-        raise FileError(place.path, f"its {name} must be one number", f"Say top_{name}=.")
-    return int(tensors[name].read())
+    number = tensors[name].whole() if name in tensors else None
+    if number is None:
+        raise FileError(place.path, f"its {name} must be one whole number", f"Say top_{name}=.")
+    return number
 
 
 def _unset(place: Place, tensors: Mapping[str, Stored]) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ decided here alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -104,6 +104,24 @@ class Description:
         raise NotImplementedError
 
 
+class Made(NamedTuple):
+    """An array that is made of others in a file when it is asked for."""
+
+    shape: tuple[int, ...]
+    parts: list[Stored]
+    read: Callable[[], np.ndarray]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of its first part, as stored."""
+        return self.parts[0].dtype
+
+    @property
+    def is_float(self) -> bool:
+        """Whether all that it is made of are floating-point numbers."""
+        return all(part.is_float for part in self.parts)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published(Description):
     """What a file says of a transcoder.
@@ -111,7 +129,7 @@ class Published(Description):
     ``arrays`` has the names of `Params`, and ``theta``, of which one number stands for all.
     """
 
-    arrays: Mapping[str, Stored | np.ndarray]
+    arrays: Mapping[str, Stored | Made | np.ndarray]
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -141,11 +159,12 @@ def model_of(published: Published, format_name: str) -> Model:
     path = published.path
     refuse_unknown(published)
     for name, array in published.arrays.items():
-        if isinstance(array, Stored) and not array.is_float:
+        if not isinstance(array, np.ndarray) and not array.is_float:
             problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
             raise FileError(path, problem)
     check_shapes(published)
-    arrays = {n: a.read() if isinstance(a, Stored) else a for n, a in published.arrays.items()}
+    given = published.arrays.items()
+    arrays = {n: a if isinstance(a, np.ndarray) else a.read() for n, a in given}
     I, D, O = published.sizes
     try:
         kind = OWN.get(published.activation)

@@ -156,7 +156,7 @@ def _top_k(
     if activation not in ("topk", "abstopk", "batchtopk"):
         return None
     k = settings.get("k") if decisions.top_k is None else decisions.top_k
-    if not schema.is_number(k) or k != int(k) or k < 1:
+    if not schema.is_finite(k) or k != int(k) or k < 1:
         raise FileError(place.folder / SETTINGS, f"its k must be a whole number; it is {shown(k)}")
     return int(k)
 

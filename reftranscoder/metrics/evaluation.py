@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import to_array, to_dtype, to_matrix
+from ..arrays import to_array, to_dtype, to_matrix, to_sparse
 from ..errors import OptionError, ShapeError
-from .features import active_counts
+from .features import active_by_row, active_counts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +30,7 @@ class Metrics:
     fvu: float
     l0: float | None
     firing_rates: np.ndarray | None  # (D,): in what fraction of the rows each feature is active
+    l0_counts: np.ndarray | None  # (L + 1,): in how many rows 0, 1, ... L features are active
 
     @property
     def dead_features(self) -> np.ndarray | None:
@@ -53,10 +54,10 @@ def squares_of(y: np.ndarray, y_hat: np.ndarray, mean: Any, origin: Any) -> Squa
     with np.errstate(over="ignore", invalid="ignore"):
         errors = float(np.square(y - y_hat).sum())
         if mean is not None:
-            return Squares(*y.shape, errors, float(np.square(y - mean).sum()), None)
+            return Squares(len(y), y.shape[1], errors, float(np.square(y - mean).sum()), None)
         y = y - origin
         own = y.mean(axis=0)
-        return Squares(*y.shape, errors, float(np.square(y - own).sum()), own)
+        return Squares(len(y), y.shape[1], errors, float(np.square(y - own).sum()), own)
 
 
 class Evaluation:
@@ -82,6 +83,7 @@ class Evaluation:
         self._squares = 0.0  # of target - mean
         self._errors = 0.0  # squares of target - reconstruction
         self._counts: np.ndarray | None = None  # (D,) rows in which each feature is active
+        self._l0_counts = np.zeros(1, np.int64)  # rows in which 0, 1, ... features are active
         self._has_hidden: bool | None = None
 
     def add(self, target: Any, reconstruction: Any, hidden: Any = None) -> None:
@@ -126,6 +128,7 @@ class Evaluation:
             fvu=_ratio(self._errors, self._squares),
             l0=l0,
             firing_rates=rates,
+            l0_counts=None if rates is None else self._l0_counts,
         )
 
     def _add_squares(self, y: np.ndarray, y_hat: np.ndarray) -> None:
@@ -134,11 +137,18 @@ class Evaluation:
         about = self._given_mean, self._origin
         self.merge(squares_of(y, y_hat, *about))
 
-    def merge(self, block: Squares, counts: np.ndarray | None = None) -> None:
-        """Add the rows that `squares_of` was given, about the mean or the origin of these here.
+    def merge_counts(self, counts: np.ndarray, l0_counts: np.ndarray) -> None:
+        """Add rows of which ``counts`` (D,) says in how many each feature is active, and
+        ``l0_counts`` in how many 0, 1, ... features are."""
+        of_rows = np.zeros(max(len(l0_counts), len(self._l0_counts)), np.int64)
+        for each in (l0_counts, self._l0_counts):
+            of_rows[: len(each)] += each
+        of_rows.flags.writeable = False
+        self._l0_counts = of_rows
+        self._counts = counts if self._counts is None else self._counts + counts
 
-        ``counts`` (D,) says in how many of them each feature is active.
-        """
+    def merge(self, block: Squares) -> None:
+        """Add the rows that `squares_of` was given, about the mean or the origin of these here."""
         rows = self._rows + block.rows
         self._errors += block.errors
         if block.mean is None:
@@ -151,15 +161,14 @@ class Evaluation:
             self._squares += float(np.square(shift).sum()) * self._rows * block.rows / rows
             self._mean = self._mean + shift * (block.rows / rows)
         self._rows, self._columns = rows, block.columns
-        if counts is not None:
-            self._counts = counts if self._counts is None else self._counts + counts
 
     def _add_hidden(self, hidden: Any, rows: int) -> None:
         features = None if self._counts is None else len(self._counts)
-        counts, got = active_counts(hidden, features)
+        hidden = to_sparse(hidden, "hidden", features)
+        counts, got = active_counts(hidden)
         if got != rows:
             raise ShapeError("hidden", (rows, len(counts)), (got, len(counts)), letters="(B, D)")
-        self._counts = counts if self._counts is None else self._counts + counts
+        self.merge_counts(counts, np.bincount(active_by_row(hidden)))
 
 
 def fvu(target: Any, reconstruction: Any, mean: Any = None) -> float:

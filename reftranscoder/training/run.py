@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import numpy as np
 
 from ..errors import OptionError
-from ..params import Params
+from ..params import TranscoderConfig
 from ..transcoder import Transcoder
 from .checkpoint import Checkpoint
 from .evaluation import Measure
@@ -17,6 +16,7 @@ from .history import Entry, History
 from .progress import Progress
 from .scaling import Scaling
 from .schedule import Schedule
+from .start import folded
 from .steps import Steps
 
 
@@ -32,8 +32,10 @@ class Run:
         measure: Measure,
         log_every: int,
         patience: int,
+        config: TranscoderConfig,
     ) -> None:
         self.saved = saved
+        self._config = config  # for data in their own units
         self._schedule = schedule
         self._steps = steps
         self._scaling = scaling
@@ -78,6 +80,7 @@ class Run:
         """
         t = self.steps + 1
         lr, rows = self._schedule(t), self._schedule.batch_size
+        state = self.saved.state
         started = time.perf_counter()
         with np.errstate(all="ignore"):  # what diverges is reported below
             loss = self._steps.make(t)
@@ -91,7 +94,8 @@ class Run:
         if t % self._log_every == 0 or self.done:
             self._log(t, lr, speed)
         latest = self.saved.entries[-1] if self.saved.entries else None
-        return Progress(t, self._schedule.steps, loss, lr, speed, latest)
+        size = state.config.dict_size
+        return Progress(t, self._schedule.steps, loss, lr, speed, latest, size)
 
     def up_to_date(self) -> Checkpoint:
         """``saved``, with the arrays of the last step, wherever that was made."""
@@ -108,8 +112,7 @@ class Run:
         return self._made_of(state.measured if self.best_step is None else state.best)
 
     def _made_of(self, arrays: dict[str, np.ndarray]) -> Transcoder:
-        folded: dict[str, Any] = self._scaling.folded(arrays)
-        return Transcoder(self.saved.state.config, Params(**folded))
+        return folded(self._config, self._scaling, arrays)
 
     def history(self) -> History:
         """The log so far."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..activations import Activations
+from ..params import TranscoderConfig
 from .adam import Recipe, State
 from .batches import Batches
-from .options import FitOptions
 from .scaling import Moments, Scaling
 from .schedule import Schedule
 from .step import step_on_parts
@@ -54,7 +54,7 @@ class Steps:
 class Here:
     """The place where `fit` trains."""
 
-    def check(self, options: FitOptions) -> None:
+    def check(self, config: TranscoderConfig, recipe: Recipe, backend: str) -> None:
         """Refuse what cannot be done in this place."""
 
     def opened(self, pair: Pair) -> Pair:

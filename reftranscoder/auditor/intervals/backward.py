@@ -15,7 +15,7 @@ from ...sparse import Sparse
 from ..task.arithmetic import Arithmetic
 from ..task.definition import Definition
 from .forward import Forward
-from .interval import TIERS, Interval, entrywise, growth, made, stored, sum_of_two
+from .interval import TIERS, Interval, entrywise, growth, made, sum_of_two
 from .products import Operand, Sum, by_rows, dense_product, entry_product, sparse_product
 from .sparse_interval import SparseInterval
 
@@ -107,7 +107,7 @@ class Backward(Forward):
         total.add(
             entry_product(hidden.pattern), d_reconstruction, self.operand(self.W_back), self.O
         )
-        product = stored(total.bounded(), arithmetic)
+        product = total.stored()
         product = self.times(self.definition.through_decoder, product, "d_hidden")
         if self.definition.norms in ("hidden", "pre"):
             product = self.normed(product, self.inverse_norms[hidden.pattern.indices], "d_hidden")
@@ -118,7 +118,7 @@ class Backward(Forward):
         """(D2) everywhere, (B, D): what a dense backward pass finds outside the selection too."""
         total = Sum(self.arithmetic["d_hidden"])
         total.add(by_rows, d_reconstruction, self.operand(self.W_back), self.O)
-        product = stored(total.bounded(), self.arithmetic["d_hidden"], times=2)
+        product = total.stored(2)
         product = self.times(self.definition.through_decoder, product, "d_hidden")
         if self.definition.norms in ("hidden", "pre"):
             product = self.normed(product, self.inverse_norms, "d_hidden")
@@ -226,13 +226,13 @@ class Backward(Forward):
             self.operand(self.W_enc),
             d_affine.counts(),
         )
-        return stored(total.bounded(), self.arithmetic["dx"])
+        return total.stored()
 
     def dx_skip(self, d_reconstruction: Interval) -> Interval:
         """(S2), where there is a skip connection."""
         total = Sum(self.arithmetic["dx"])
         total.add(dense_product, d_reconstruction, self.operand(made(self.W_skip)), self.O)
-        return stored(total.bounded(), self.arithmetic["dx"])
+        return total.stored()
 
 
 def _may_be_zero(hidden: SparseInterval) -> np.ndarray:

@@ -115,9 +115,9 @@ class ParameterGradients:
         found, intervals = {}, self.intervals
         for name, total in self._sums.items():
             arithmetic = intervals.arithmetic[name]
-            interval = stored(total.bounded(), arithmetic)
+            interval = total.stored()
             if name in ("db_dec", "db_enc"):
-                interval = Interval(interval.value[:, 0], interval.each(lambda e: e[:, 0]))
+                interval = interval.at((slice(None), 0))
             subtracted = "x" != intervals.definition.input or "x" != intervals.definition.skip_input
             if name == "db_dec" and subtracted:
                 interval = stored(interval, arithmetic, times=3)

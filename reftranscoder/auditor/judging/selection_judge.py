@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -61,10 +60,9 @@ class SelectionJudge:
         if signed is not None and intervals.definition.selects == "signed magnitudes":
             pre_acts, centre = signed, signed
         centre = intervals.mistaken("hidden", centre)
-        error, (lo, hi) = boxes.error(0), _limits(boxes)
         if not comparison.usable("hidden"):
             # The centre is the candidate's own activations, where these are known.
-            low, high = (ranks.value,) * 2 if own else (lo, hi)
+            low, high = (ranks.value,) * 2 if own else _limits(boxes)
             written = intervals.mistaken("hidden", pre_acts)
             return possibly_selected(written, *self._certainty(low, high))
 
@@ -77,14 +75,15 @@ class SelectionJudge:
             judged = SparseInterval(places, Interval(places.values))
         live = kept[judged.pattern.rows()]
         members = Members(judged.pattern.rows()[live], judged.pattern.indices[live])
-        lo[~kept], hi[~kept] = 0.0, 0.0
         if intervals.definition.selects or intervals.definition.across:
+            lo, hi = _limits(boxes)
+            lo[~kept], hi[~kept] = 0.0, 0.0
             own_boxes = Boxes((ranks if own else boxes).value, lo, hi)
             wide = signed and Boxes(signed.value, *_limits(signed))
             self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), rows)
             self._compare_values(judged, pre_acts, centre, rows, live)
             return given
-        self._judge_selected(ranks, Boxes(ranks.value, lo, hi), error, own, members, kept, rows)
+        self._judge_selected(ranks, boxes, own, members, kept, rows)
         self._compare_values(judged, pre_acts, centre, rows, live)
         return given
 
@@ -103,31 +102,33 @@ class SelectionJudge:
     def _judge_selected(
         self,
         ranks: Interval,
-        boxes: Boxes,
-        error: Any,
+        boxes: Interval,
         own: bool,
         members: Members,
         kept: np.ndarray,
         rows: slice,
     ) -> None:
         """Judge which features of a block of rows were selected, by the definition's own rule."""
-        lo, hi, values = boxes.lo, boxes.hi, ranks.value
-        if keys := self.intervals.definition.keys:
-            # Monotone, so that boxes stay boxes.
-            lo, hi, values = (rounded(a, PRECISIONS[keys]) for a in (lo, hi, values))
+        values, keys = ranks.value, self.intervals.definition.keys
+        if keys:
+            values = rounded(values, PRECISIONS[keys])
         reference = selection(values, self.most, self.intervals.definition.ties)
         reference[~kept] = False
-        selected = members.mask(lo.shape)
+        selected = members.mask(values.shape)
         picked = np.flatnonzero((selected != reference).any(axis=1))
         if not len(picked):
             return
+        lo, hi = _limits(boxes.at(picked))
+        if keys:
+            # Monotone, so that boxes stay boxes.
+            lo, hi = rounded(lo, PRECISIONS[keys]), rounded(hi, PRECISIONS[keys])
         wrong = self._breached(picked, members, lo, hi, values if own else None)
         allowed = np.setdiff1d(picked, [breach.row for breach in wrong])
         self.near_ties += len(allowed)
         allowed = allowed[: _SHOWN - len(self.shown)]
         # What both of them compare is the candidate's own, where that is known.
-        error = np.broadcast_to(error, lo.shape)
-        part = (a[allowed] for a in (ranks.value, error, selected, reference))
+        error = np.broadcast_to(boxes.at(allowed).error(0), (len(allowed), values.shape[1]))
+        part = ranks.value[allowed], error, selected[allowed], reference[allowed]
         self.shown += [
             tie._replace(row=int(allowed[tie.row]) + rows.start) for tie in near_ties(*part)
         ]
@@ -151,14 +152,15 @@ class SelectionJudge:
         hi: np.ndarray,
         own: np.ndarray | None,
     ) -> list[Breach]:
-        """Those of the rows ``picked`` that are wrong by the boxes and by their ``own`` values."""
-        place = np.full(len(lo), -1)
+        """Those of the rows ``picked``, whose boxes these are, that are wrong by them and by their
+        ``own`` values (rows, D)."""
+        place = np.full(self.comparison.candidate.B, -1)
         place[picked] = np.arange(len(picked))
         inside = place[members.rows] >= 0
         part = Members(place[members.rows[inside]], members.columns[inside])
         ties = self.intervals.definition.ties
         bar = "above its threshold" if self.intervals.thresholds is not None else "positive"
-        found = breaches(lo[picked], hi[picked], part, self.most, ties, bar)
+        found = breaches(lo, hi, part, self.most, ties, bar)
         if own is not None and found:
             # By its own activations another choice among equals is one; else by the boxes.
             same = breaches(own[picked], own[picked], part, self.most, ties)
@@ -178,8 +180,7 @@ class SelectionJudge:
         row, column = given.pattern.rows()[live], given.pattern.indices[live]
         got = given.entries.value[live]
         own = pre_acts.value[row, column]
-        errors = boxes.each(lambda e: np.broadcast_to(e, boxes.value.shape)[row, column])
-        centre = boxes.value[row, column]
+        centre, errors = boxes.at((row, column)).value, boxes.at((row, column)).each(np.asarray)
         if pre_acts.errors is None:
             written = self.intervals.mistaken("hidden", Interval(own))
             same = np.abs(got - written.value) <= written.error(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from html import escape
 
+from ...errors import printable
 from ..judging.verdict import StageResult
 from ..task.stage_graph import STAGES
 from .histogram_svg import axis, drawing
@@ -60,9 +61,14 @@ def document(title: str, body: str, css: str = "") -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{shown(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n<main>\n"
         f"{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def shown(text: str) -> str:
+    """A text from elsewhere as HTML, with escapes for what does not print."""
+    return escape(printable(text))
 
 
 def pill(kind: str, text: str) -> str:

@@ -11,6 +11,7 @@ results are those of the sae-lens class that computes the same.
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,118 @@ def clt_training(name, targets=(3, 2, 1), **options):
     keep(name, torch.stack(features), torch.stack(reconstruction), x)
 
 
+def _local(here, repo_id, filename, **_):
+    name = filename.rpartition("/")[2]
+    return str(here[name] / name)
+
+
+def llama_scope():
+    """By its published layout; an autoencoder as sae-lens' own loader reads that, and computes it,
+    and a transcoder, which that does not know, by OpenMOSS' description of the two factors."""
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+
+    for kind, norms in (("sae", (6.3125, 6.3125)), ("transcoder", (2.5, 0.75))):
+        name = f"llama_scope-{kind}"
+        (HERE / name / "checkpoints").mkdir(parents=True, exist_ok=True)
+        shapes = {"encoder.weight": (D, I), "encoder.bias": (D,),
+                  "decoder.weight": (I, D), "decoder.bias": (I,)}  # fmt: skip
+        state = {n: torch.randn(shape) for n, shape in shapes.items()}
+        save_file(state, HERE / name / "checkpoints" / "final.safetensors")
+        settings = {"d_model": I, "d_sae": D, "act_fn": "jumprelu", "jump_relu_threshold": 0.203125,
+                    "norm_activation": "dataset-wise", "top_k": 50,
+                    "hook_point_in": "blocks.8.ln2.hook_normalized",
+                    "hook_point_out": "blocks.8.hook_mlp_out",
+                    "dataset_average_activation_norm": dict(zip(("in", "out"), norms))}  # fmt: skip
+        if kind == "sae":
+            settings["hook_point_in"] = settings["hook_point_out"]
+        (HERE / name / "hyperparams.json").write_text(json.dumps(settings))
+        x = torch.randn(B, I)
+        x[0] = 0
+        s, t = (I**0.5 / norm for norm in norms)
+        if kind == "sae":
+            here = {"hyperparams.json": HERE / name}
+            here["final.safetensors"] = HERE / name / "checkpoints"
+            loaders.hf_hub_download = partial(_local, here)
+            config, found, _ = loaders.llama_scope_sae_huggingface_loader(
+                "x", "x", cfg_overrides={"dtype": "float32"})  # fmt: skip
+            kept = {n: config[n] for n in ("d_in", "d_sae", "dtype", "apply_b_dec_to_input")}
+            model = saes.JumpReLUSAE(saes.JumpReLUSAEConfig(**kept))
+            model.load_state_dict(found)
+            model.fold_activation_norm_scaling_factor(s)
+            with torch.no_grad():
+                keep(name, model.encode(x), model(x), x)
+            continue
+        z = (x * s) @ state["encoder.weight"].T + state["encoder.bias"]
+        features = z.relu() * (z > settings["jump_relu_threshold"] * s)
+        outputs = features @ state["decoder.weight"].T + state["decoder.bias"]
+        keep(name, features, outputs / t, x)
+
+
+def openai(name, activation):
+    """The class of a checkout of openai/sparse_autoencoder, which no registry has."""
+    from sparse_autoencoder.model import Autoencoder
+
+    model = filled(Autoencoder(D, I, activation, normalize=type(activation).__name__ == "TopK"))
+    (HERE / name).mkdir(exist_ok=True)
+    torch.save(model.state_dict(), HERE / name / "7.pt")
+    x = torch.randn(B, I)
+    with torch.no_grad():
+        _, features, reconstruction = model(x)
+        keep(name, features, reconstruction, x)
+
+
+def transcoder_circuits(name, outputs=None):
+    """The class of a checkout of jacobdunefsky/transcoder_circuits, as its ``save_model`` does."""
+    from sae_training.config import LanguageModelSAERunnerConfig
+    from sae_training.sparse_autoencoder import SparseAutoencoder
+
+    config = object.__new__(LanguageModelSAERunnerConfig)  # its own init wants a GPU and a service
+    for key, field in LanguageModelSAERunnerConfig.__dataclass_fields__.items():
+        setattr(config, key, field.default)
+    config.d_in, config.d_sae, config.model_name = I, D, "gpt2-small"
+    config.hook_point, config.device = "blocks.7.ln2.hook_normalized", "cpu"
+    if outputs is not None:
+        config.is_transcoder, config.d_out = True, outputs
+        config.out_hook_point = "blocks.7.hook_mlp_out"
+    model = filled(SparseAutoencoder(config)).eval()
+    file = "final_sparse_autoencoder_gpt2-small_blocks.7.ln2.hook_normalized_16.pt"
+    model.save_model(str(HERE / name / file))
+    x = torch.randn(B, I)
+    with torch.no_grad():
+        reconstruction, features, *_ = model(x, mse_target=torch.ones(B, outputs or I))
+        keep(name, features, reconstruction, x)
+
+
+def circuit_tracer(name, activation, dtype=torch.float32):
+    """circuit-tracer's single-layer class itself."""
+    from circuit_tracer.transcoder.activation_functions import JumpReLU
+    from circuit_tracer.transcoder.single_layer_transcoder import SingleLayerTranscoder
+
+    function = JumpReLU(torch.zeros(D)) if activation == "jumprelu" else torch.relu
+    model = SingleLayerTranscoder(I, D, function, 3, skip_connection=activation == "relu",
+                                  device=torch.device("cpu"), dtype=dtype)  # fmt: skip
+    model = filled(model, dtype)
+    if activation == "jumprelu":
+        function.threshold = torch.nn.Parameter((torch.rand(D) * 0.4 + 0.1).to(dtype))
+    (HERE / name).mkdir(exist_ok=True)
+    model.to_safetensors(str(HERE / name / "layer_3.safetensors"))
+    run(name, model, dtype)
+
+
+def edifice():
+    """By the names that Axon gives the layers; there is no file of its own, and no Python."""
+    shapes = {"encoder.kernel": (I, D), "encoder.bias": (D,),
+              "decoder.kernel": (D, O), "decoder.bias": (O,)}  # fmt: skip
+    state = {f"transcoder_{n}": torch.randn(shape) for n, shape in shapes.items()}
+    (HERE / "edifice").mkdir(exist_ok=True)
+    save_file(state, HERE / "edifice" / "edifice.safetensors")
+    x = torch.randn(B, I)
+    acts = (x @ state["transcoder_encoder.kernel"] + state["transcoder_encoder.bias"]).relu()
+    features = acts * (acts >= acts.topk(K, dim=1).values[:, -1:])
+    kernel, bias = (state[f"transcoder_decoder.{n}"] for n in ("kernel", "bias"))
+    keep("edifice", features, features @ kernel + bias, x)
+
+
 def tensors():
     """What torch.save can do to a tensor: views, types, parameters, nested dicts."""
     (HERE / "torch").mkdir(exist_ok=True)
@@ -237,6 +350,17 @@ def main():
     crosslayer_coding("crosslayer_coding_clt-untied", "jumprelu", "none")
     crosslayer_coding("crosslayer_coding_clt-per_source", "relu", "per_source")
     crosslayer_coding("crosslayer_coding_clt-per_target", "relu", "per_target")
+    torch.manual_seed(4)
+    llama_scope()
+    edifice()
+    circuit_tracer("circuit_tracer-jumprelu-bfloat16", "jumprelu", torch.bfloat16)
+    circuit_tracer("circuit_tracer-relu", "relu")
+    from sparse_autoencoder.model import TopK
+
+    openai("openai-ReLU", torch.nn.ReLU())
+    openai("openai-TopK", TopK(K))
+    transcoder_circuits("transcoder_circuits-sae")
+    transcoder_circuits("transcoder_circuits-transcoder", O)
     # And, with a checkout of clt-training in place of eai-sparsify:
     #     torch.manual_seed(3)
     #     more = {"post_encoder_scale": True, "normalize_io": True, "skip_connection": True}

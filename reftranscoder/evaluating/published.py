@@ -1,52 +1,26 @@
-"""`evaluate`: a transcoder measured on data of any size, by every published definition; and which
-of them gives a number that somebody reported.
+"""A transcoder by every published definition, and which of them gives a number that somebody
+reported.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .activations import Activations, paired
-from .errors import OptionError, ShapeError
-from .metrics import DEFINITIONS, Evaluation, Metrics, Sums, sums_of
-from .metrics.definitions import ROWS, WHOLE
-from .metrics.evaluation import Squares, squares_of
-from .metrics.features import active_counts
-from .options import instance, positive_integer
-from .transcoder import Transcoder
+from ..activations import Activations, paired
+from ..errors import OptionError, ShapeError
+from ..metrics import DEFINITIONS
+from ..metrics.definitions import WHOLE
+from ..options import instance, positive_integer
+from ..transcoder import Transcoder
+from .batches import Evaluated, Merged, measured
 
 BATCH_ROWS = 4096
 _SHARES = ("fvu", "ev")  # names of what may as well be reported as 1 less it
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Evaluated:
-    """What `evaluate` found."""
-
-    metrics: Metrics  # of all rows
-    whole: Mapping[str, float]  # every one of `metrics.DEFINITIONS` on all rows at once, by name
-    batches: Mapping[str, float]  # and as the mean over batches: of their rows, where it is by rows
-    batch_rows: int
-
-    @property
-    def rows(self) -> int:
-        """How many there were."""
-        return self.metrics.rows
-
-    @cached_property
-    def published(self) -> dict[str, float]:
-        """Every definition on that which it is published on, by name."""
-        return {
-            name: (self.whole if row.published_on == WHOLE else self.batches)[name]
-            for name, row in DEFINITIONS.items()
-        }
 
 
 def evaluate(
@@ -85,9 +59,8 @@ def evaluate(
     """
     instance("tc", tc, Transcoder)
     batch_rows = positive_integer("batch_rows", batch_rows)
-    if advance is not None and not callable(advance):
-        raise OptionError("advance", "a function of one argument, or None", advance)
-    x, target = _opened(tc, x, target)
+    check_advance(advance)
+    x, target = opened(tc, x, target)
     mean = _mean(target)
     merged = Merged(len(x), batch_rows)
     for block, y in zip(x.blocks(batch_rows), target.blocks(batch_rows), strict=True):
@@ -97,71 +70,14 @@ def evaluate(
     return merged.result()
 
 
-class Measured(NamedTuple):
-    """What `evaluate` needs of a batch of rows."""
+def check_advance(advance: Any) -> None:
+    """Refuse what is neither a function nor None.
 
-    squares: Squares
-    counts: np.ndarray  # (D,) in how many rows each feature is active
-    about_mean: Sums  # about the mean of all rows
-    about_own: Sums  # about that of the batch
-
-
-def measured(
-    tc: Transcoder,
-    x: np.ndarray,
-    target: np.ndarray,
-    mean: np.ndarray,
-    origin: np.ndarray,
-    backend: str,
-) -> Measured:
-    """What `evaluate` needs of rows ``x`` (B, I) and ``target`` (B, O): ``mean`` (O,) is that of all
-    rows, ``origin`` (O,) of those of the first batch."""
-    hidden = tc.encode(x, backend=backend)
-    reconstruction = tc.decode(hidden, x, backend=backend)
-    y, y_hat = (np.asarray(a, np.float64) for a in (target, reconstruction))
-    return Measured(
-        squares_of(y, y_hat, None, origin),
-        active_counts(hidden)[0],
-        sums_of(target, reconstruction, mean, x),
-        sums_of(target, reconstruction, None, x),
-    )
-
-
-class Merged:
-    """What was `measured` of batches, one after the other, of so many ``rows``."""
-
-    def __init__(self, rows: int, batch_rows: int) -> None:
-        self._rows, self._batch_rows = rows, batch_rows
-        self._evaluation = Evaluation()
-        self._whole: Sums | None = None
-        self._of_batches: dict[str, float] = dict.fromkeys(DEFINITIONS, 0.0)
-        self._origin: np.ndarray | None = None
-
-    def origin_for(self, target: np.ndarray) -> np.ndarray:
-        """The origin (O,) that squares of ``target`` (B, O) are taken about: of the first batch
-        that is asked for, its mean."""
-        if self._origin is None:
-            self._origin = np.asarray(target, np.float64).mean(axis=0)
-        return self._origin
-
-    def add(self, batch: Measured) -> None:
-        """Add the next batch."""
-        self._evaluation.merge(batch.squares, batch.counts)
-        whole, own = batch.about_mean, batch.about_own
-        self._whole = whole if self._whole is None else self._whole.plus(whole)
-        batches = -(-self._rows // self._batch_rows)
-        for name, row in DEFINITIONS.items():
-            weight = own.rows / self._rows if row.published_on == ROWS else 1 / batches
-            self._of_batches[name] += weight * row(own)
-
-    def result(self) -> Evaluated:
-        """What all of them give."""
-        assert self._whole is not None  # there is a row
-        found = {name: row(self._whole) for name, row in DEFINITIONS.items()}
-        metrics = self._evaluation.result()
-        # Two ways to the same number; one of them is known to 2 n u, whatever the mean.
-        whole = found | {"fvu": metrics.fvu}
-        return Evaluated(metrics, whole, self._of_batches, self._batch_rows)
+    Raises:
+        OptionError: it is neither.
+    """
+    if advance is not None and not callable(advance):
+        raise OptionError("advance", "a function of one argument, or None", advance)
 
 
 class Match(NamedTuple):
@@ -227,15 +143,29 @@ def _read(reported: str) -> tuple[float, float]:
     return float(number) / scale, half / scale
 
 
-def _opened(tc: Transcoder, x: Any, target: Any) -> tuple[Activations, Activations]:
-    """Both, as wide as ``tc`` takes them."""
+def opened(tc: Transcoder, x: Any, target: Any) -> tuple[Activations, Activations]:
+    """Return ``x`` and ``target``, whatever `paired` takes, if they fit ``tc``.
+
+    Raises:
+        ShapeError: they are not, or do not fit each other.
+        Error: as `paired`.
+    """
     pair = paired(x, target, dtype=tc.config.dtype)
     widths = (tc.config.input_size, "(B, I)"), (tc.config.output_size, "(B, O)")
     for data, (width, letters) in zip(pair, widths):
-        if data.shape[1] != width:
-            hint = "Is it of another layer or model?"
-            raise ShapeError(data.name, f"(any, {width})", data.shape, hint, letters)
+        check_width(data, width, letters)
     return pair
+
+
+def check_width(data: Activations, width: int, letters: str) -> None:
+    """Refuse ``data`` that are not (any, ``width``).
+
+    Raises:
+        ShapeError: they are not.
+    """
+    if data.shape[1] != width:
+        hint = "Is it of another layer or model?"
+        raise ShapeError(data.name, f"(any, {width})", data.shape, hint, letters)
 
 
 def _mean(target: Activations) -> np.ndarray:
