@@ -83,8 +83,8 @@ def hold(owned: Owned, recipe: Recipe, t: int, arrays: dict[str, np.ndarray]) ->
         if inner:
             groups[group][inner] = array.copy()
     config = _config(owned)
-    kept = (groups[name] for name in ("arrays", "m", "v", "average"))
-    state = State(config, *kept, {}, arrays["silent"].copy(), t)
+    params, m, v, average = groups.values()
+    state = State(config, params, m, v, average, {}, arrays["silent"].copy(), t)
     _held[owned.run, owned.number] = Slice(owned, recipe, state)
 
 

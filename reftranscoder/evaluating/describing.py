@@ -15,6 +15,7 @@ from ..metrics import Evaluation, Firings, Metrics, nearest_neighbours
 from ..metrics.firings import STRONGEST
 from ..options import LARGEST, instance, integer_in, positive_integer
 from ..transcoder import Transcoder
+from .batches import Evaluated
 from .description import Decoder, Description, Feature
 from .in_context import Reading
 from .published import BATCH_ROWS, check_advance, check_width, evaluate, opened
