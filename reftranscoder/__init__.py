@@ -56,6 +56,7 @@ _HOMES = {
 }
 #: What needs a package that is an extra: not in ``__all__``, so that ``import *`` needs none.
 _EXTRAS = {"TranscoderRegressor": "estimator"}
+_EXTRA_MODULES = ("distributed",)
 _MODULES = ("errors", "kernels", "metrics", "reference", "sample", "testing", "twins")
 
 __all__ = [
@@ -97,7 +98,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name) or _EXTRAS.get(name)
     if home:
         value = getattr(importlib.import_module(f".{home}", __name__), name)
-    elif name in _MODULES:
+    elif name in _MODULES or name in _EXTRA_MODULES:
         value = importlib.import_module(f".{name}", __name__)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -168,6 +168,10 @@ class FileError(Error, OSError):
         super().__init__(f"{text} {hint}" if hint else text)
 
 
+class ClusterError(Error, RuntimeError):
+    """A cluster that cannot go on: no worker is left, or the same work is lost again and again."""
+
+
 class KinkError(Error, ArithmeticError):
     """A derivative asked for where there is none, or a step that would cross a kink: the selected
     features, or the sign of one, change within it.

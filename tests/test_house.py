@@ -46,7 +46,7 @@ LAYERS = (
     {"auditor.judging"},
     {"auditor.cross_checks", "auditor.explaining", "auditor.reporting"},
     {"training", "auditor"},
-    {"auditor.faults", "estimator"},
+    {"auditor.faults", "distributed", "estimator"},
     {"cli"},
     {"", "__main__"},  # "" is the package's own __init__
 )
@@ -90,7 +90,7 @@ TOP_LEVEL = {
 }
 
 HEAVY = ["llvmlite", "matplotlib", "ml_dtypes", "numba", "safetensors", "scipy", "sklearn"]
-HEAVY += ["dask", "torch", "tqdm"]
+HEAVY += ["dask", "distributed", "torch", "tqdm"]
 
 # The documented interface of named tuples, which has underscores so as not to clash with fields.
 NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}

@@ -43,6 +43,11 @@ class DaskRows(RowStore):
         self.shape = (int(array.shape[0]), int(array.shape[1]))
         self.dtype = np.dtype(array.dtype)
 
+    @property
+    def array(self) -> Any:
+        """The Dask array, of one chunk along the columns."""
+        return self._array
+
     def take(self, places: np.ndarray) -> np.ndarray:
         """As `RowStore.take`: out of what is kept, or of the chunks."""
         if self._kept is not None and len(places):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, FileError, ShapeError, words
 from ..files.npy import BFLOAT16
 
 #: Bytes between two wanted rows that are read rather than skipped: a disk reads on in less time
@@ -58,13 +59,17 @@ class InMemory(RowStore):
 class Mapped(InMemory):
     """The rows of a file, of which only those are read that are taken.
 
-    ``array`` is its read-only memory map, whose first entry is at byte ``start``.
+    ``array`` is its read-only memory map, whose first entry is at byte ``start``.  Pickled it is
+    the place of these, to be mapped again by a process that sees the same files.
     """
 
     def __init__(self, path: Path, array: np.ndarray, start: int) -> None:
         super().__init__(array)
         self.path = path
         self._start = start
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _mapped_again, (self.path.absolute(), self.dtype, self._start, self.shape)
 
     def announce(self, places: np.ndarray) -> None:
         """Have the system read them meanwhile, from front to back, and small gaps with them."""
@@ -84,6 +89,15 @@ class Mapped(InMemory):
                 os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_WILLNEED)
         finally:
             os.close(descriptor)
+
+
+def _mapped_again(path: Path, dtype: np.dtype, start: int, shape: tuple[int, int]) -> Mapped:
+    try:
+        array = np.memmap(path, dtype, "r", start, shape)
+    except (OSError, ValueError) as error:  # none here, or a shorter one
+        problem = f"is not here what it was where it was opened: {words(error)}"
+        raise FileError(path, problem, "Have all processes see the same files.") from None
+    return Mapped(path, np.asarray(array), start)
 
 
 def widened(rows: np.ndarray) -> np.ndarray:

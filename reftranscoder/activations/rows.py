@@ -99,6 +99,15 @@ class Activations:
         """(rows, columns) as they are returned."""
         return len(self), self._stored.shape[1]
 
+    @property
+    def store(self) -> RowStore:
+        """Where the rows lie."""
+        return self._stored
+
+    def in_store(self, store: RowStore) -> Activations:
+        """Return the same rows, read from ``store``, which has all that `store` has."""
+        return self._with(_stored=store)
+
     def rows(self, indices: Any) -> np.ndarray:
         """Return the rows at ``indices`` (n,), whole numbers in any order: (n, I), in `dtype`, new.
 
@@ -206,10 +215,12 @@ class Activations:
         """Return rows ``start`` to ``stop - 1`` of these, as `Activations` over the same memory."""
         start = integer_in("start", start, 0, len(self))
         stop = integer_in("stop", stop, start + 1, len(self) + 1)
-        part = object.__new__(Activations)
-        part.__dict__.update(self.__dict__)
-        part._selection = self._selection.part(start, stop)
-        return part
+        return self._with(_selection=self._selection.part(start, stop))
+
+    def _with(self, **changed: Any) -> Activations:
+        other = object.__new__(Activations)
+        other.__dict__.update(self.__dict__, **changed)
+        return other
 
     def __repr__(self) -> str:
         return f"Activations({self.name!r}, {self.shape[0]} x {self.shape[1]}, {self.dtype})"

@@ -15,9 +15,10 @@ from ..metrics import Evaluation, Firings, Metrics, nearest_neighbours
 from ..metrics.firings import STRONGEST
 from ..options import LARGEST, instance, integer_in, positive_integer
 from ..transcoder import Transcoder
+from .batches import Evaluated
 from .description import Decoder, Description, Feature
 from .in_context import Reading
-from .published import BATCH_ROWS, Evaluated, check_advance, check_width, evaluate, opened
+from .published import BATCH_ROWS, check_advance, check_width, evaluate, opened
 from .tokens import Tokens
 
 FEATURES = 8  # described, if none are chosen

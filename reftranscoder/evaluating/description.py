@@ -10,7 +10,7 @@ import numpy as np
 from ..metrics import FeatureFirings, Metrics, density_histogram
 from ..metrics.features import DENSE
 from ..params import TranscoderConfig
-from .published import Evaluated
+from .batches import Evaluated
 from .tokens import Context
 
 #: Of the firings of a feature, and of what there is one of for each feature.

@@ -4,48 +4,23 @@ reported.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..activations import Activations, paired
 from ..errors import OptionError, ShapeError
-from ..metrics import DEFINITIONS, Evaluation, Metrics, Sums, sums_of
-from ..metrics.definitions import ROWS, WHOLE
+from ..metrics import DEFINITIONS
+from ..metrics.definitions import WHOLE
 from ..options import instance, positive_integer
 from ..transcoder import Transcoder
+from .batches import Evaluated, Merged, measured
 
 BATCH_ROWS = 4096
 _SHARES = ("fvu", "ev")  # names of what may as well be reported as 1 less it
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Evaluated:
-    """What `evaluate` found."""
-
-    metrics: Metrics  # of all rows
-    whole: Mapping[str, float]  # every one of `metrics.DEFINITIONS` on all rows at once, by name
-    batches: Mapping[str, float]  # and as the mean over batches: of their rows, where it is by rows
-    batch_rows: int
-    fvu_by_column: np.ndarray  # (O,) of each column of the target; NaN where that is constant
-
-    @property
-    def rows(self) -> int:
-        """How many there were."""
-        return self.metrics.rows
-
-    @cached_property
-    def published(self) -> dict[str, float]:
-        """Every definition on that which it is published on, by name."""
-        return {
-            name: (self.whole if row.published_on == WHOLE else self.batches)[name]
-            for name, row in DEFINITIONS.items()
-        }
 
 
 def evaluate(
@@ -86,28 +61,13 @@ def evaluate(
     batch_rows = positive_integer("batch_rows", batch_rows)
     check_advance(advance)
     x, target = opened(tc, x, target)
-    evaluation, mean = Evaluation(), _mean(target)
-    whole: Sums | None = None
-    of_batches: dict[str, float] = dict.fromkeys(DEFINITIONS, 0.0)
-    batches = -(-len(x) // batch_rows)
+    mean = _mean(target)
+    merged = Merged(len(x), batch_rows)
     for block, y in zip(x.blocks(batch_rows), target.blocks(batch_rows), strict=True):
-        hidden = tc.encode(block, backend=backend)
-        reconstruction = tc.decode(hidden, block, backend=backend)
-        evaluation.add(y, reconstruction, hidden)
-        sums = sums_of(y, reconstruction, mean, block)
-        whole = sums if whole is None else whole.plus(sums)
-        batch = sums_of(y, reconstruction, None, block)
-        for name, row in DEFINITIONS.items():
-            weight = batch.rows / len(x) if row.published_on == ROWS else 1 / batches
-            of_batches[name] += weight * row(batch)
+        merged.add(measured(tc, block, y, mean, merged.origin_for(y), backend))
         if advance is not None:
             advance(len(block))
-    assert whole is not None  # there is a row
-    found = {name: row(whole) for name, row in DEFINITIONS.items()}
-    metrics = evaluation.result()
-    # Two ways to the same number; one of them is known to 2 n u, whatever the mean.
-    found["fvu"] = metrics.fvu
-    return Evaluated(metrics, found, of_batches, batch_rows, _by_column(whole))
+    return merged.result()
 
 
 def check_advance(advance: Any) -> None:
@@ -118,11 +78,6 @@ def check_advance(advance: Any) -> None:
     """
     if advance is not None and not callable(advance):
         raise OptionError("advance", "a function of one argument, or None", advance)
-
-
-def _by_column(whole: Sums) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        return np.asarray(whole.errors / whole.squares)
 
 
 class Match(NamedTuple):

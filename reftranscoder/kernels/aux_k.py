@@ -37,6 +37,12 @@ class AuxBackward(NamedTuple):
 def aux_k_forward(x, dead, W_enc, b_enc, W_dec, aux_k):
     """Return an `AuxForward` of ``x`` (B, I), with the sums of `encode_forward` and
     `decode_forward`: O(B n I) for n features that are ``dead`` (D,)."""
+    hidden = select_dead(x, dead, W_enc, b_enc, aux_k)
+    return AuxForward(hidden, combine_rows(hidden, W_dec))
+
+
+def select_dead(x, dead, W_enc, b_enc, aux_k):
+    """Return the ``hidden`` of `aux_k_forward`, a `Sparse` (B, D)."""
     features = np.flatnonzero(dead).astype(np.int32)
     top_k = min(aux_k, len(features))
     if top_k:
@@ -45,11 +51,9 @@ def aux_k_forward(x, dead, W_enc, b_enc, W_dec, aux_k):
             pre_acts = affine_relu_forward(x[rows], W, b)
             blocks.append(select_block(pre_acts, top_k, "lowest_index").astype(W.dtype))
         found = joined(blocks, len(features)).astype(W.dtype)
-        hidden = found._replace(indices=features[found.indices], shape=(len(x), len(W_enc)))
-    else:
-        starts, none = np.zeros(len(x) + 1, np.int32), np.empty(0, np.int32)
-        hidden = Sparse(starts, none, np.empty(0, W_enc.dtype), (len(x), len(W_enc)))
-    return AuxForward(hidden, combine_rows(hidden, W_dec))
+        return found._replace(indices=features[found.indices], shape=(len(x), len(W_enc)))
+    starts, none = np.zeros(len(x) + 1, np.int32), np.empty(0, np.int32)
+    return Sparse(starts, none, np.empty(0, W_enc.dtype), (len(x), len(W_enc)))
 
 
 def aux_k_loss(residual, reconstruction, aux_coeff):

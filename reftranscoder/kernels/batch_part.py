@@ -66,13 +66,25 @@ def batch_part(arrays, x, target, rows, encoder, l1_coeff, selection, aux=None):
     active = np.zeros(hidden.shape[1], bool)
     active[hidden.indices] = True
     sums = row_sums(hidden)
+    found = aux_G = None
     if aux is not None and aux.dead.any():
         residual = target - reconstruction
         found, of_residual = aux_k_forward(
             x, aux.dead, *(arrays[name] for name in ("W_enc", "b_enc", "W_dec")), aux.aux_k
         )
         aux_G = aux_k_slopes(residual, of_residual, aux.aux_coeff, rows)
-        x, G = np.repeat(x, 2, axis=0), np.stack([G, aux_G], axis=1).reshape(-1, O)
+    inputs = gradient_inputs(x, G, hidden, penalties, found, aux_G)
+    return Part(squares, sums, d_reconstruction, *inputs, active)
+
+
+def gradient_inputs(x, G, hidden, penalties, found=None, aux_G=None):
+    """Return ``x``, ``G`` and ``hidden`` of a `Part`: what gradients of features are sums over.
+
+    ``found``, a `Sparse` (B, D), and ``aux_G`` (B, O) are AuxK's, if features are dead.
+    """
+    dtype = G.dtype
+    if found is not None:
+        x, G = np.repeat(x, 2, axis=0), np.stack([G, aux_G], axis=1).reshape(-1, G.shape[1])
         hidden, first = interleaved(hidden, found)
         both = np.zeros(len(hidden.values), dtype)
         both[first] = penalties
@@ -82,8 +94,7 @@ def batch_part(arrays, x, target, rows, encoder, l1_coeff, selection, aux=None):
         as_kernel_array(hidden.values, dtype),
         as_kernel_array(penalties, dtype),
     )
-    arrays_of_rows = as_kernel_array(x, dtype), as_kernel_array(G, dtype)
-    return Part(squares, sums, d_reconstruction, *arrays_of_rows, by, active)
+    return as_kernel_array(x, dtype), as_kernel_array(G, dtype), by
 
 
 def interleaved(first, second):

@@ -91,7 +91,8 @@ def step_in_place(
     if "W_skip" in arrays:
         dense["W_skip"] = skip_weights_backward(part.d_reconstruction, x, arrays["W_skip"])
     options = t, lr, beta1, beta2, eps
-    _move_all(arrays, m, v, dense, part, None, encoder, options, unit_norm_decoder)
+    inputs = part.x, part.G, part.hidden
+    move(arrays, m, v, dense, inputs, None, encoder, options, unit_norm_decoder)
     return loss_of(part.squares, part.sums, target.shape[1], len(arrays["b_enc"]), l1_coeff)
 
 
@@ -109,18 +110,22 @@ def apply_gradients(arrays, m, v, gradients, options, encoder, unit_norm_decoder
     given = OfFeatures(
         *(as_kernel_array(gradients[name], gradients[name].dtype) for name in OfFeatures._fields)
     )
-    _move_all(arrays, m, v, dense, None, given, encoder, options, unit_norm_decoder)
+    move(arrays, m, v, dense, None, given, encoder, options, unit_norm_decoder)
 
 
-def _move_all(arrays, m, v, dense, part, given, encoder, options, unit_norm_decoder):
-    """Adam on everything, with the gradients of features from ``part`` or ``given``."""
+def move(arrays, m, v, dense, inputs, given, encoder, options, unit_norm_decoder):
+    """Adam on the arrays of features, and on those that ``dense`` has the gradients of by name.
+
+    The gradients of features are the sums over ``inputs``, which are `gradient_inputs`, or
+    ``given``, an `OfFeatures`.
+    """
     for name, gradient in dense.items():
         adam_step(arrays[name], gradient, m[name], v[name], *options)
     dtype = arrays["W_enc"].dtype
     D, I = arrays["W_enc"].shape
     O = arrays["W_dec"].shape[1]
     if given is None:
-        x, G, hidden = part.x, part.G, part.hidden
+        x, G, hidden = inputs
         sizes = (0, I), 0, (0, O)
         given = OfFeatures(*(as_kernel_array(np.empty(size, dtype), dtype) for size in sizes))
     else:

@@ -37,21 +37,20 @@ def gradient_sums(arrays, parts, rows, encoder, l1_coeff, selection, aux=None, a
         sum_rows(part.d_reconstruction, sums["b_dec"])
         if "W_skip" in arrays:
             skip_weights_backward(part.d_reconstruction, x, arrays["W_skip"], sums["W_skip"])
-        _add(
-            equal_parts(part.hidden.starts),
-            part.hidden,
-            part.x,
-            part.G,
-            arrays["W_dec"],
-            sums["W_enc"],
-            sums["b_enc"],
-            sums["W_dec"],
-        )
+        add_of_features(sums, (part.x, part.G, part.hidden), arrays["W_dec"])
         squares.append(part.squares)
         absolutes.append(part.sums)
     D, O = arrays["W_dec"].shape
     loss = loss_of(np.concatenate(squares), np.concatenate(absolutes), O, D, l1_coeff)
     return sums, loss
+
+
+def add_of_features(sums, inputs, W_dec):
+    """Add to ``sums``, by name, the gradients of features, which are sums over ``inputs``
+    (`gradient_inputs`)."""
+    x, G, hidden = inputs
+    names = ("W_enc", "b_enc", "W_dec")
+    _add(equal_parts(hidden.starts), hidden, x, G, W_dec, *(sums[name] for name in names))
 
 
 def clip_gradients(gradients, clip_norm):

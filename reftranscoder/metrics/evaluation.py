@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,28 @@ class Metrics:
     def dead_features(self) -> np.ndarray | None:
         """The indices, ascending, of the features that are active in no row."""
         return None if self.firing_rates is None else np.flatnonzero(self.firing_rates == 0)
+
+
+class Squares(NamedTuple):
+    """What `Evaluation` adds up of a block of rows, in float64."""
+
+    rows: int
+    columns: int
+    errors: float  # squares of target - reconstruction
+    squares: float  # of target - mean
+    mean: np.ndarray | None  # (O,) of the block, less the origin; None where one is given for all
+
+
+def squares_of(y: np.ndarray, y_hat: np.ndarray, mean: Any, origin: Any) -> Squares:
+    """Return the `Squares` of ``y`` and ``y_hat``, both (B, O) in float64, about ``mean`` (O,) or,
+    if that is None, about the mean of these rows, computed from ``origin`` (O,)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors = float(np.square(y - y_hat).sum())
+        if mean is not None:
+            return Squares(len(y), y.shape[1], errors, float(np.square(y - mean).sum()), None)
+        y = y - origin
+        own = y.mean(axis=0)
+        return Squares(len(y), y.shape[1], errors, float(np.square(y - own).sum()), own)
 
 
 class Evaluation:
@@ -110,22 +132,35 @@ class Evaluation:
         )
 
     def _add_squares(self, y: np.ndarray, y_hat: np.ndarray) -> None:
-        rows = self._rows + len(y)
-        self._errors += float(np.square(y - y_hat).sum())
-        if self._given_mean is not None:
-            self._squares += float(np.square(y - self._given_mean).sum())
+        if self._given_mean is None and self._origin is None:
+            self._origin = y.mean(axis=0)
+        about = self._given_mean, self._origin
+        self.merge(squares_of(y, y_hat, *about))
+
+    def merge_counts(self, counts: np.ndarray, l0_counts: np.ndarray) -> None:
+        """Add rows of which ``counts`` (D,) says in how many each feature is active, and
+        ``l0_counts`` in how many 0, 1, ... features are."""
+        of_rows = np.zeros(max(len(l0_counts), len(self._l0_counts)), np.int64)
+        for each in (l0_counts, self._l0_counts):
+            of_rows[: len(each)] += each
+        of_rows.flags.writeable = False
+        self._l0_counts = of_rows
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def merge(self, block: Squares) -> None:
+        """Add the rows that `squares_of` was given, about the mean or the origin of these here."""
+        rows = self._rows + block.rows
+        self._errors += block.errors
+        if block.mean is None:
+            self._squares += block.squares
         else:
-            if self._origin is None:
-                self._origin = y.mean(axis=0)
-            y = y - self._origin
             # Squares about two means become squares about their common one: Chan, Golub and LeVeque
             # (1983), "Algorithms for computing the sample variance", The American Statistician 37.
-            mean = y.mean(axis=0)
-            shift = mean - self._mean
-            self._squares += float(np.square(y - mean).sum())
-            self._squares += float(np.square(shift).sum()) * self._rows * len(y) / rows
-            self._mean = self._mean + shift * (len(y) / rows)
-        self._rows = rows
+            shift = block.mean - self._mean
+            self._squares += block.squares
+            self._squares += float(np.square(shift).sum()) * self._rows * block.rows / rows
+            self._mean = self._mean + shift * (block.rows / rows)
+        self._rows, self._columns = rows, block.columns
 
     def _add_hidden(self, hidden: Any, rows: int) -> None:
         features = None if self._counts is None else len(self._counts)
@@ -133,11 +168,7 @@ class Evaluation:
         counts, got = active_counts(hidden)
         if got != rows:
             raise ShapeError("hidden", (rows, len(counts)), (got, len(counts)), letters="(B, D)")
-        of_rows = np.bincount(active_by_row(hidden), minlength=len(self._l0_counts))
-        of_rows[: len(self._l0_counts)] += self._l0_counts
-        of_rows.flags.writeable = False
-        self._l0_counts = of_rows
-        self._counts = counts if self._counts is None else self._counts + counts
+        self.merge_counts(counts, np.bincount(active_by_row(hidden)))
 
 
 def fvu(target: Any, reconstruction: Any, mean: Any = None) -> float:

@@ -34,11 +34,11 @@ from .metrics_log import MetricsLog
 from .options import FitOptions
 from .progress import listener
 from .run import Run
-from .scaling import Moments, Scaling
+from .scaling import Scaling
 from .schedule import Schedule
 from .start import starting_arrays, starting_own
+from .steps import Here, Pair, Plan
 
-Pair = tuple[Activations, Activations]
 #: Those whose top_k may fall in training: groupmax has groups of a size.
 FALLING = ("topk", "batchtopk", "abstopk")
 _LARGEST_BATCH = 1 << 20  # rows, where there are fewer to train on
@@ -101,16 +101,23 @@ def fit(options: FitOptions) -> Fit:
     >>> fit.metrics.rows, fit.metrics.fvu < 1
     (200, True)
     """
+    return fit_in(Here(), options)
+
+
+def fit_in(place: Here, options: FitOptions) -> Fit:
+    """`fit`, with the steps made in ``place``."""
     x, target = paired(options.x, options.target, dtype=options.dtype)
     for data in (x, target):
         data.verify()
+    x, target = place.opened((x, target))
     x, target, held_out = _split(x, target, options.validation, options.dtype)
     I, O = x.shape[1], target.shape[1]
     config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
     options = _checked(options, config, len(x))
     if options.patience and held_out is None:
         raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
-    run, measure = _prepared(options, config, (x, target), held_out)
+    place.check(config, Recipe(**chosen(Recipe, options)), options.backend)
+    run, measure = _prepared(place, options, config, (x, target), held_out)
     log = MetricsLog(options.log, run.saved, (x, target, *(held_out or ())))
     requested = _train(run, options, log)
     transcoder = run.transcoder()
@@ -185,12 +192,16 @@ def check_trained(recipe: Recipe, config: TranscoderConfig) -> None:
 
 
 def _prepared(
-    options: FitOptions, config: TranscoderConfig, training: Pair, held_out: Pair | None
+    place: Here,
+    options: FitOptions,
+    config: TranscoderConfig,
+    training: Pair,
+    held_out: Pair | None,
 ) -> tuple[Run, Measure]:
     """The run before its next step, the first or the one after its checkpoint."""
     # Without a checkpoint nobody asks what the data were.
     digests = start_digests(training, held_out) if options.checkpoint is not None else {}
-    moments = Moments.of(*training, digests)
+    moments = place.moments(training, digests)
     scaling = Scaling.of(moments, config.dtype, config.conventions)
     scaled = dataclasses.replace(config, conventions=scaling.conventions(config.conventions))
     measure = Measure(training, held_out, moments.target, options.backend)
@@ -215,9 +226,10 @@ def _prepared(
     if options.checkpoint is not None and os.path.exists(options.checkpoint):
         saved = load(options.checkpoint, identity, start)
     batches = Batches(*training, scaling, options.batch_size, options.seed, config.dtype)
-    often = options.log_every, options.patience, options.accumulate
-    last = options.backend, config
-    return Run(saved, schedule, recipe, batches, scaling, measure, *often, *last), measure
+    divided = options.accumulate, options.backend
+    plan = Plan(saved.state, schedule, recipe, batches, training, scaling, *divided)
+    often = options.log_every, options.patience
+    return Run(saved, schedule, place.steps(plan), scaling, measure, *often, config), measure
 
 
 def _train(run: Run, options: FitOptions, log: MetricsLog) -> int | None:
@@ -229,14 +241,14 @@ def _train(run: Run, options: FitOptions, log: MetricsLog) -> int | None:
             if keeper is not None:
                 keeper.save_if_best(run.saved)
                 if run.steps % options.checkpoint_every == 0 or run.done:
-                    keeper.save(run.saved)
+                    keeper.save(run.up_to_date())
             log.add(run.saved.entries)
             try:
                 tell(told)
             except KeyboardInterrupt as raised:
                 stop.requested = number_of(raised)
         if keeper is not None and not run.done:
-            keeper.save(run.saved)
+            keeper.save(run.up_to_date())
         log.end(run.steps, run.best_step, run.done)
     return stop.requested
 

@@ -10,8 +10,6 @@ import numpy as np
 from ..errors import OptionError
 from ..params import TranscoderConfig
 from ..transcoder import Transcoder
-from .adam import Recipe
-from .batches import Batches
 from .checkpoint import Checkpoint
 from .evaluation import Measure
 from .history import Entry, History
@@ -19,7 +17,7 @@ from .progress import Progress
 from .scaling import Scaling
 from .schedule import Schedule
 from .start import folded
-from .step import step_on_parts
+from .steps import Steps
 
 
 class Run:
@@ -29,27 +27,21 @@ class Run:
         self,
         saved: Checkpoint,
         schedule: Schedule,
-        recipe: Recipe,
-        batches: Batches,
+        steps: Steps,
         scaling: Scaling,
         measure: Measure,
         log_every: int,
         patience: int,
-        accumulate: int,
-        backend: str,
         config: TranscoderConfig,
     ) -> None:
         self.saved = saved
         self._config = config  # for data in their own units
         self._schedule = schedule
-        self._recipe = recipe
-        self._batches = batches
+        self._steps = steps
         self._scaling = scaling
         self._measure = measure
         self._log_every = log_every
         self._patience = patience
-        self._accumulate = accumulate
-        self._backend = backend
         self._rows = 0
         self._seconds = 0.0  # for these rows, without what measuring takes
 
@@ -90,10 +82,8 @@ class Run:
         lr, rows = self._schedule(t), self._schedule.batch_size
         state = self.saved.state
         started = time.perf_counter()
-        parts = self._batches.parts(t, self._accumulate)
-        top_k = self._schedule.top_k(t, state.config.top_k)
         with np.errstate(all="ignore"):  # what diverges is reported below
-            loss = step_on_parts(state, self._recipe, lr, parts, rows, self._backend, top_k)
+            loss = self._steps.make(t)
         self._rows += rows
         self._seconds += time.perf_counter() - started
         speed = self._rows / max(self._seconds, 1e-9)
@@ -107,13 +97,18 @@ class Run:
         size = state.config.dict_size
         return Progress(t, self._schedule.steps, loss, lr, speed, latest, size)
 
+    def up_to_date(self) -> Checkpoint:
+        """``saved``, with the arrays of the last step, wherever that was made."""
+        self._steps.fetch()
+        return self.saved
+
     def transcoder(self) -> Transcoder:
         """The transcoder so far, or the best that was measured, for data in their own units.
 
         Raises:
             NonFiniteError: a parameter that is too large in these units.
         """
-        state = self.saved.state
+        state = self.up_to_date().state
         return self._made_of(state.measured if self.best_step is None else state.best)
 
     def _made_of(self, arrays: dict[str, np.ndarray]) -> Transcoder:
@@ -125,7 +120,7 @@ class Run:
 
     def _log(self, t: int, lr: float, speed: float) -> None:
         losses = self.saved.losses
-        state = self.saved.state
+        state = self.up_to_date().state
         found = self._measure.some(self._made_of(state.measured))
         loss = math.fsum(losses) / len(losses)
         assert found.l0 is not None and found.dead_features is not None  # features were measured

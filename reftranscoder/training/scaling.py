@@ -36,7 +36,7 @@ normalized and the output is not taken back, s_y is 1.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -145,13 +145,30 @@ def _times(array: np.ndarray, factor: float) -> np.ndarray:
 
 def _column_means(data: Activations, digest: Any) -> tuple[np.ndarray, np.ndarray]:
     """The mean of each column and of its square; the order of the sums is that of the rows."""
+    return means_of(map(column_sums, data.blocks(digest=digest)), data)
+
+
+def column_sums(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of each column of ``block``, and of its square, in float64."""
+    with np.errstate(over="ignore"):
+        block = block.astype(np.float64)
+        return block.sum(axis=0), np.square(block).sum(axis=0)
+
+
+def means_of(
+    of_blocks: Iterable[tuple[np.ndarray, np.ndarray]], data: Activations
+) -> tuple[np.ndarray, np.ndarray]:
+    """The means of the columns of ``data`` and of their squares, from `column_sums` of the blocks.
+
+    Raises:
+        OptionError: squares that exceed float64.
+    """
     sums = np.zeros(data.shape[1])
     squares = np.zeros(data.shape[1])
     with np.errstate(over="ignore"):
-        for block in data.blocks(digest=digest):
-            block = block.astype(np.float64)
-            sums += block.sum(axis=0)
-            squares += np.square(block).sum(axis=0)
+        for of_block in of_blocks:
+            sums += of_block[0]
+            squares += of_block[1]
     if not np.isfinite(squares).all():
         want = "finite, with squares that float64 can hold"
         raise OptionError(data.name, want, float(squares.max()), "Leave such rows out.")

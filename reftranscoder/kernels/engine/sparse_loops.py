@@ -45,17 +45,18 @@ def _scatter(indptr, indices, places, rows, entries):
             entries[place] = n
 
 
-def combine_rows(matrix, W, bias=None):
+def combine_rows(matrix, W, bias=None, out=None):
     """Return ``matrix @ W (+ bias)``: (B, D) sparse by (D, O).
 
     Each result starts at 0, takes its terms in ascending feature index with one fused multiply-add
     a term, in the dtype of ``W``, and then the bias: within (n + 1) u of the sum of absolute terms,
-    for n entries in the row.
+    for n entries in the row.  ``out`` (B, O), if given, is gone on from and overwritten: what was
+    made of the features before these.
     """
     dtype = W.dtype
     matrix = as_kernel_sparse(matrix, dtype)
     bias = as_kernel_array(np.empty(0) if bias is None else bias, dtype)
-    out = np.zeros((matrix.shape[0], W.shape[1]), dtype)
+    out = np.zeros((matrix.shape[0], W.shape[1]), dtype) if out is None else out
     _combine(
         equal_parts(matrix.indptr),
         matrix.indptr,
