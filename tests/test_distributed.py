@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import reftranscoder as rt
-from reftranscoder.errors import ClusterError
+from reftranscoder.errors import ClusterError, NonFiniteError, OptionError, ShapeError
 
 REASON = "dask.distributed is an extra: reftranscoder[distributed]"
 distributed = pytest.importorskip("distributed", reason=REASON)
@@ -162,6 +162,141 @@ def _slices_held():
     from reftranscoder.distributed import slices
 
     return len(vars(slices)["_held"])
+
+
+def test_what_moves_does_not_grow_with_the_dictionary():
+    """Between workers, by the table in the docstring: counted at 1, 2 and 4 of them."""
+    rows, steps = 64, 2
+    options = OPTIONS | {"batch_size": rows, "steps": steps, "log_every": steps}
+    for workers in (1, 2, 4):
+        for dict_size in (D, 4 * D):
+            with cluster(workers) as client:
+                rt.distributed.fit(client, *data(), **options | {"dict_size": dict_size})
+                sent = [entry for log in client.run(_received).values() for entry in log]
+                names = set(client.run_on_scheduler(_task_names))
+            hops = steps * (workers - 1)
+            least = hops * 4 * rows * (I + 2 * O)
+            most = least + hops * (20 * rows * K + 24 * rows) + bool(hops) * steps * 4 * rows * O
+            arrays = sum(len(entry["keys"]) for entry in sent) * 500  # what is not numbers
+            assert least <= sum(entry["total"] for entry in sent) <= most + arrays
+            assert {"read", "encode", "choose", "errors", "gradient"} <= names
+            assert ("decode" in names) == (workers > 1)
+
+
+def _received(dask_worker):
+    log = dask_worker.transfer_incoming_log
+    return [{"keys": dict(entry["keys"]), "total": entry["total"]} for entry in log]
+
+
+def _task_names(dask_scheduler):
+    return list(dask_scheduler.task_prefixes)
+
+
+@pytest.mark.parametrize(
+    ("options", "want"),
+    [
+        ({"backend": "reference"}, "backend must be 'kernels' on a cluster"),
+        ({"activation": "batchtopk"}, "activation must be topk or relu or"),
+        ({"activation": "jumprelu"}, "activation must be topk or relu or"),
+        ({"sparsity_loss": "l1_sum"}, "losses must be the default ones"),
+        ({"steps": 0}, "steps must be a positive integer"),
+    ],
+    ids=str,
+)
+def test_what_is_not_trained_on_a_cluster(three, options, want):
+    with pytest.raises(OptionError, match=want):
+        rt.distributed.fit(three, *data(), **OPTIONS | options)
+
+
+def test_a_client_is_one():
+    with pytest.raises(OptionError, match="client must be a distributed.Client"):
+        rt.distributed.fit("tcp://nowhere:1", *data(), **OPTIONS)
+
+
+# A transcoder over a Dask array
+
+
+@pytest.fixture(scope="module")
+def tc():
+    return rt.build(input_size=I, output_size=O, dict_size=D, top_k=K, skip=True, seed=3)
+
+
+CHUNKS = ((33, 40, 7), 4)
+
+
+@pytest.mark.parametrize("backend", ["kernels", "reference"])
+def test_encode_and_predict_are_lazy_and_have_the_bits_of_the_whole(tc, backend):
+    x, _ = data()
+    lazy = da.from_array(x, chunks=CHUNKS)
+    hidden = rt.distributed.encode(tc, lazy, backend=backend)
+    assert hidden.shape == (80, D) and hidden.chunks == ((33, 40, 7), (D,))
+    want, got = tc.encode(x, backend=backend), hidden.compute()
+    assert (type(got), got.dtype, hidden.dtype) == (type(want), want.dtype, want.dtype)
+    for name in ("indptr", "indices", "data"):
+        assert np.array_equal(getattr(got, name), getattr(want, name))
+    assert hidden.blocks[1].compute().shape == (40, D)
+    predicted = rt.distributed.predict(tc, lazy, backend=backend)
+    assert np.array_equal(predicted.compute(), tc(x, backend=backend))
+
+
+def test_nothing_is_computed_before_it_is_asked_for(tc):
+    def fails(block):
+        raise ValueError("computed")
+
+    lazy = da.from_array(data()[0], chunks=CHUNKS).rechunk((20, I)).map_blocks(fails, dtype="f8")
+    for made in (rt.distributed.encode(tc, lazy), rt.distributed.predict(tc, lazy)):
+        with pytest.raises(ValueError, match="computed"):
+            made.compute(scheduler="sync")
+
+
+@pytest.mark.parametrize("batch_rows", [4096, 32, 7])
+def test_evaluate_gives_the_same_numbers(tc, batch_rows):
+    x, target = data()
+    want = rt.evaluate(tc, x, target, batch_rows=batch_rows)
+    chunks = da.from_array(x, chunks=CHUNKS), da.from_array(target, chunks=(29, O))
+    got = rt.distributed.evaluate(tc, *chunks, batch_rows=batch_rows)
+    assert numbers(got) == numbers(want)
+
+
+def numbers(found):
+    m = found.metrics
+    arrays = m.firing_rates.tobytes(), m.l0_counts.tobytes(), found.fvu_by_column.tobytes()
+    return repr((found.whole, found.batches, m.rows, m.mse, m.fvu, m.l0)), arrays
+
+
+def test_evaluate_on_a_cluster(three, tc):
+    x, target = data()
+    chunks = da.from_array(x, chunks=(9, I)), da.from_array(target, chunks=(80, O))
+    got = rt.distributed.evaluate(tc, *chunks, batch_rows=10)
+    assert numbers(got) == numbers(rt.evaluate(tc, x, target, batch_rows=10))
+
+
+def test_what_does_not_fit_is_refused(tc):
+    x, target = (da.from_array(a, chunks=(20, -1)) for a in data())
+    for function in (rt.distributed.encode, rt.distributed.predict):
+        with pytest.raises(OptionError, match="x must be a Dask array; got 'ndarray'"):
+            function(tc, data()[0])
+        with pytest.raises(ShapeError, match=r"x must have shape \(any, 6\); got \(80, 4\)"):
+            function(tc, target)
+        with pytest.raises(OptionError, match="activation must be topk or"):
+            competing = rt.build(input_size=I, output_size=O, dict_size=D, activation="batchtopk")
+            function(competing, x)
+    with pytest.raises(ShapeError, match="target must have shape"):
+        rt.distributed.evaluate(tc, x, target[:70])
+    with pytest.raises(ShapeError, match="compute_chunk_sizes"):
+        rt.distributed.evaluate(tc, x[x[:, 0] > 0], target)
+
+
+def test_nan_is_named_by_its_row_in_the_whole(tc):
+    x, target = (a.copy() for a in data())
+    x[61, 3] = np.nan
+    x, target = da.from_array(x, chunks=CHUNKS), da.from_array(target, chunks=CHUNKS)
+    for ask in (
+        lambda: rt.distributed.encode(tc, x).compute(),
+        lambda: rt.distributed.evaluate(tc, x, target, batch_rows=50),
+    ):
+        with pytest.raises(NonFiniteError, match="x must be finite; got nan at row 61, column 3"):
+            ask()
 
 
 # Loss
