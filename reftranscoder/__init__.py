@@ -17,10 +17,10 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .auditor import Arithmetic
     from .auditor.audit import audit
     from .edifice import build, loss, output_size
-    from .evaluating import evaluate
+    from .evaluating import describe, evaluate
     from .gradcheck import check_gradient
     from .loading import load, scan
-    from .params import Conventions, Gated, JumpReLU, Params, TranscoderConfig
+    from .params import Conventions, Gated, JumpReLU, Losses, Params, TranscoderConfig
     from .sparse import Sparse
     from .training import fit
     from .transcoder import Transcoder
@@ -37,6 +37,7 @@ _HOMES = {
     "CrossLayerTranscoder": "transcoder.cross_layer",
     "Gated": "params",
     "JumpReLU": "params",
+    "Losses": "params",
     "Params": "params",
     "Sparse": "sparse",
     "Transcoder": "transcoder",
@@ -44,6 +45,7 @@ _HOMES = {
     "audit": "auditor",
     "build": "edifice",
     "check_gradient": "gradcheck",
+    "describe": "evaluating",
     "evaluate": "evaluating",
     "fit": "training",
     "load": "loading",
@@ -64,6 +66,7 @@ __all__ = [
     "CrossLayerTranscoder",
     "Gated",
     "JumpReLU",
+    "Losses",
     "Params",
     "Sparse",
     "Transcoder",
@@ -72,6 +75,7 @@ __all__ = [
     "audit",
     "build",
     "check_gradient",
+    "describe",
     "errors",
     "evaluate",
     "fit",

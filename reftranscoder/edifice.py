@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from .arrays import to_matrix, to_sparse
-from .backends import check_backend
+from .backends import BACKENDS, check_backend
 from .declaring import chosen, option, takes
-from .errors import ShapeError
+from .errors import OptionError, ShapeError
 from .options import finite_number, random_generator
-from .params import OWN, Architecture, Params, Sizes, TranscoderConfig
+from .params import OWN, Architecture, Losses, Params, Sizes, TranscoderConfig
+from .params.losses import WEIGHTED
 from .transcoder import Transcoder
 
 
@@ -99,53 +100,86 @@ def output_size(options: _OutputSizeOptions) -> int:
     return TranscoderConfig(**given).output_size
 
 
-def loss(
-    target: Any,
-    reconstruction: Any,
-    hidden_acts: Any,
-    l1_coeff: float = 1e-3,
-    *,
-    backend: str = "kernels",
-) -> np.floating:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Arrays:
+    target: Any
+    reconstruction: Any
+    hidden_acts: Any
+    l1_coeff: float = option(1e-3, "of the sparsity loss")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class _LossOptions(Losses, _Arrays):
+    """What `loss` takes."""
+
+    W_dec: Any = option(None, "(D, O), for losses that look at its norms")
+    backend: str = option("kernels", "what computes", choices=BACKENDS)
+
+
+@takes(_LossOptions)
+def loss(options: _LossOptions) -> np.floating:
     """``mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden_acts))``, a scalar.
 
     ``target`` and ``reconstruction`` are (B, O), ``hidden_acts`` (B, D), dense or sparse, B >= 1.
-    The means run over all B * O and all B * D entries.  The result has the dtype of the
-    arguments, the widest if they differ; the sums are float64.
+    The means run over all B * O and all B * D entries; ``reconstruction_loss`` and
+    ``sparsity_loss`` choose other terms, by the names in ``reference/losses.py``.  The result has
+    the dtype of the arguments, the widest if they differ; the sums are float64.
 
     Returns:
-        A NumPy scalar, in the squared units of ``target``.
+        A NumPy scalar, in the squared units of ``target``, or what the losses chosen have.
 
     Raises:
         ShapeError: shapes that differ (NumPy would broadcast them), or no row.
-        OptionError: an ``l1_coeff`` that is negative or not finite, an unknown backend.
+        OptionError: an ``l1_coeff`` that is negative or not finite, an unknown backend, losses as
+            in `Losses`, or no ``W_dec`` where one is needed.
 
     >>> loss = rt.loss([[1, 2]], [[1, 4]], [[0, 3, 0]], l1_coeff=0.5)  # (0 + 4) / 2 + 0.5 * 3 / 3
     >>> float(loss)
     2.5
+    >>> names = {"reconstruction_loss": "mse_sum", "sparsity_loss": "l1_sum"}
+    >>> float(rt.loss([[1, 2]], [[1, 4]], [[0, 3, 0]], l1_coeff=0.5, **names))  # 4 + 0.5 * 3
+    5.5
     """
-    target = to_matrix(target, "target", "(B, O)")
-    reconstruction = to_matrix(reconstruction, "reconstruction", "(B, O)")
-    hidden = to_sparse(hidden_acts, "hidden_acts")
+    target = to_matrix(options.target, "target", "(B, O)")
+    reconstruction = to_matrix(options.reconstruction, "reconstruction", "(B, O)")
+    hidden = to_sparse(options.hidden_acts, "hidden_acts")
     if reconstruction.shape != target.shape:
         raise ShapeError("reconstruction", target.shape, reconstruction.shape, letters="(B, O)")
     if hidden.shape[0] != len(target):
         raise ShapeError("hidden_acts", (len(target), hidden.shape[1]), hidden.shape)
     if 0 in target.shape or 0 in hidden.shape:
         raise ShapeError("target", "without an empty axis", target.shape, "A mean needs a term.")
-    l1_coeff = finite_number("l1_coeff", l1_coeff)
-    dtype = np.result_type(target, reconstruction, hidden.values)
-    check_backend(backend, dtype)
-    if backend == "reference":
-        from .reference import transcoder_loss
+    W_dec = _weights(options, hidden.shape[1], target.shape[1])
+    l1_coeff = finite_number("l1_coeff", options.l1_coeff)
+    losses = Losses(**chosen(Losses, options))
+    arrays = (target, reconstruction) + (() if W_dec is None else (W_dec,))
+    dtype = np.result_type(*arrays, hidden.values)
+    check_backend(options.backend, dtype)
+    room: Any
+    if options.backend == "reference":
+        from . import reference as room
 
         wide = np.result_type(dtype, np.float64)
-        dense = hidden.astype(wide).dense()
-        arrays: tuple[Any, Any, Any] = (target.astype(wide), reconstruction.astype(wide), dense)
+        acts: Any = hidden.astype(wide).dense()
     else:
-        from .kernels import transcoder_loss
+        from . import kernels as room
 
         wide = np.result_type(dtype, np.float32)
-        arrays = (target.astype(wide), reconstruction.astype(wide), hidden.astype(wide))
-    found: np.floating = dtype.type(transcoder_loss(*arrays, l1_coeff))
+        acts = hidden.astype(wide)
+    target, reconstruction = target.astype(wide), reconstruction.astype(wide)
+    weights = None if W_dec is None else W_dec.astype(wide)
+    loss = room.transcoder_loss(target, reconstruction, acts, l1_coeff, weights, losses)
+    found: np.floating = dtype.type(loss)
     return found
+
+
+def _weights(options: _LossOptions, D: int, O: int) -> np.ndarray | None:
+    """``W_dec`` (D, O), if the sparsity loss looks at it."""
+    if options.sparsity_loss not in WEIGHTED:
+        return None
+    if options.W_dec is None:
+        raise OptionError("W_dec", f"the decoder (D, O), for {options.sparsity_loss}", None)
+    W_dec = to_matrix(options.W_dec, "W_dec", "(D, O)", O)
+    if len(W_dec) != D:
+        raise ShapeError("W_dec", (D, O), W_dec.shape, letters="(D, O)")
+    return W_dec

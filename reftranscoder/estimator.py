@@ -14,15 +14,13 @@ import numpy as np
 from .activations import Activations
 from .errors import OptionError
 from .options import LARGEST_SIZE, positive_integer
-from .params import Params, TranscoderConfig
+from .params import TranscoderConfig
 from .training import fit
 from .training.adam import Recipe, State
 from .training.batches import start_generator
-from .training.fitting import TRAINED
 from .training.scaling import Moments, Scaling
-from .training.start import starting_arrays
+from .training.start import folded, starting_arrays, starting_own
 from .training.step import training_step
-from .transcoder import Transcoder
 
 try:
     from sklearn.base import (
@@ -59,7 +57,7 @@ class TranscoderRegressor(
 
     Args:
         dict_size: features.
-        top_k: features that are active in a row; 0 for ``activation="relu"``.
+        top_k: features that are active in a row, where the activation selects so many.
         activation: one that `reftranscoder.fit` trains.
         skip: whether ``X`` also reaches the prediction by a matrix.
         steps, batch_size, lr: of Adam.
@@ -111,8 +109,7 @@ class TranscoderRegressor(
             steps=self.steps,
             batch_size=min(len(X), positive_integer("batch_size", self.batch_size)),
             lr=self.lr,
-            l1_coeff=self.l1_coeff,
-            unit_norm_decoder=self.unit_norm_decoder,
+            **self._losses(),
             backend=self.backend,
             seed=self._seed(),
         )
@@ -144,9 +141,8 @@ class TranscoderRegressor(
             for part, scale in ((X, self._scaling.input_scale), (y, self._scaling.target_scale))
         )
         training_step(state, recipe, float(self.lr), x, target, self.backend)
-        arrays: dict[str, Any] = self._scaling.folded(state.arrays)
         # The state's own arrays are overwritten by the next step: these are others.
-        self.transcoder_ = Transcoder(state.config, Params(**arrays))
+        self.transcoder_ = folded(state.config, self._scaling, state.arrays)
         self.n_steps_ = state.t
         return self
 
@@ -189,18 +185,21 @@ class TranscoderRegressor(
         return int(check_random_state(self.random_state).randint(LARGEST_SIZE))
 
     def _begin(self, X: np.ndarray, y: np.ndarray) -> State:
-        if self.activation not in TRAINED:
-            raise OptionError("activation", f"one of {', '.join(TRAINED)}", self.activation)
         config = TranscoderConfig(input_size=X.shape[1], output_size=y.shape[1], **self._options())
         x, target = Activations(X, "X"), Activations(y, "y")
         moments = Moments.of(x, target)
         self._scaling = Scaling.of(moments, config.dtype)
         rng = start_generator(np.random.SeedSequence(self._seed()))
         arrays = starting_arrays(config, x, target, moments, self._scaling, rng)
-        return State.start(config, arrays, self._recipe())
+        recipe = self._recipe()
+        return State.start(config, arrays, recipe, own=starting_own(config, recipe))
 
     def _recipe(self) -> Recipe:
-        return Recipe(l1_coeff=self.l1_coeff, unit_norm_decoder=self.unit_norm_decoder)
+        return Recipe(**self._losses())
+
+    def _losses(self) -> dict[str, Any]:
+        """Those of the recipe."""
+        return {"l1_coeff": self.l1_coeff, "unit_norm_decoder": self.unit_norm_decoder}
 
     @property
     def _n_features_out(self) -> int:

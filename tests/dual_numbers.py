@@ -1,8 +1,9 @@
 """Dual numbers a + b e, with e^2 = 0, over fractions: b is the derivative of a, without rounding.
 
 Whatever a function computes of them carries its derivative along, by the rules of differentiation
-of +, -, *, / and the root.  So a gradient worked out by hand can be compared with one that nobody
-worked out, and must equal it.  A root is taken of squares of rational numbers alone.
+of +, -, *, /, the root and the hyperbolic tangent.  So a gradient worked out by hand can be
+compared with one that nobody worked out, and must equal it.  A root is taken of squares of rational
+numbers alone.
 """
 
 from __future__ import annotations
@@ -59,6 +60,12 @@ class Dual:
         root = Fraction(math.isqrt(self.value.numerator), math.isqrt(self.value.denominator))
         assert root * root == self.value, f"{self.value} is no square"
         return Dual(root, self.slope / (2 * root))
+
+    def tanh(self):
+        """A number near the tangent, which moves as it does.  Of the value nothing is asked but
+        that it be the same wherever the same number comes in."""
+        bent = Fraction(math.tanh(self.value)).limit_denominator(10**6)
+        return Dual(bent, (1 - bent * bent) * self.slope)
 
     # Selections and signs compare values.
 

@@ -220,6 +220,7 @@ FUNCTIONS = {
     "CrossLayerTranscoder.value_and_grad": (CLT.value_and_grad, OF_LAYERS | REFERENCE),
     "Gated": (rt.Gated, dict.fromkeys(("b_gate", "b_mag", "r_mag"), np.ones(D))),
     "JumpReLU": (rt.JumpReLU, {"theta": np.ones(D)}),
+    "Losses": (rt.Losses, {}),
     "Params": (rt.Params, WEIGHTS),
     "Params.astype": (TC.params.astype, {}),
     "Sparse.from_dense": (rt.Sparse.from_dense, {}),
@@ -239,6 +240,7 @@ FUNCTIONS = {
     "audit": (rt.audit, JUDGED),
     "build": (rt.build, SIZES),
     "check_gradient": (rt.check_gradient, CHECKED),
+    "describe": (rt.describe, {"tc": TC} | PAIR | REFERENCE),
     "evaluated": (evaluated, SAME | {"hidden": None, "mean": None}),
     "evaluate": (rt.evaluate, {"tc": TC} | PAIR | REFERENCE),
     "fit": (rt.fit, FIT),
@@ -308,6 +310,7 @@ CALLS = calls()
 #: What a user's own function raises passes through, and so many steps take their time.
 LEFT_OUT = {(call, repr(int)) for call in ("audit candidate", "audit progress", "fit progress")}
 LEFT_OUT |= {(call, repr(int)) for call in ("check_gradient fn", "evaluate advance")}
+LEFT_OUT |= {("describe advance", repr(int))}
 LEFT_OUT |= {("fit steps", repr(10**12))}
 #: Where NumPy says that a number overflows, and the result is infinite or refused.
 OVERFLOWS = {

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import reftranscoder as rt
-from reftranscoder.errors import OptionError
 
 B, I, D, O = 24, 8, 40, 6
 rng = np.random.default_rng(3)
@@ -31,9 +30,8 @@ def made(theta=THETA, dtype=np.float32, weights=WEIGHTS, **own):
 
 
 def stages_of(tc, x, target=None):
-    """Every stage as the kernels have it, without what is not judged."""
-    stages = tc.stages(x, target, backend="kernels", check_finite=False)
-    return {name: stage for name, stage in stages.items() if name != "dtheta"}
+    """Every stage as the kernels have it."""
+    return tc.stages(x, target, backend="kernels", check_finite=False)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -43,7 +41,7 @@ def test_right_results_pass(dtype, backend, given):
     tc = made(dtype=dtype)
     x, target = X.astype(dtype), TARGET.astype(dtype)
     stages = tc.stages(x, target, backend=backend)
-    stages = {name: stages[name] for name in given or stages if name != "dtheta"}
+    stages = {name: stages[name] for name in given or stages}
     arithmetic = np.dtype(dtype).name
     report = rt.audit(stages, tc, x, target, arithmetic=arithmetic)
     assert report.passed and report.conclusive, str(report)
@@ -127,10 +125,24 @@ def test_functions_are_tried_on_cases_with_thresholds(large, monkeypatch):
         assert report.blame == "hidden", (function.__name__, str(report))
 
 
-def test_what_cannot_be_judged_is_said_or_refused():
-    tc = made(bandwidth=0.1)
-    report = rt.audit(tc.stages(X, TARGET), tc, X, TARGET)
+@pytest.mark.parametrize("through", ["theta", "theta_and_input"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_straight_through_gradients_are_judged(through, dtype):
+    tc = made(dtype=dtype, bandwidth=0.5, through=through)
+    x, target = X.astype(dtype), TARGET.astype(dtype)
+    right, name = tc.stages(x, target, backend="reference"), np.dtype(dtype).name
+    assert right["dtheta"].any()
+    report = rt.audit(right, tc, x, target, arithmetic=name)
+    assert report.passed and "dtheta" in report.judged, str(report)
+    wrong = right | {"dtheta": np.roll(right["dtheta"], 1)}
+    assert rt.audit(wrong, tc, x, target, arithmetic=name).blame == "dtheta"
+    other = made(dtype=dtype, bandwidth=0.5, through="theta")
+    stages = other.stages(x, target, backend="reference")
+    blame = rt.audit(stages, tc, x, target, arithmetic=name).blame
+    assert blame == (None if through == "theta" else "d_pre")
+
+
+def test_what_cannot_be_judged_is_said():
+    plain = rt.Transcoder.from_arrays(**WEIGHTS, top_k=4)
+    report = rt.audit(plain.stages(X, TARGET) | {"dtheta": THETA}, plain, X, TARGET)
     assert report.passed and "dtheta was given, and is not judged" in report.unseen
-    tc = made(bandwidth=0.1, through="theta_and_input")
-    with pytest.raises(OptionError, match="through must be theta, for an audit; got"):
-        rt.audit(tc.stages(X, TARGET), tc, X, TARGET)

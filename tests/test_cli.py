@@ -23,7 +23,7 @@ from reftranscoder.auditor.explaining.conventions import NAMES
 from reftranscoder.auditor.probes.probe_set import probes
 from reftranscoder.auditor.task.arithmetic import ARITHMETICS, MIXED
 from reftranscoder.auditor.task.definition import Definition
-from reftranscoder.cli import arguments, audit, fit, progress, report, status
+from reftranscoder.cli import arguments, audit, fit, printing, progress, status
 from reftranscoder.conventions import L1, MSE
 from reftranscoder.twins import TWINS
 
@@ -159,7 +159,7 @@ def test_a_command_line_that_makes_no_sense(refused, argv, words):
 
 
 def test_ctrl_c_outside_training(run, monkeypatch, files):
-    def interrupted(path):
+    def interrupted(path, layer=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("reftranscoder.cli.info.load", interrupted)
@@ -168,7 +168,7 @@ def test_ctrl_c_outside_training(run, monkeypatch, files):
 
 
 def test_out_of_memory(refused, monkeypatch, files):
-    def too_much(path):
+    def too_much(path, layer=None):
         raise MemoryError
 
     monkeypatch.setattr("reftranscoder.cli.info.load", too_much)
@@ -176,7 +176,7 @@ def test_out_of_memory(refused, monkeypatch, files):
 
 
 def test_a_system_error_without_a_word_of_ours(refused, monkeypatch, files):
-    def denied(path):
+    def denied(path, layer=None):
         raise PermissionError(13, "Permission denied", "model.npz")
 
     monkeypatch.setattr("reftranscoder.cli.info.load", denied)
@@ -185,7 +185,7 @@ def test_a_system_error_without_a_word_of_ours(refused, monkeypatch, files):
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch, files):
-    monkeypatch.setattr("reftranscoder.cli.info.load", lambda path: 1 / 0)
+    monkeypatch.setattr("reftranscoder.cli.info.load", lambda path, layer=None: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["info", str(files / "model.npz")])
 
@@ -346,6 +346,10 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
         "top_k_start": 4,
         "top_k_fall": 1.0,
         "l1_coeff": 0.25,
+        "reconstruction_loss": "mse_sum",
+        "sparsity_loss": "l0_tanh",
+        "tanh_scale": 2.0,
+        "target_l0": 3.0,
         "aux_k": 1,
         "aux_coeff": 0.5,
         "dead_after": 3,
@@ -361,6 +365,7 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
         "checkpoint": str(tmp_path / "run.ckpt"),
         "checkpoint_every": 1,
         "checkpoint_last": 2,
+        "log": str(tmp_path / "run.jsonl"),
     }
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     argv = "fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "m.npz"
@@ -368,8 +373,18 @@ def test_every_option_of_fit_reaches_it(run, files, tmp_path, monkeypatch):
     assert run(*argv, *flags, *(f"--{name.replace('_', '-')}" for name in switches))[0] == 0
     expected = options | dict.fromkeys(switches, True)
     assert {name: given[name] for name in expected} == expected
-    unreachable = set(fit.PARAMETERS) - set(expected) - {"x", "target", "progress"}
-    assert unreachable == {"beta1", "beta2", "eps", "conventions"}  # fit refuses the last so far
+    reached = set(expected)
+    small = {"dict_size": 8, "steps": 2, "batch_size": 5}
+    for own in (
+        {"activation": "jumprelu", "bandwidth": 0.5, "through": "theta", "theta_start": 0.125},
+        {"activation": "gated", "gate_l1_coeff": 0.5, "auxiliary_coeff": 0.25},
+    ):
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in (small | own).items()]
+        assert run(*argv, *flags, "--force")[0] == 0
+        assert {name: given[name] for name in own} == own
+        reached |= set(own)
+    unreachable = set(fit.PARAMETERS) - reached - {"x", "target", "progress"}
+    assert unreachable == {"beta1", "beta2", "eps", "conventions"}
 
 
 def test_fit_holds_rows_out_and_drops_positions(run, files, tmp_path):
@@ -931,12 +946,12 @@ def test_the_arithmetics_and_conventions_in_the_help_are_those_there_are(run):
 
 
 def test_json_has_no_nan(capsys):
-    report.print_json({"a": np.float32("nan"), "b": [np.inf, np.int32(3)], "c": np.array([1.5])})
+    printing.print_json({"a": np.float32("nan"), "b": [np.inf, np.int32(3)], "c": np.array([1.5])})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 3], "c": [1.5]}
 
 
 def test_table():
-    assert report.table([("", "one", "2"), ("rows", "1", "22")]) == "      one   2\nrows    1  22"
+    assert printing.table([("", "one", "2"), ("rows", "1", "22")]) == "      one   2\nrows    1  22"
 
 
 class Terminal:
@@ -982,7 +997,8 @@ def test_progress_without_tqdm(on_a_terminal, monkeypatch):
     with progress.Progress(4, "steps") as bar:
         bar.advance(1, "loss 0.5")
         bar.advance_to(3, "loss 0.4")
-    assert "1/4 steps  loss 0.5" in terminal.text and "3/4 steps  loss 0.4" in terminal.text
+    for done, note in ((1, "loss 0.5"), (3, "loss 0.4")):
+        assert f"{done}/4 steps, 0:00:00 left  {note}" in terminal.text
     assert terminal.text.endswith("\r\x1b[K")
 
 
@@ -996,8 +1012,35 @@ def test_progress_of_fit_shows_loss_fvu_and_speed(on_a_terminal, files, tmp_path
     terminal = on_a_terminal()
     argv = ["fit", files / "x.npy", files / "y.npy", "-o", tmp_path / "m.npz", *SMALL]
     assert cli.main([str(a) for a in [*argv, "--validation", 0.2, "--log-every", 1]]) == 0
-    for words in ("loss 0.", "FVU ", " rows/s"):
+    for words in ("loss 0.", "FVU ", "L0 3.0", "dead ", " rows/s"):
         assert words in terminal.text
+
+
+def test_progress_says_the_time_left(on_a_terminal, monkeypatch):
+    """At the pace of this process: what a checkpoint held was not made in its time."""
+    clock = iter((100.0, *[101.0] * 3, *[110.0] * 9))
+    terminal = on_a_terminal()
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.Progress(4000, "steps") as bar:
+        bar.advance_to(1001, "loss 0.5")  # one step in a second
+        bar.advance_to(1005, "loss 0.4")  # five in ten
+    assert "1001/4000 steps, 0:49:59 left  loss 0.5" in terminal.text
+    assert "1005/4000 steps, 1:39:50 left  loss 0.4" in terminal.text
+
+
+def test_the_bar_of_a_run_that_goes_on_knows_its_pace(on_a_terminal):
+    terminal = on_a_terminal()
+    with progress.Progress(4000, "steps") as bar:
+        bar.advance_to(1001)
+        bar.advance_to(1002)
+    assert "1002/4000" in terminal.text and "1001.0" not in terminal.text
+
+
+def test_the_log_is_not_the_model(refused, files, tmp_path):
+    out = tmp_path / "m.npz"
+    argv = "fit", files / "x.npy", files / "y.npy", "-o", out, *SMALL, "--log", out
+    assert "another file than --output" in refused(*argv) and not out.exists()
 
 
 def test_widths_are_named(tmp_path):
@@ -1064,7 +1107,7 @@ def test_a_full_standard_output_says_that_the_model_is_there(files, tmp_path, js
 
 
 def test_warnings_of_numpy_add_no_line(run, files, monkeypatch):
-    def warns(path):
+    def warns(path, layer=None):
         np.float32(1e30) * np.float32(1e30)
         return rt.load(path)
 
@@ -1074,7 +1117,7 @@ def test_warnings_of_numpy_add_no_line(run, files, monkeypatch):
 
 
 def test_a_warning_of_ours_is_one_line(run, files, monkeypatch):
-    def warns(path):
+    def warns(path, layer=None):
         warnings.warn("the last bits\nmay differ", rt.errors.VersionWarning, stacklevel=1)
         return rt.load(path)
 
@@ -1105,7 +1148,7 @@ def test_what_a_cluster_sends_ends_as_ctrl_c_does(files, tmp_path, name, want):
 
 
 def test_a_signal_outside_training(run, monkeypatch, files):
-    def terminated(path):
+    def terminated(path, layer=None):
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("reftranscoder.cli.info.load", terminated)

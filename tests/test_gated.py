@@ -432,8 +432,8 @@ def test_what_is_not_there_is_refused_in_one_line():
         rt.audit(tc.stages(x, target), tc, x, target)
     with pytest.raises(OptionError, match="for check_gradient"):
         rt.check_gradient(lambda *given: (0, {}), tc.config, tc.params, x, target)
-    with pytest.raises(OptionError, match="for fit"):
-        rt.fit(x, target, dict_size=D, activation="gated", steps=1)
+    with pytest.raises(OptionError, match="aux_k must be 0, for gated"):
+        rt.fit(x, target, dict_size=D, activation="gated", steps=1, aux_k=2)
 
 
 def test_a_feature_that_reads_nothing_is_told_where_it_can_never_be_active(tmp_path):

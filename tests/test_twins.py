@@ -37,7 +37,7 @@ CHOICES = {
 }
 SELECTIONS = {"topk_forward", "batchtopk_forward", "groupmax_forward", "abstopk_forward"}
 SELECTIONS |= {"jumprelu_forward", "gated_forward"}
-ALWAYS_FLOAT64 = {"pre", "pre_acts", "magnitude", "mse", "l1", "loss", "aux"}
+ALWAYS_FLOAT64 = {"pre", "pre_acts", "magnitude", "mse", "mse_sum", "l1", "l1_sum", "loss", "aux"}
 
 each_pair = pytest.mark.parametrize("twin", PAIRS, ids=[twin.name for twin in PAIRS])
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -20,7 +20,7 @@ from .task.candidate import Candidate
 from .task.case import Case, non_finite_rows
 from .task.definition import definition_of
 from .task.problem import Problem
-from .task.stage_graph import NOT_JUDGED, STAGES, WITHOUT_BOUNDS
+from .task.stage_graph import ALL_STAGES, NOT_JUDGED, OF_OWN, gradients_of
 
 _MOST_AT_ONCE = 1 << 25  # entries of (B, D), of which there are a dozen arrays of float64
 
@@ -81,14 +81,16 @@ def judge_batch(
     bad = non_finite_rows(x, target)
     if config.activation == "batchtopk":
         _check_whole_batch(config, x, bad, results)
-    unjudged = tuple(name for name in WITHOUT_BOUNDS if name in results)
-    results = {n: r for n, r in results.items() if n not in (*NOT_JUDGED, *WITHOUT_BOUNDS)}
+    own = gradients_of(config.activation)
+    unjudged = tuple(name for name in OF_OWN if name in results and name not in own)
+    results = {n: r for n, r in results.items() if n not in (*NOT_JUDGED, *unjudged)}
     refused = results.pop("refused", None)
     refused = checked_refusals([] if refused is None else refused, bad)
     sizes = (len(x), config.input_size, config.dict_size, config.output_size)
-    candidate = Candidate(results, sizes, config.skip)
+    candidate = Candidate(results, sizes, config.skip, own)
     if target is None:
-        needs = [name for name in candidate.given if STAGES.index(name) >= STAGES.index("loss")]
+        first = ALL_STAGES.index("loss")
+        needs = [name for name in candidate.given if ALL_STAGES.index(name) >= first]
         if needs:
             raise OptionError("target", f"given, since {needs[0]} depends on it", None)
     problem = Problem(
@@ -106,7 +108,7 @@ def judge_batch(
     if len(left):
         judged = Judge(problem, candidate).run(progress)
     else:
-        judged = {name: StageResult(name, "not given") for name in STAGES}
+        judged = {name: StageResult(name, "not given") for name in ALL_STAGES}
     given = declared, accepted, progress, unjudged
     return JudgedBatch(case, problem, candidate, judged, whole, left, refused, *given)
 
@@ -141,7 +143,7 @@ def allow_flush_to_zero(judged: JudgedBatch) -> JudgedBatch:
     problem = judged.problem._replace(arithmetic=arithmetic)
     results = Judge(problem, judged.candidate).run()
     later = first_fault(results)
-    if later is not None and STAGES.index(later) <= STAGES.index(first):
+    if later is not None and ALL_STAGES.index(later) <= ALL_STAGES.index(first):
         return judged
     noted = dataclasses.replace(results[first], explanation="subnormal numbers count as zero")
     return judged._replace(problem=problem, results=results | {first: noted})

@@ -22,7 +22,7 @@ from .reporting.report import Report
 from .task.arithmetic import Arithmetic
 from .task.case import Answer, Case
 from .task.problem import Problem
-from .task.stage_graph import STAGES, parents_of
+from .task.stage_graph import ALL_STAGES, parents_of
 
 
 class Findings(NamedTuple):
@@ -200,7 +200,7 @@ def judge_answer(
 
 def report_of_refusal(case: Case, declared: str, accepted: tuple[str, ...]) -> Report:
     """The report of a case whose input was refused, as it may be where a row is not finite."""
-    nothing = {name: StageResult(name, "not given") for name in STAGES}
+    nothing = {name: StageResult(name, "not given") for name in ALL_STAGES}
     rows = tuple(case.non_finite.tolist())
     return Report(stages=nothing, declared=declared, accepted=accepted, refused=rows)
 

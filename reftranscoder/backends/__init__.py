@@ -7,19 +7,27 @@ ones as `Sparse`.  `reftranscoder.transcoder` is the only one to call it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from .. import reference
 from ..errors import OptionError
 from ..options import one_of
-from ..params import Gated, JumpReLU, Params, TranscoderConfig
+from ..params import Gated, JumpReLU, Losses, Params, TranscoderConfig
 from ..sparse import Sparse
 
 
+class Aim(NamedTuple):
+    """What a loss is of: what the reconstruction should be, and how its terms are weighed."""
+
+    target: np.ndarray  # (B, O)
+    l1_coeff: float
+    losses: Losses = Losses()
+
+
 class Backend(Protocol):
-    """What a backend does.  ``x`` (B, I), ``target`` (B, O), ``hidden`` (B, D)."""
+    """What a backend does.  ``x`` (B, I), ``hidden`` (B, D)."""
 
     def encode(self, x: np.ndarray) -> Sparse: ...
 
@@ -30,10 +38,10 @@ class Backend(Protocol):
     def forward(self, x: np.ndarray) -> dict[str, Any]:
         """pre, pre_acts, hidden, reconstruction."""
 
-    def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+    def backward(self, x: np.ndarray, aim: Aim) -> dict[str, Any]:
         """loss, then every gradient."""
 
-    def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+    def stages(self, x: np.ndarray, aim: Aim) -> dict[str, Any]:
         """`forward` and `backward`, encoding once."""
 
 
@@ -131,26 +139,27 @@ class ReferenceBackend:
         return self._rounded(self._forward(x.astype(self.wide))._asdict())
 
     @quiet
-    def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
-        return self._backward(self._forward(x.astype(self.wide)), x, target, l1_coeff)
+    def backward(self, x: np.ndarray, aim: Aim) -> dict[str, Any]:
+        return self._backward(self._forward(x.astype(self.wide)), x, aim)
 
     @quiet
-    def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+    def stages(self, x: np.ndarray, aim: Aim) -> dict[str, Any]:
         forward = self._forward(x.astype(self.wide))
         made = self._rounded(forward._asdict())
-        return made | self._backward(forward, x, target, l1_coeff)
+        return made | self._backward(forward, x, aim)
 
-    def _backward(
-        self, forward: Any, x: np.ndarray, target: np.ndarray, l1_coeff: float
-    ) -> dict[str, Any]:
-        x, target = x.astype(self.wide), target.astype(self.wide)
-        options = self.options | {"own": self._with_frozen(target)}
-        loss = reference.transcoder_loss(target, forward.reconstruction, forward.hidden, l1_coeff)
+    def _backward(self, forward: Any, x: np.ndarray, aim: Aim) -> dict[str, Any]:
+        x, target = x.astype(self.wide), aim.target.astype(self.wide)
+        options = self.options | {"own": self._with_frozen(target), "losses": aim.losses}
+        loss = reference.transcoder_loss(
+            target, forward.reconstruction, forward.hidden, aim.l1_coeff,
+            self.arrays["W_dec"], aim.losses,
+        )  # fmt: skip
         loss = loss + reference.ACTIVATIONS[self.config.activation].loss(
             forward.pre, options["own"]
         )
         weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
-        gradients = self.gradients(x, target, forward, *weights, l1_coeff=l1_coeff, **options)
+        gradients = self.gradients(x, target, forward, *weights, l1_coeff=aim.l1_coeff, **options)
         made = {"loss": loss} | gradients._asdict()
         return self._rounded(made | _gradients_of(self.own, made.pop("d_own")))
 
@@ -217,37 +226,37 @@ class KernelsBackend:
                 "reconstruction": self.decode(hidden, x),
             }
 
-    def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+    def backward(self, x: np.ndarray, aim: Aim) -> dict[str, Any]:
         hidden = self.encode(x)
-        return self._backward(hidden, self.decode(hidden, x), x, target, l1_coeff)
+        return self._backward(hidden, self.decode(hidden, x), x, aim)
 
-    def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+    def stages(self, x: np.ndarray, aim: Aim) -> dict[str, Any]:
         made = self.forward(x)
         hidden, reconstruction = made["hidden"], made["reconstruction"]
-        return made | self._backward(hidden, reconstruction, x, target, l1_coeff)
+        return made | self._backward(hidden, reconstruction, x, aim)
 
     def _backward(
-        self,
-        hidden: Sparse,
-        reconstruction: np.ndarray,
-        x: np.ndarray,
-        target: np.ndarray,
-        l1_coeff: float,
+        self, hidden: Sparse, reconstruction: np.ndarray, x: np.ndarray, aim: Aim
     ) -> dict[str, Any]:
         self.refuse_what_it_does_not_make()
-        loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
+        loss = self.loss(reconstruction, hidden, aim)
         gradients = self.kernels.transcoder_backward(
             x,
-            target,
+            aim.target,
             self.kernels.Forward(None, None, hidden, reconstruction),
             self.arrays["W_enc"],
             self.arrays["W_dec"],
             self.arrays.get("W_skip"),
-            l1_coeff=l1_coeff,
+            l1_coeff=aim.l1_coeff,
             activation=self.config.activation,
             own=self.own,
+            losses=aim.losses,
         )
         return self.named(loss, gradients._asdict())
+
+    def loss(self, reconstruction: np.ndarray, hidden: Sparse, aim: Aim) -> Any:
+        options = aim.l1_coeff, self.arrays["W_dec"], aim.losses
+        return self.kernels.transcoder_loss(aim.target, reconstruction, hidden, *options)
 
     def refuse_what_it_does_not_make(self) -> None:
         if self.of_the_reference:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import reference
 from ..params import Conventions, Params, TranscoderConfig
 from ..sparse import Sparse
-from . import Backend, KernelsBackend, ReferenceBackend, quiet, selection
+from . import Aim, Backend, KernelsBackend, ReferenceBackend, quiet, selection
 
 
 class ConventionalReference(ReferenceBackend):
@@ -78,15 +78,15 @@ class ConventionalKernels(KernelsBackend):
         return self._forward(x)[0]
 
     @quiet
-    def backward(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+    def backward(self, x: np.ndarray, aim: Aim) -> dict[str, Any]:
         read = self._read(x)
         decoded = self._decoded(super().encode(read.encoder_input), x, read)
-        return self._gradients(x, read, decoded, target, l1_coeff)
+        return self._gradients(x, read, decoded, aim)
 
     @quiet
-    def stages(self, x: np.ndarray, target: np.ndarray, l1_coeff: float) -> dict[str, Any]:
+    def stages(self, x: np.ndarray, aim: Aim) -> dict[str, Any]:
         made, read, decoded = self._forward(x)
-        return made | self._gradients(x, read, decoded, target, l1_coeff)
+        return made | self._gradients(x, read, decoded, aim)
 
     def _forward(self, x: np.ndarray) -> tuple[dict[str, Any], Any, Any]:
         read = self._read(x)
@@ -97,18 +97,15 @@ class ConventionalKernels(KernelsBackend):
         made = {"encoder_input": read.encoder_input} | dense | decoded._asdict()
         return _there(made, self.config.conventions), read, decoded
 
-    def _gradients(
-        self, x: np.ndarray, read: Any, decoded: Any, target: np.ndarray, l1_coeff: float
-    ) -> dict[str, Any]:
+    def _gradients(self, x: np.ndarray, read: Any, decoded: Any, aim: Aim) -> dict[str, Any]:
         self.refuse_what_it_does_not_make()
         weights = (self.arrays.get(name) for name in ("W_enc", "W_dec", "W_skip"))
         options = {"norms": self.norms, "conventions": self.config.conventions}
-        options |= {"activation": self.config.activation, "own": self.own}
+        options |= {"activation": self.config.activation, "own": self.own, "losses": aim.losses}
         gradients = self.conventional.conventional_backward(
-            x, target, read, decoded, *weights, l1_coeff=l1_coeff, **options
+            x, aim.target, read, decoded, *weights, l1_coeff=aim.l1_coeff, **options
         )
-        hidden, reconstruction = decoded.hidden, decoded.reconstruction
-        loss = self.kernels.transcoder_loss(target, reconstruction, hidden, l1_coeff)
+        loss = self.loss(decoded.reconstruction, decoded.hidden, aim)
         return self.named(loss, _there(gradients, self.config.conventions))
 
     def _read(self, x: np.ndarray | None) -> Any:

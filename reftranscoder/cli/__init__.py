@@ -23,6 +23,7 @@ COMMANDS = (
     "demo",
     "fit",
     "evaluate",
+    "report",
     "encode",
     "predict",
     "convert",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ..activations import Activations
 from ..backends import BACKENDS
 from ..errors import FileError, ShapeError
+from ..evaluating import BATCH_ROWS
 from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
 from ..loading import load
@@ -61,6 +63,27 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         choices=tuple(BACKENDS),
         default="kernels",
         help="what computes: the kernels (default), or the NumPy reference in float64",
+    )
+
+
+def add_sequences(parser: Any) -> None:
+    """``--sequence-length`` and ``--drop-position``."""
+    parser.add_argument(
+        "--sequence-length", metavar="N", type=int, help="rows come in sequences of N tokens"
+    )
+    parser.add_argument(
+        "--drop-position", metavar="P", type=int, help="leave out row P of each sequence, as 0"
+    )
+
+
+def add_batch_rows(parser: argparse.ArgumentParser) -> None:
+    """``--batch-rows``."""
+    parser.add_argument(
+        "--batch-rows",
+        metavar="N",
+        type=int,
+        default=BATCH_ROWS,
+        help=f"rows in a batch, for definitions by batches (default: {BATCH_ROWS})",
     )
 
 

@@ -17,8 +17,8 @@ from ..errors import OptionError
 from ..files.atomic import atomic_write, check_replaceable
 from . import status
 from .arguments import add_json
+from .printing import plural, print_json
 from .progress import Progress
-from .report import plural, print_json
 from .streams import tell
 
 if TYPE_CHECKING:  # --help comes at once

@@ -15,7 +15,7 @@ from ..formats import OURS, AnyModel, Decisions, load, save
 from ..formats.writing import WRITERS, difference, write
 from ..params import ACTIVATIONS
 from .arguments import add_json, add_layer
-from .report import print_report
+from .printing import print_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -29,9 +29,9 @@ from . import status, story
 from .arguments import add_json
 from .exact_case import prove
 from .fit import teller
+from .printing import print_report
 from .progress import Progress
 from .reading import Feature, choose, context, strongest_words
-from .report import print_report
 from .streams import complain, tell
 
 MODEL, PICTURE = "model.npz", "picture.png"

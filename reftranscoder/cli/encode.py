@@ -11,7 +11,7 @@ from typing import Any
 
 from ..files.atomic import atomic_write
 from ..files.npz import write_arrays
-from .report import plural
+from .printing import plural
 from .rows import add_arguments_for, for_each_block, opened, report_output
 
 

@@ -15,13 +15,13 @@ import numpy as np
 
 from ..activations import paired
 from ..errors import OptionError, printable
-from ..evaluating import BATCH_ROWS, Evaluated, Match, evaluate, matches
+from ..evaluating import Evaluated, Match, evaluate, matches
 from ..metrics import DEFINITIONS, density_histogram
 from ..metrics.definitions import WHOLE
 from ..metrics.features import DENSE
-from .arguments import add_json, add_model, add_run, open_model
+from .arguments import add_batch_rows, add_json, add_model, add_run, add_sequences, open_model
+from .printing import plural, print_report, table
 from .progress import Progress
-from .report import plural, print_report, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,19 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("x", metavar="X", help="activations to read (rows, input_size)")
     parser.add_argument("y", metavar="Y", nargs="?", help="those to predict; or X holds both")
     add_run(parser)
-    parser.add_argument(
-        "--sequence-length", metavar="N", type=int, help="rows come in sequences of N tokens"
-    )
-    parser.add_argument(
-        "--drop-position", metavar="P", type=int, help="leave out row P of each sequence, as 0"
-    )
-    parser.add_argument(
-        "--batch-rows",
-        metavar="N",
-        type=int,
-        default=BATCH_ROWS,
-        help=f"rows in a batch, for definitions by batches (default: {BATCH_ROWS})",
-    )
+    add_sequences(parser)
+    add_batch_rows(parser)
     parser.add_argument(
         "--reported",
         metavar="NUMBER",

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OptionError
 from ..files.atomic import atomic_write, check_replaceable
 from .arguments import add_json
+from .printing import plural, print_report
 from .progress import Progress
-from .report import plural, print_report
 
 if TYPE_CHECKING:
     from ..auditor.faults import Fault

@@ -27,9 +27,9 @@ from ..training import Fit, History, fit
 from ..training import Progress as Told
 from ..training.options import FitOptions
 from . import status
-from .arguments import add_json, add_output, check_output
+from .arguments import add_json, add_output, add_sequences, check_output
+from .printing import plural, print_report
 from .progress import Progress
-from .report import plural, print_report
 from .streams import complain
 
 PARAMETERS = inspect.signature(fit).parameters
@@ -54,12 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A:B",
         help="hold rows A to B - 1 out; or a fraction such as 0.1: the last of the training rows",
     )
-    data.add_argument(
-        "--sequence-length", metavar="N", type=int, help="rows come in sequences of N tokens"
-    )
-    data.add_argument(
-        "--drop-position", metavar="P", type=int, help="leave out row P of each sequence, as 0"
-    )
+    add_sequences(data)
 
     groups = {"transcoder": declared(Architecture)}
     groups["training"] = {n: o for n, o in OPTIONS.items() if n not in groups["transcoder"]}
@@ -75,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
     """Train, and write the transcoder, also where Ctrl-C cut the training short."""
     check_output(options)
     _rehearse_saving(options.output)
+    if options.log is not None and Path(options.log) == Path(options.output):
+        raise OptionError("--log", "another file than --output", options.log)
     arguments = {name: value for name, value in vars(options).items() if name in PARAMETERS}
     arguments |= _data(options)
 
@@ -98,7 +95,7 @@ def _add(group: Any, name: str, option: Option) -> None:
     flag, default = "--" + name.replace("_", "-"), option.default
     if isinstance(default, bool):
         group.add_argument(flag, action="store_true", help=option.meaning)
-    elif default is None:
+    elif default is None:  # a file
         group.add_argument(flag, metavar="FILE", help=option.meaning)
     else:
         kind = type(default)
@@ -144,13 +141,10 @@ def _rehearse_saving(path: str) -> None:
 
 
 def teller(progress: Progress) -> Callable[[Told], None]:
-    """What `fit` is to call after every step, so that ``progress`` shows loss, FVU and speed."""
+    """What `fit` is to call after every step, so that ``progress`` shows how it goes."""
 
     def tell(told: Told) -> None:
-        fvu = f"  FVU {told.latest.fvu:.3f}" if told.latest else ""
-        progress.advance_to(
-            told.step, f"loss {told.loss:.4f}{fvu}  {told.rows_per_second:,.0f} rows/s"
-        )
+        progress.advance_to(told.step, told.note)
 
     return tell
 

@@ -11,7 +11,7 @@ from importlib import resources
 
 from ..errors import OptionError
 from .arguments import add_json
-from .report import print_report
+from .printing import print_report
 
 _FOLDER = resources.files(__package__.partition(".")[0]) / "guide"
 

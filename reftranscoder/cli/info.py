@@ -21,8 +21,8 @@ from ..params import Params
 from ..transcoder import Transcoder
 from ..transcoder.cross_layer import CrossLayerTranscoder
 from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, open_input
+from .printing import plural, print_report, table
 from .progress import Progress
-from .report import plural, print_report, table
 
 _FAINT = 0.01  # of the median norm
 

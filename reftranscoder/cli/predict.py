@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..files.atomic import atomic_write
-from .report import plural
+from .printing import plural
 from .rows import add_arguments_for, for_each_block, opened, report_output
 
 

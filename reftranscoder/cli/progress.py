@@ -18,7 +18,8 @@ class Progress:
 
     def __init__(self, total: int, unit: str) -> None:
         self.total, self.unit = total, unit
-        self._done = 0
+        self._done = self._began_at = 0
+        self._began = time.monotonic()
         self._shown_at = 0.0
         self._bar = None
         self._plain = False
@@ -50,12 +51,25 @@ class Progress:
             self._bar.update(count)
         elif self._plain and time.monotonic() - self._shown_at > REFRESH:
             self._shown_at = time.monotonic()
-            line = f"{self._done}/{self.total} {self.unit}  {note}"
+            line = f"{self._done}/{self.total} {self.unit}{self._left()}  {note}"
             print(f"\r\x1b[K{line[:78]}", end="", file=sys.stderr, flush=True)
 
     def advance_to(self, done: int, note: str = "") -> None:
         """``done`` in all are done: a run that goes on from a checkpoint does not begin at 0."""
+        if self._done == 0 and done > 1:  # what was done before says nothing about the time left
+            self._done = self._began_at = done - 1
+            if self._bar is not None:
+                self._bar.n = self._bar.initial = self._bar.last_print_n = done - 1
         self.advance(done - self._done, note)
+
+    def _left(self) -> str:
+        """The time left, at the pace so far."""
+        made, left = self._done - self._began_at, self.total - self._done
+        if not made or left <= 0:
+            return ""
+        seconds = round((time.monotonic() - self._began) * left / made)
+        hours, minutes = seconds // 3600, seconds // 60 % 60
+        return f", {hours}:{minutes:02}:{seconds % 60:02} left"
 
     def __enter__(self) -> Progress:
         return self

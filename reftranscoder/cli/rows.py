@@ -21,8 +21,8 @@ from .arguments import (
     open_input,
     open_model,
 )
+from .printing import print_report
 from .progress import Progress
-from .report import print_report
 
 
 def add_arguments_for(parser: argparse.ArgumentParser, what: str) -> None:

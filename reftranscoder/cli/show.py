@@ -17,7 +17,7 @@ from ..errors import OptionError
 from ..twins import TWINS, Twin
 from .arguments import add_json
 from .call_graph import PACKAGE, CallGraph, Piece, call_graph, piece, read
-from .report import print_report
+from .printing import print_report
 
 #: What returns the bits of an operation's kernel by another way.
 _FASTER = {"encode": ("kernels/screened_encoder.py", "Encoder")}

@@ -11,8 +11,8 @@ from ..bounds import Worst
 from ..metrics import Metrics
 from ..training import Fit
 from .exact_case import Slope
+from .printing import plural
 from .reading import Feature, context, strongest_words
-from .report import plural
 
 FIRINGS = 5  # shown of each feature
 BEFORE = 26  # characters of the text before a firing

@@ -93,7 +93,7 @@ def read_torch(path: Path) -> Any:
             if order != b"little":
                 raise ValueError(f"its numbers are {words(order.decode('latin-1'))}-endian")
             content = _content(file, inside, "data.pkl", b"")
-            tensors = _Tensors(path, file, inside)
+            tensors = Tensors(path, file, inside)
             return load(content, tensors.names, tensors.storage)
     except FileError:
         raise
@@ -127,7 +127,7 @@ def _content(
     return content
 
 
-class _Tensors:
+class Tensors:
     """The names that a pickle of tensors refers to, and what they make."""
 
     def __init__(

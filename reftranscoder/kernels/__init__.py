@@ -30,7 +30,10 @@ from .gated import gated_backward, gated_forward, gated_magnitude
 from .groupmax import groupmax_forward
 from .jumprelu import jumprelu_forward
 from .l1 import l1_backward, l1_forward
+from .l1_sum import l1_sum_backward, l1_sum_forward
+from .losses import RECONSTRUCTION_LOSSES, SPARSITY_LOSSES
 from .mse import mse_backward, mse_forward
+from .mse_sum import mse_sum_backward, mse_sum_forward
 from .skip import skip_backward, skip_forward
 from .topk import topk_forward
 from .transcoder import Backward, Forward, transcoder_backward, transcoder_forward, transcoder_loss
@@ -41,6 +44,8 @@ __all__ = [
     "AuxForward",
     "Backward",
     "Forward",
+    "RECONSTRUCTION_LOSSES",
+    "SPARSITY_LOSSES",
     "abstopk_forward",
     "adam_row_step",
     "adam_step",
@@ -62,8 +67,12 @@ __all__ = [
     "jumprelu_forward",
     "l1_backward",
     "l1_forward",
+    "l1_sum_backward",
+    "l1_sum_forward",
     "mse_backward",
     "mse_forward",
+    "mse_sum_backward",
+    "mse_sum_forward",
     "skip_backward",
     "skip_forward",
     "topk_forward",

@@ -16,10 +16,10 @@ import numpy as np
 from ..sparse import Sparse
 from .affine import affine_backward
 from .decode import decode_backward, decode_forward, sum_rows
+from .decoder_norm import decoder_norms
 from .encode import activation_backward
 from .engine.threads_and_forks import Lock
-from .l1 import l1_backward
-from .mse import mse_backward
+from .losses import DEFAULT, RECONSTRUCTION_LOSSES, penalty_backward
 from .normalizations import NORMALIZATIONS
 from .row_dots import row_dots, row_sums
 from .screened_encoder import Encoder
@@ -74,11 +74,6 @@ def scaled_encoder_of(params):
         return found
 
 
-def decoder_norms(W_dec):
-    """Return the norms (D,) of the rows of ``W_dec`` (D, O), in float64."""
-    return np.sqrt(row_dots(W_dec, W_dec))[:, 0]
-
-
 def input_forward(x, b_dec, conventions):
     """Return the `Read` of ``x`` (B, I): in float64, and what the encoder reads rounded once."""
     wide = x.astype(np.float64)
@@ -109,23 +104,26 @@ def conventional_decode(hidden, x, read, W_dec, b_dec, W_skip, norms, convention
 
 def conventional_backward(
     x, target, read, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, norms, conventions,
-    activation, own,
+    activation, own, losses=DEFAULT,
 ):  # fmt: skip
     """Return every gradient by name, given a `Read` and a `Decoded`, ``forward``."""
     hidden, written, decoded, reconstruction = forward
     dtype = W_dec.dtype
-    d_reconstruction = mse_backward(target, reconstruction)
+    of_error = RECONSTRUCTION_LOSSES[losses.reconstruction_loss]
+    d_reconstruction = of_error.backward(target, reconstruction)
     d_decoded, d_gain, d_shift = d_reconstruction, 0.0, 0.0
     if conventions.changes_output:
         d_decoded = (d_reconstruction.astype(np.float64) * read.gain).astype(dtype)
         d_gain, d_shift = row_dots(d_reconstruction, decoded), row_sums(d_reconstruction)
     d_written, dW_dec, db_dec = decode_backward(d_decoded, written, W_dec)
-    penalty = l1_backward(hidden, l1_coeff)
-    d_hidden = hidden.with_values(_unscaled(d_written, norms).values + penalty.values)
+    d_hidden, dW_dec, penalty = penalty_backward(
+        _unscaled(d_written, norms), dW_dec, hidden, W_dec, l1_coeff, losses
+    )
     d_pre, d_own = activation_backward(d_hidden, hidden, activation=activation, own=own)
     d_affine = d_pre
     if norms is not None:
         d_affine = hidden.with_values((d_pre.values * norms[hidden.indices]).astype(dtype))
+    if norms is not None and penalty is not None:
         dW_dec += _through_norms(penalty, hidden, norms)[:, None].astype(dtype) * W_dec
     d_read, dW_enc, db_enc = affine_backward(d_affine, read.encoder_input, W_enc)
 

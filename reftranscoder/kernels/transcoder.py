@@ -10,8 +10,7 @@ from ..sparse import Sparse
 from .affine import affine_backward
 from .decode import decode_backward, decode_forward
 from .encode import activation_backward, encode_forward
-from .l1 import l1_backward, l1_forward
-from .mse import mse_backward, mse_forward
+from .losses import DEFAULT, RECONSTRUCTION_LOSSES, SPARSITY_LOSSES, penalty_backward
 from .skip import skip_backward, skip_forward
 
 
@@ -52,23 +51,30 @@ def transcoder_forward(
     return Forward(None, None, hidden, reconstruction)
 
 
-def transcoder_loss(target, reconstruction, hidden, l1_coeff):
-    """Return the loss, a float64 scalar, of ``target`` and ``reconstruction`` and ``hidden``."""
-    return mse_forward(target, reconstruction) + l1_forward(hidden, l1_coeff)
+def transcoder_loss(target, reconstruction, hidden, l1_coeff, W_dec=None, losses=DEFAULT):
+    """Return the loss, a float64 scalar, of ``target`` and ``reconstruction`` and ``hidden``.
+
+    ``W_dec`` (D, O) is for ``losses`` that look at it.
+    """
+    error = RECONSTRUCTION_LOSSES[losses.reconstruction_loss].forward(target, reconstruction)
+    penalty = SPARSITY_LOSSES[losses.sparsity_loss].forward(hidden, W_dec, l1_coeff, losses)
+    return error + penalty
 
 
 def transcoder_backward(
-    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk", own=None
-):
+    x, target, forward, W_enc, W_dec, W_skip=None, *,
+    l1_coeff, activation="topk", own=None, losses=DEFAULT,
+):  # fmt: skip
     """Return a `Backward`; of ``forward``, only ``hidden`` and ``reconstruction`` are looked at.
 
     An entry is stored where its feature is active, and nothing else passes a gradient.
     """
     hidden, reconstruction = forward.hidden, forward.reconstruction
 
-    d_reconstruction = mse_backward(target, reconstruction)
+    of_error = RECONSTRUCTION_LOSSES[losses.reconstruction_loss]
+    d_reconstruction = of_error.backward(target, reconstruction)
     d_hidden, dW_dec, db_dec = decode_backward(d_reconstruction, hidden, W_dec)
-    d_hidden = hidden.with_values(d_hidden.values + l1_backward(hidden, l1_coeff).values)
+    d_hidden, dW_dec, _ = penalty_backward(d_hidden, dW_dec, hidden, W_dec, l1_coeff, losses)
     d_pre, d_own = activation_backward(d_hidden, hidden, activation=activation, own=own)
     dx, dW_enc, db_enc = affine_backward(d_pre, x, W_enc)
 

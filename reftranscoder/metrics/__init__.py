@@ -17,7 +17,8 @@ sparsify also count a feature that was selected with value zero as having fired,
 one above 0.001, and Edifice wants a running mean of the firing rate above 0.001.
 
 ``definitions.py`` has what others publish by these names, ``comparison.py`` two models side by
-side; ``features.py`` counts, and ``evaluation.py`` takes rows a block at a time.
+side; ``features.py`` counts, ``evaluation.py`` takes rows a block at a time, and so does
+``firings.py``: where features fire.
 
 >>> rt.metrics.fvu([[0, 0], [2, 4]], [[0, 0], [2, 3]])  # 1 / (1 + 4 + 1 + 4)
 0.1
@@ -37,11 +38,14 @@ from .features import (
     firing_rates,
     l0,
 )
+from .firings import FeatureFirings, Firings
 
 __all__ = [
     "DEFINITIONS",
     "Definition",
     "Evaluation",
+    "FeatureFirings",
+    "Firings",
     "Metrics",
     "Sums",
     "dead_features",

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import to_array, to_dtype, to_matrix
+from ..arrays import to_array, to_dtype, to_matrix, to_sparse
 from ..errors import OptionError, ShapeError
-from .features import active_counts
+from .features import active_by_row, active_counts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +30,7 @@ class Metrics:
     fvu: float
     l0: float | None
     firing_rates: np.ndarray | None  # (D,): in what fraction of the rows each feature is active
+    l0_counts: np.ndarray | None  # (L + 1,): in how many rows 0, 1, ... L features are active
 
     @property
     def dead_features(self) -> np.ndarray | None:
@@ -60,6 +61,7 @@ class Evaluation:
         self._squares = 0.0  # of target - mean
         self._errors = 0.0  # squares of target - reconstruction
         self._counts: np.ndarray | None = None  # (D,) rows in which each feature is active
+        self._l0_counts = np.zeros(1, np.int64)  # rows in which 0, 1, ... features are active
         self._has_hidden: bool | None = None
 
     def add(self, target: Any, reconstruction: Any, hidden: Any = None) -> None:
@@ -104,6 +106,7 @@ class Evaluation:
             fvu=_ratio(self._errors, self._squares),
             l0=l0,
             firing_rates=rates,
+            l0_counts=None if rates is None else self._l0_counts,
         )
 
     def _add_squares(self, y: np.ndarray, y_hat: np.ndarray) -> None:
@@ -126,9 +129,14 @@ class Evaluation:
 
     def _add_hidden(self, hidden: Any, rows: int) -> None:
         features = None if self._counts is None else len(self._counts)
-        counts, got = active_counts(hidden, features)
+        hidden = to_sparse(hidden, "hidden", features)
+        counts, got = active_counts(hidden)
         if got != rows:
             raise ShapeError("hidden", (rows, len(counts)), (got, len(counts)), letters="(B, D)")
+        of_rows = np.bincount(active_by_row(hidden), minlength=len(self._l0_counts))
+        of_rows[: len(self._l0_counts)] += self._l0_counts
+        of_rows.flags.writeable = False
+        self._l0_counts = of_rows
         self._counts = counts if self._counts is None else self._counts + counts
 
 

@@ -91,6 +91,16 @@ def active_counts(hidden: Any, features: int | None = None) -> tuple[np.ndarray,
     return np.bincount(active, minlength=features), rows
 
 
+def active_by_row(hidden: Any) -> np.ndarray:
+    """How many features are active in each row of ``hidden`` (B, D), sparse or dense.
+
+    Returns:
+        (B,) int64.
+    """
+    hidden = to_sparse(hidden, "hidden")
+    return np.bincount(hidden.rows()[hidden.values > 0], minlength=hidden.shape[0])
+
+
 def _some(rows: int, hidden: Any) -> int:
     if not rows:
         raise ShapeError("hidden", "with at least one row", hidden.shape)

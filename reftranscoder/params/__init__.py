@@ -21,6 +21,7 @@ from ..ownership import common_dtype, float_dtype, locked, owned, view
 from .conventions import Conventions, check_conventions
 from .gated import Gated
 from .jumprelu import JumpReLU
+from .losses import Losses
 from .own import Own
 from .shapes import check_own, check_shapes
 
@@ -31,6 +32,7 @@ __all__ = [
     "Gated",
     "JumpReLU",
     "KEEPING_ALL",
+    "Losses",
     "NAMES",
     "OWN",
     "Own",

@@ -49,6 +49,7 @@ from .decoder_norm import (
     decoder_norms,
 )
 from .encode import ACTIVATIONS, Activation, Frozen, Gated, JumpReLU, encode_forward
+from .fvu import fvu_backward, fvu_forward
 from .gated import (
     gated_auxiliary_backward,
     gated_auxiliary_forward,
@@ -59,9 +60,32 @@ from .gated import (
 from .groupmax import groupmax_forward
 from .input_bias import input_bias_backward, input_bias_forward
 from .jumprelu import jumprelu_backward, jumprelu_forward
+from .l0 import (
+    l0_quadratic_backward,
+    l0_quadratic_forward,
+    l0_step_backward,
+    l0_step_forward,
+    l0_tanh_backward,
+    l0_tanh_forward,
+    l0_target_backward,
+    l0_target_forward,
+)
 from .l1 import l1_backward, l1_forward
+from .l1_decoder_weighted import l1_decoder_weighted_backward, l1_decoder_weighted_forward
+from .l1_sum import l1_sum_backward, l1_sum_forward
 from .layer_norm import layer_norm_backward, layer_norm_forward
+from .losses import (
+    RECONSTRUCTION_LOSSES,
+    SPARSITY_LOSSES,
+    Losses,
+    Penalty,
+    ReconstructionLoss,
+    SparsityLoss,
+)
 from .mse import mse_backward, mse_forward
+from .mse_over_norm import mse_over_norm_backward, mse_over_norm_forward
+from .mse_sum import mse_sum_backward, mse_sum_forward
+from .nmse import nmse_backward, nmse_forward
 from .normalizations import NORMALIZATIONS, Normalization, rescale_backward, rescale_forward
 from .post_enc import post_enc_backward, post_enc_forward
 from .relu import relu_backward, relu_forward
@@ -90,9 +114,15 @@ __all__ = [
     "Frozen",
     "Gated",
     "JumpReLU",
+    "Losses",
     "NORMALIZATIONS",
     "Normalization",
+    "Penalty",
+    "RECONSTRUCTION_LOSSES",
     "Read",
+    "ReconstructionLoss",
+    "SPARSITY_LOSSES",
+    "SparsityLoss",
     "abstopk_forward",
     "adam_row_step",
     "adam_step",
@@ -122,6 +152,8 @@ __all__ = [
     "decoder_norm_inverse",
     "decoder_norms",
     "encode_forward",
+    "fvu_backward",
+    "fvu_forward",
     "gated_auxiliary_backward",
     "gated_auxiliary_forward",
     "gated_backward",
@@ -133,12 +165,30 @@ __all__ = [
     "input_forward",
     "jumprelu_backward",
     "jumprelu_forward",
+    "l0_quadratic_backward",
+    "l0_quadratic_forward",
+    "l0_step_backward",
+    "l0_step_forward",
+    "l0_tanh_backward",
+    "l0_tanh_forward",
+    "l0_target_backward",
+    "l0_target_forward",
     "l1_backward",
+    "l1_decoder_weighted_backward",
+    "l1_decoder_weighted_forward",
     "l1_forward",
+    "l1_sum_backward",
+    "l1_sum_forward",
     "layer_norm_backward",
     "layer_norm_forward",
     "mse_backward",
     "mse_forward",
+    "mse_over_norm_backward",
+    "mse_over_norm_forward",
+    "mse_sum_backward",
+    "mse_sum_forward",
+    "nmse_backward",
+    "nmse_forward",
     "post_enc_backward",
     "post_enc_forward",
     "relu_backward",

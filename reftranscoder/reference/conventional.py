@@ -13,7 +13,7 @@ Backward, each arrow against its direction, with the paths that meet added up::
     d_hidden         from decode  +  from the penalty            (D2) or (W4)  +  (P2)    (X2)
     d_encoder_input  from affine  [+  from skip]                 (A2) + (S2)              (X3)
     db_dec           from decode  [+  from the input's]          (D4) + (V3)              (X4)
-    dW_dec           from decode  [+  from its norms]            (D3) + (W7)              (X5)
+    dW_dec           from decode  [+  from its norms]            (D3) + (W7), (P8)        (X5)
     dx               from normalize  [+  from skip]              (H4), (Y4) + (S2)        (X6)
 
 The tags stand in the files of those operations.  ``conventions`` is anything with the fields of
@@ -34,8 +34,7 @@ from .decoder_norm import (
 )
 from .encode import ACTIVATIONS
 from .input_bias import input_bias_backward, input_bias_forward
-from .l1 import l1_backward
-from .mse import mse_backward
+from .losses import DEFAULT, RECONSTRUCTION_LOSSES, SPARSITY_LOSSES
 from .normalizations import NORMALIZATIONS, rescale_backward, rescale_forward
 from .skip import skip_backward, skip_forward
 
@@ -114,18 +113,23 @@ def conventional_decode(hidden, x, read, W_dec, b_dec, W_skip, conventions):
 
 
 def conventional_backward(
-    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation, own, conventions
-):
+    x, target, forward, W_enc, W_dec, W_skip=None, *,
+    l1_coeff, activation, own, conventions, losses=DEFAULT,
+):  # fmt: skip
     """Return a `ConventionalBackward`: the derivative of the loss by every stage and parameter."""
     hidden = forward.hidden
-    d_reconstruction = mse_backward(target, forward.reconstruction)
+    of_error = RECONSTRUCTION_LOSSES[losses.reconstruction_loss]
+    d_reconstruction = of_error.backward(target, forward.reconstruction)
     d_decoded, d_gain, d_shift = rescale_backward(d_reconstruction, forward.decoded, forward.gain)
 
     d_written, dW_dec, db_dec = decode_backward(d_decoded, forward.written, W_dec)
-    penalty = l1_backward(hidden, l1_coeff)
+    of_activity = SPARSITY_LOSSES[losses.sparsity_loss]
+    penalty, of_norms, d_active = of_activity.backward(hidden, W_dec, l1_coeff, losses)
+    dW_dec = dW_dec if of_norms is None else dW_dec + of_norms
     n = decoder_norms(W_dec) if conventions.rescale_acts_by_decoder_norm else None
     d_hidden = (d_written if n is None else decoder_norm_inverse(d_written, n)) + penalty  # (X2)
-    d_pre, d_own = ACTIVATIONS[activation].backward(d_hidden, forward.pre, hidden, own)
+    activate = ACTIVATIONS[activation]
+    d_pre, d_own = activate.backward(d_hidden, forward.pre, hidden, own, d_active)
     d_affine = d_pre
     if n is not None:
         d_affine, through_norms = decoder_norm_backward(

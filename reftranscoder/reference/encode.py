@@ -80,11 +80,12 @@ class Activation(NamedTuple):
     """How an activation gets from pre to hidden, and a gradient back.
 
     ``own`` is what it takes that no other does, as `JumpReLU`, or None; and d_own its gradient.
+    ``d_active`` is what a penalty has by the number of active features (``l0.py``).
     ``loss`` is what it adds to the loss beside hidden, whose gradient ``backward`` includes.
     """
 
     forward: Callable  # (pre, top_k, ties, own) -> pre_acts, hidden, all (B, D)
-    backward: Callable  # (d_hidden, pre, hidden, own) -> d_pre (B, D), d_own
+    backward: Callable  # (d_hidden, pre, hidden, own, d_active=None) -> d_pre (B, D), d_own
     loss: Callable = _no_loss  # (pre, own) -> a scalar
 
 
@@ -95,7 +96,7 @@ def _of_positives(select):
         pre_acts = relu_forward(pre)
         return pre_acts, select(pre_acts, top_k, ties)
 
-    def backward(d_hidden, pre, hidden, own):
+    def backward(d_hidden, pre, hidden, own, d_active=None):
         return relu_backward(topk_backward(d_hidden, hidden), pre), None
 
     return Activation(forward, backward)
@@ -106,7 +107,7 @@ def _relu_forward(pre, top_k, ties, own):
     return pre_acts, pre_acts
 
 
-def _relu_backward(d_hidden, pre, hidden, own):
+def _relu_backward(d_hidden, pre, hidden, own, d_active=None):
     return relu_backward(d_hidden, pre), None
 
 
@@ -114,7 +115,7 @@ def _abstopk_forward(pre, top_k, ties, own):
     return pre, abstopk_forward(pre, top_k, ties)
 
 
-def _abstopk_backward(d_hidden, pre, hidden, own):
+def _abstopk_backward(d_hidden, pre, hidden, own, d_active=None):
     return topk_backward(d_hidden, hidden), None
 
 
@@ -122,8 +123,8 @@ def _jumprelu_forward(pre, top_k, ties, own):
     return relu_forward(pre), jumprelu_forward(pre, own.theta)
 
 
-def _jumprelu_backward(d_hidden, pre, hidden, own):
-    d_pre, d_theta = jumprelu_backward(d_hidden, pre, *own)
+def _jumprelu_backward(d_hidden, pre, hidden, own, d_active=None):
+    d_pre, d_theta = jumprelu_backward(d_hidden, pre, *own, d_active)
     return d_pre, own._replace(theta=d_theta)
 
 
@@ -132,7 +133,7 @@ def _gated_forward(pre, top_k, ties, own):
     return relu_forward(magnitude), gated_forward(pre, own.b_gate, own.b_mag, own.r_mag)
 
 
-def _gated_backward(d_hidden, pre, hidden, own):
+def _gated_backward(d_hidden, pre, hidden, own, d_active=None):
     d_pre, db_mag, dr_mag = gated_backward(d_hidden, hidden, own.b_mag, own.r_mag)
     db_gate = np.zeros_like(own.b_gate)
     if own.frozen is not None:

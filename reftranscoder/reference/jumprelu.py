@@ -24,12 +24,17 @@ moves smoothly where pre has a density.  ``through="theta_and_input"`` gives pre
 
     d_pre[b, d]  +=  d_hidden[b, d] theta[d] window[b, d]                                 (J5)
 
+A penalty of the number of active features (``l0.py``) has a slope by the step itself, d_active.
+Where d_hidden theta stands above, it is then::
+
+    slope[b, d]   =  (d_hidden[b, d] theta[d]  +  d_active[b, d]) window[b, d]            (J6)
+
 **Convention.** At pre = theta a feature is inactive; a negative threshold acts as zero does.  The
 rectangle is open.  A complex number is judged by its real part.
 
 Source: Rajamanoharan et al. (2024), "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU
-Sparse Autoencoders", section 4, equations 11 and 12.  (J5): Conerly et al. (2025), "Dictionary
-Learning Optimization Techniques", transformer-circuits.pub, January 2025.
+Sparse Autoencoders", section 4, equations 11 and 12.  (J5), and (J6) in it: Conerly et al. (2025),
+"Dictionary Learning Optimization Techniques", transformer-circuits.pub, January 2025.
 """
 
 from __future__ import annotations
@@ -43,7 +48,7 @@ def jumprelu_forward(pre, theta):
     return np.where(active | (pre != pre), pre, 0)  # (J1); NaN is kept, and seen
 
 
-def jumprelu_backward(d_hidden, pre, theta, bandwidth=None, through="theta"):
+def jumprelu_backward(d_hidden, pre, theta, bandwidth=None, through="theta", d_active=None):
     """Return ``d_pre`` (B, D) and ``d_theta`` (D,), given ``d_hidden`` (B, D).
 
     Without a ``bandwidth`` these are derivatives, and ``d_theta`` is zero.
@@ -52,7 +57,8 @@ def jumprelu_backward(d_hidden, pre, theta, bandwidth=None, through="theta"):
     if bandwidth is None:
         return d_pre, np.zeros_like(theta)
     inside = 2 * np.abs(pre.real - theta.real) < bandwidth
-    slope = np.where(inside, d_hidden * theta, 0) / bandwidth  # (J3)
+    of_jump = d_hidden * theta if d_active is None else d_hidden * theta + d_active
+    slope = np.where(inside, of_jump, 0) / bandwidth  # (J3), (J6)
     d_theta = -np.sum(slope, axis=0)  # (J4)
     if through == "theta_and_input":
         d_pre = d_pre + slope  # (J5)

@@ -8,6 +8,8 @@ Forward::
 
     loss  =  mse(target, reconstruction)  +  l1(hidden)                                   (C1)
 
+or other losses, by the names of ``losses.py``.
+
 Backward, each arrow against its direction.  hidden reaches the loss by two paths, through the
 reconstruction and through the penalty, and so does x, through the encoder and through the skip
 connection; the chain rule adds the paths::
@@ -17,7 +19,8 @@ connection; the chain rule adds the paths::
     d_pre                      back through select and ReLU     (T2), (R2)                (C3)
     dx                         from affine  +  from skip        (A2) + (S2)               (C4)
 
-The tags M, D, P, T, R, A and S stand in the files of those operations.
+and dW_dec from decode, with the share of a penalty that looks at W_dec, (P8).  The tags M, D, P, T,
+R, A and S stand in the files of those operations.
 
 Source: Dunefsky et al. (2024), section 3.1; Edifice, ``Interpretability.Transcoder``.
 """
@@ -29,8 +32,7 @@ from typing import Any, NamedTuple
 from .affine import affine_backward, affine_forward
 from .decode import decode_backward, decode_forward
 from .encode import ACTIVATIONS
-from .l1 import l1_backward, l1_forward
-from .mse import mse_backward, mse_forward
+from .losses import DEFAULT, RECONSTRUCTION_LOSSES, SPARSITY_LOSSES
 from .skip import skip_backward, skip_forward
 
 
@@ -71,21 +73,32 @@ def transcoder_forward(
     return Forward(pre, pre_acts, hidden, reconstruction)
 
 
-def transcoder_loss(target, reconstruction, hidden, l1_coeff):
-    """Return the loss, a scalar, of ``target`` (B, O), ``reconstruction`` and ``hidden`` (B, D)."""
-    return mse_forward(target, reconstruction) + l1_forward(hidden, l1_coeff)  # (C1)
+def transcoder_loss(target, reconstruction, hidden, l1_coeff, W_dec=None, losses=DEFAULT):
+    """Return the loss, a scalar, of ``target`` (B, O), ``reconstruction`` and ``hidden`` (B, D).
+
+    ``W_dec`` (D, O) is for ``losses`` that look at it.
+    """
+    error = RECONSTRUCTION_LOSSES[losses.reconstruction_loss].forward(target, reconstruction)
+    penalty = SPARSITY_LOSSES[losses.sparsity_loss].forward(hidden, W_dec, l1_coeff, losses)
+    return error + penalty  # (C1)
 
 
 def transcoder_backward(
-    x, target, forward, W_enc, W_dec, W_skip=None, *, l1_coeff, activation="topk", own=None
-):
+    x, target, forward, W_enc, W_dec, W_skip=None, *,
+    l1_coeff, activation="topk", own=None, losses=DEFAULT,
+):  # fmt: skip
     """Return a `Backward`: the derivative of the loss by every stage and every parameter."""
     pre, _, hidden, reconstruction = forward
+    of_error = RECONSTRUCTION_LOSSES[losses.reconstruction_loss]
+    of_activity = SPARSITY_LOSSES[losses.sparsity_loss]
 
-    d_reconstruction = mse_backward(target, reconstruction)
+    d_reconstruction = of_error.backward(target, reconstruction)
     d_hidden, dW_dec, db_dec = decode_backward(d_reconstruction, hidden, W_dec)
-    d_hidden = d_hidden + l1_backward(hidden, l1_coeff)  # (C2)
-    d_pre, d_own = ACTIVATIONS[activation].backward(d_hidden, pre, hidden, own)  # (C3)
+    penalty = of_activity.backward(hidden, W_dec, l1_coeff, losses)
+    d_hidden = d_hidden + penalty.d_hidden  # (C2)
+    dW_dec = dW_dec if penalty.dW_dec is None else dW_dec + penalty.dW_dec
+    activate = ACTIVATIONS[activation]
+    d_pre, d_own = activate.backward(d_hidden, pre, hidden, own, penalty.d_active)  # (C3)
     dx, dW_enc, db_enc = affine_backward(d_pre, x, W_enc)
 
     dW_skip = None

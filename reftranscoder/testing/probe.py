@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import OptionError
 from ..options import one_of
 from ..params import KEEPING_ALL
-from ..reference import Forward, Gated, JumpReLU
+from ..reference import Forward, Gated, JumpReLU, Losses
 from ..twins import Twin
 
 #: What the arrays of a `Probe` hold.
@@ -186,6 +186,11 @@ class Probe:
     @property
     def l1_coeff(self) -> float:
         return 0.5 if self.exact else 1e-3
+
+    @property
+    def losses(self) -> Losses:
+        """The two that are means over everything or, for an odd seed, the two that are not."""
+        return Losses("mse_sum", "l1_sum") if self.seed % 2 else Losses()
 
     # AuxK.
 

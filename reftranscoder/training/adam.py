@@ -13,21 +13,38 @@ import numpy as np
 from ..declaring import option
 from ..errors import OptionError
 from ..options import finite_number, integer_in, one_of, positive_integer, truth
-from ..params import TranscoderConfig
+from ..params import NAMES, Losses, Own, Params, TranscoderConfig
+from ..params.jumprelu import THROUGH
 from .schedule import positive_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Losses):
     """What every step is made with.
 
     Raises:
-        OptionError: a negative ``l1_coeff``, ``aux_coeff``, ``clip_norm`` or ``aux_k``, a beta or
-            an ``average`` outside 0 to below 1, an ``eps`` of 0, no step in ``dead_after``, or
-            another ``second_moment``.
+        OptionError: a negative ``l1_coeff``, ``aux_coeff``, ``clip_norm``, ``aux_k`` or coefficient
+            of gates, a beta or an ``average`` outside 0 to below 1, an ``eps`` or a ``bandwidth``
+            of 0, no step in ``dead_after``, another ``second_moment`` or ``through``; or as
+            `Losses`.
     """
 
-    l1_coeff: float = option(1e-3, "of mean(abs(hidden)) in the loss", "in training units")
+    l1_coeff: float = option(1e-3, "of the sparsity loss", "in training units")
+    theta_start: float = option(
+        0.01, "of jumprelu: thresholds before the first step", "in training units"
+    )
+    bandwidth: float = option(
+        0.05,
+        "of jumprelu: how far from its threshold a feature trains it",
+        "in training units (``reference/jumprelu.py``)",
+    )
+    through: str = option(
+        "theta", "of jumprelu: what straight-through gradients reach", choices=THROUGH
+    )
+    gate_l1_coeff: float = option(1e-3, "of gated: of the rectified gates in the auxiliary loss")
+    auxiliary_coeff: float = option(
+        1.0, "of gated: of the error that they make", "(``reference/gated.py``)"
+    )
     unit_norm_decoder: bool = option(
         False,
         "keep the rows of W_dec at norm 1",
@@ -62,11 +79,15 @@ class Recipe:
     eps: float = option(1e-8, "of Adam")
 
     def __post_init__(self) -> None:
+        self.check_losses()
+        of_gates = "gate_l1_coeff", "auxiliary_coeff"
         checked: dict[str, Any] = {
             name: finite_number(name, getattr(self, name))
-            for name in ("l1_coeff", "aux_coeff", "clip_norm")
+            for name in ("l1_coeff", "aux_coeff", "clip_norm", "theta_start", *of_gates)
         }
-        checked["eps"] = positive_number("eps", self.eps)
+        for name in ("eps", "bandwidth"):
+            checked[name] = positive_number(name, getattr(self, name))
+        one_of("through", self.through, THROUGH)
         for name in ("average", "beta1", "beta2"):
             checked[name] = finite_number(name, getattr(self, name))
             if checked[name] >= 1:
@@ -88,14 +109,15 @@ class State:
     The arrays belong to this object, and each step overwrites them.
     """
 
-    config: TranscoderConfig
-    arrays: dict[str, np.ndarray]  # by their names in `Params`
+    config: TranscoderConfig  # in training units
+    arrays: dict[str, np.ndarray]  # by their names in `Params` and in its own
     m: dict[str, np.ndarray]  # the mean gradient
     v: dict[str, np.ndarray]  # the mean squared gradient, (D, 1) of what has one a row
     average: dict[str, np.ndarray]  # of the arrays over the steps, or none
     best: dict[str, np.ndarray]  # what measured best so far, or none
     silent: np.ndarray  # (D,) int64, steps since each feature was last active
     t: int
+    own: Own | None = None  # the options of what the activation takes, beside arrays of the start
     encoder: Any = dataclasses.field(default=None, repr=False)  # what the kernels know of W_enc
 
     @classmethod
@@ -105,14 +127,23 @@ class State:
         arrays: dict[str, np.ndarray],
         recipe: Recipe,
         best: bool = False,
+        own: Own | None = None,
     ) -> State:
         """Before the first step, at ``arrays``, which from now on belong to the state."""
+        arrays |= {} if own is None else _copies(own.arrays())
         m, v = _zeros(arrays), _zeros(arrays)
         if recipe.second_moment == "row":
             v |= {name: np.zeros_like(arrays[name][:, :1]) for name in ("W_enc", "W_dec")}
         average = _copies(arrays) if recipe.average else {}
         silent = np.zeros(config.dict_size, np.int64)
-        return cls(config, arrays, m, v, average, _copies(arrays) if best else {}, silent, 0)
+        best_arrays = _copies(arrays) if best else {}
+        return cls(config, arrays, m, v, average, best_arrays, silent, 0, own)
+
+    def params(self) -> Params:
+        """The arrays as `Params`, over the same memory: nobody may use these after a step."""
+        arrays: dict[str, Any] = {name: a for name, a in self.arrays.items() if name in NAMES}
+        own = self.own and self.own.gradient({f"d{name}": a for name, a in self.arrays.items()})
+        return Params.adopt(**arrays, own=own)
 
     @property
     def measured(self) -> dict[str, np.ndarray]:

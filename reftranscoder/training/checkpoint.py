@@ -28,7 +28,7 @@ from ..files.atomic import atomic_write
 from ..files.npz import read_arrays, write_arrays
 from .adam import State
 from .history import Entry
-from .identity import DATA, versions
+from .identity import DATA, LEFT_OUT, versions
 
 _FORMAT, _VERSION, _META = "reftranscoder checkpoint", 3, "meta"
 _REMEDY = "Delete it to begin again, or choose another name."
@@ -105,16 +105,32 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
         problem = f"is damaged: it also holds {', '.join(map(words, strange))}"
         raise FileError(path, problem, _REMEDY)
     entries = _entries(path, meta)
-    digest = meta.pop("digest")
-    if digest != digest_of(meta, arrays):
-        problem = "is damaged: it is not what was written, by the digest in it"
-        raise FileError(path, problem, _REMEDY)
+    _check_digest(path, meta, arrays)
     if impossible := _impossible(identity, meta, arrays):
         raise FileError(path, f"holds what no run comes to: {impossible}", _REMEDY)
     _compare_versions(path, meta["versions"])
     for name, array in wanted.items():  # the start's own, which nobody else has
         array[...] = arrays[name]
     return Checkpoint(identity, dataclasses.replace(start, t=meta["t"]), entries, meta["losses"])
+
+
+def read_run(path: Path) -> tuple[dict[str, Any], list[Entry]]:
+    """Read what ``path`` says of its run, whatever run that is, and the log.
+
+    Raises:
+        FileError: it is damaged, or no checkpoint.
+    """
+    meta, arrays = _read(path)
+    entries = _entries(path, meta)
+    _check_digest(path, meta, arrays)
+    return meta, entries
+
+
+def _check_digest(path: Path, meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    digest = meta.pop("digest")
+    if digest != digest_of(meta, arrays):
+        problem = "is damaged: it is not what was written, by the digest in it"
+        raise FileError(path, problem, _REMEDY)
 
 
 def _to_json(value: Any) -> str:
@@ -189,11 +205,12 @@ def _impossible(
 
 def _compare(path: Path, now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
     """Refuse an identity other than that of the run: the options first, then the data."""
-    for name in now:
-        if name == "data" or now[name] == then.get(name):
+    for name in (*now, *(name for name in LEFT_OUT if name not in now)):
+        ours, theirs = (identity.get(name, LEFT_OUT.get(name)) for identity in (now, then))
+        if name == "data" or ours == theirs:
             continue
-        want = f"{shown(then.get(name))}, as in the checkpoint {path}"
-        raise OptionError(name, want, now[name], "Or delete the checkpoint to begin again.")
+        want = f"{shown(theirs)}, as in the checkpoint {path}"
+        raise OptionError(name, want, ours, "Or delete the checkpoint to begin again.")
     if now["data"] != then.get("data"):
         held = then["data"] if schema.is_object(then.get("data")) else {}
         others = [name for name in DATA if now["data"].get(name) != held.get(name)]

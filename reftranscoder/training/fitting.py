@@ -20,7 +20,8 @@ from ..files.leftovers import remove_leftovers
 from ..interruption import Interruption, number_of
 from ..metrics import Metrics
 from ..options import LARGEST, integer_in, path, positive_integer, seed_sequence, truth
-from ..params import Architecture, TranscoderConfig, check_activation, check_plain
+from ..params import Architecture, TranscoderConfig
+from ..params.losses import COUNTING
 from ..transcoder import Transcoder
 from .adam import Recipe, State
 from .batches import Batches, start_generator
@@ -29,16 +30,15 @@ from .evaluation import Measure
 from .history import History
 from .identity import identity_of, start_digests
 from .keeping import Keeper
+from .metrics_log import MetricsLog
 from .options import FitOptions
 from .progress import listener
 from .run import Run
 from .scaling import Moments, Scaling
 from .schedule import Schedule
-from .start import starting_arrays
+from .start import starting_arrays, starting_own
 
 Pair = tuple[Activations, Activations]
-#: The activations that `fit` trains; `Transcoder.with_threshold` makes a jumprelu one of another.
-TRAINED = ("topk", "relu", "batchtopk", "groupmax", "abstopk")
 #: Those whose top_k may fall in training: groupmax has groups of a size.
 FALLING = ("topk", "batchtopk", "abstopk")
 _LARGEST_BATCH = 1 << 20  # rows, where there are fewer to train on
@@ -73,8 +73,10 @@ def fit(options: FitOptions) -> Fit:
     which take data as they are.
 
     Each step takes the next ``batch_size`` rows of random orders of all rows, and makes one step of
-    Adam on ``mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden))``.  The options of
-    the transcoder are those of `TranscoderConfig`.
+    Adam on ``mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden))``, or on other
+    losses, by the names of `Losses`.  The options of the transcoder are those of
+    `TranscoderConfig`.  Thresholds of jumprelu are trained by straight-through gradients, the gates
+    of gated by an auxiliary loss.
 
     Ctrl-C, SIGTERM and SIGHUP end training after the step under way, and so does a
     ``KeyboardInterrupt`` raised by ``progress``: the result is then what was reached, with
@@ -105,13 +107,12 @@ def fit(options: FitOptions) -> Fit:
     x, target, held_out = _split(x, target, options.validation, options.dtype)
     I, O = x.shape[1], target.shape[1]
     config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
-    check_activation(config, TRAINED, "fit")
-    check_plain(config, "fit")
     options = _checked(options, config, len(x))
     if options.patience and held_out is None:
         raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
     run, measure = _prepared(options, config, (x, target), held_out)
-    requested = _train(run, options)
+    log = MetricsLog(options.log, run.saved, (x, target, *(held_out or ())))
+    requested = _train(run, options, log)
     transcoder = run.transcoder()
     metrics = measure.all(transcoder) if held_out and run.done else None
     signal = None if run.done else requested
@@ -136,12 +137,17 @@ def _checked(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOpt
         "checkpoint_best": truth("checkpoint_best", options.checkpoint_best),
     }
     _check_together(schedule, config, checked)
-    if options.checkpoint is not None:
-        if not isinstance(options.checkpoint, str | os.PathLike):
-            raise OptionError("checkpoint", "a path, or None", options.checkpoint)
-        checked["checkpoint"] = path("checkpoint", options.checkpoint)
-        check_replaceable(checked["checkpoint"])
-        remove_leftovers(checked["checkpoint"])
+    check_trained(recipe, config)
+    for name in ("checkpoint", "log"):
+        file = getattr(options, name)
+        if file is not None:
+            if not isinstance(file, str | os.PathLike):
+                raise OptionError(name, "a path, or None", file)
+            checked[name] = path(name, file)
+            check_replaceable(checked[name])
+            remove_leftovers(checked[name])
+    if options.log is not None and checked["log"] == checked.get("checkpoint"):
+        raise OptionError("log", "another file than checkpoint", options.log)
     return dataclasses.replace(options, **checked)
 
 
@@ -162,6 +168,22 @@ def _check_together(
         raise OptionError("accumulate", want, checked["accumulate"])
 
 
+def check_trained(recipe: Recipe, config: TranscoderConfig) -> None:
+    """Refuse what would train nothing, or not what it says.
+
+    Raises:
+        OptionError: a loss of the number of active features, where no threshold is trained; AuxK or
+            gates under conventions for which they are not defined.
+    """
+    if recipe.sparsity_loss in COUNTING and config.activation != "jumprelu":
+        want = f"another, for {config.activation}: it trains thresholds alone"
+        raise OptionError("sparsity_loss", want, recipe.sparsity_loss)
+    if recipe.aux_k and (config.activation == "gated" or not config.conventions.plain):
+        raise OptionError("aux_k", "0, for gated and under conventions", recipe.aux_k)
+    if (own := starting_own(config, recipe)) is not None:
+        own.check(config)
+
+
 def _prepared(
     options: FitOptions, config: TranscoderConfig, training: Pair, held_out: Pair | None
 ) -> tuple[Run, Measure]:
@@ -169,7 +191,8 @@ def _prepared(
     # Without a checkpoint nobody asks what the data were.
     digests = start_digests(training, held_out) if options.checkpoint is not None else {}
     moments = Moments.of(*training, digests)
-    scaling = Scaling.of(moments, config.dtype)
+    scaling = Scaling.of(moments, config.dtype, config.conventions)
+    scaled = dataclasses.replace(config, conventions=scaling.conventions(config.conventions))
     measure = Measure(training, held_out, moments.target, options.backend)
     schedule = Schedule(**chosen(Schedule, options))
     recipe = Recipe(**chosen(Recipe, options))
@@ -185,17 +208,19 @@ def _prepared(
         validation=measure.rows_in_words,
     )
     rng = start_generator(options.seed)
-    arrays = starting_arrays(config, *training, moments, scaling, rng)
-    start = State.start(config, arrays, recipe, options.patience > 0)
+    arrays = starting_arrays(scaled, *training, moments, scaling, rng)
+    own = starting_own(config, recipe)
+    start = State.start(scaled, arrays, recipe, options.patience > 0, own)
     saved = Checkpoint(identity, start, [], [])
     if options.checkpoint is not None and os.path.exists(options.checkpoint):
         saved = load(options.checkpoint, identity, start)
     batches = Batches(*training, scaling, options.batch_size, options.seed, config.dtype)
     often = options.log_every, options.patience, options.accumulate
-    return Run(saved, schedule, recipe, batches, scaling, measure, *often, options.backend), measure
+    last = options.backend, config
+    return Run(saved, schedule, recipe, batches, scaling, measure, *often, *last), measure
 
 
-def _train(run: Run, options: FitOptions) -> int | None:
+def _train(run: Run, options: FitOptions, log: MetricsLog) -> int | None:
     """Make the steps that are left, or those up to a signal; return its number."""
     keeper = _keeper(run, options)
     with listener(options.progress, run.steps, options.steps) as tell, Interruption() as stop:
@@ -205,12 +230,14 @@ def _train(run: Run, options: FitOptions) -> int | None:
                 keeper.save_if_best(run.saved)
                 if run.steps % options.checkpoint_every == 0 or run.done:
                     keeper.save(run.saved)
+            log.add(run.saved.entries)
             try:
                 tell(told)
             except KeyboardInterrupt as raised:
                 stop.requested = number_of(raised)
         if keeper is not None and not run.done:
             keeper.save(run.saved)
+        log.end(run.steps, run.best_step, run.done)
     return stop.requested
 
 

@@ -5,8 +5,9 @@ from.
 ``data``         for ``x``, ``target`` and the two of the validation rows: SHA-256 of the rows
                  that `fit` reads, in order, as they are stored, behind their dtype, their shape
                  and the dtype they are read as, if it is not float32
-options          every field of `TranscoderConfig`, `Schedule` and `Recipe`; ``backend``,
-                 ``log_every``; the seed, as entropy and spawn key
+options          every field of `TranscoderConfig`, `Schedule` and `Recipe`, but those of
+                 `LEFT_OUT` that are not chosen; ``backend``, ``log_every``; the seed, as entropy
+                 and spawn key
 ``validation``   which rows are measured while training
 ===============  ===============================================================================
 
@@ -28,10 +29,16 @@ import numpy as np
 
 from .. import __version__
 from ..activations import Activations
-from ..params import TranscoderConfig
+from ..declaring import declared
+from ..params import Losses, TranscoderConfig
 from .adam import Recipe
 from .schedule import Schedule
 
+_OF_RECIPE = (*declared(Losses), "theta_start", "bandwidth", "through")
+_OF_RECIPE += ("gate_l1_coeff", "auxiliary_coeff")
+#: Options that checkpoints do not name where they have these values: they came later.
+LEFT_OUT: dict[str, Any] = {name: declared(Recipe)[name].default for name in _OF_RECIPE}
+LEFT_OUT |= {"conventions": {}}
 DATA = ("x", "target", "validation x", "validation target")
 
 
@@ -59,10 +66,11 @@ def identity_of(
     **more: Any,
 ) -> dict[str, Any]:
     """The identity of a run as plain values; ``more`` has what no class of options holds."""
+    of_recipe = dataclasses.asdict(recipe)
     return {
         **config.to_dict(),
         **dataclasses.asdict(schedule),
-        **dataclasses.asdict(recipe),
+        **{name: v for name, v in of_recipe.items() if LEFT_OUT.get(name, ...) != v},
         **more,
         "data": {name: digest.hexdigest() for name, digest in digests.items()},
     }

@@ -67,6 +67,12 @@ class FitOptions(Recipe, Schedule, Architecture, _Data):
         "keep the checkpoint with the lowest FVU too",
         "of the steps that ``history`` measures, as ``best`` before the suffix of FILE",
     )
+    log: str | os.PathLike[str] | None = option(
+        None,
+        "write what is measured to FILE, a JSON object a line, while training goes on",
+        "another log at this name is replaced, but that of the run that goes on from its "
+        "``checkpoint``, which goes on too (``training/metrics_log.py``)",
+    )
     progress: Any = option(
         False,
         "True for a bar on a terminal",

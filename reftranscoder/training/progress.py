@@ -20,6 +20,17 @@ class Progress(NamedTuple):
     lr: float  # of this step
     rows_per_second: float  # since the last entry
     latest: Entry | None
+    dict_size: int
+
+    @property
+    def note(self) -> str:
+        """How it goes, in a few words: dead is the share of features that are active in no row
+        that was measured."""
+        parts = [f"loss {self.loss:.4f}"]
+        if self.latest is not None:
+            dead = self.latest.dead / self.dict_size
+            parts.append(f"FVU {self.latest.fvu:.3f}  L0 {self.latest.l0:.1f}  dead {dead:.1%}")
+        return "  ".join([*parts, f"{self.rows_per_second:,.0f} rows/s"])
 
 
 @contextlib.contextmanager
@@ -55,7 +66,5 @@ def _bar(done: int, steps: int) -> Any:
 
 
 def _advance(bar: Any, progress: Progress) -> None:
-    fvu = f" FVU {progress.latest.fvu:.3f}" if progress.latest else ""
-    note = f"loss {progress.loss:.4f}{fvu} {progress.rows_per_second:.0f} rows/s"
-    bar.set_postfix_str(note, refresh=False)
+    bar.set_postfix_str(progress.note, refresh=False)
     bar.update(progress.step - bar.n)

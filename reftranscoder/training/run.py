@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import numpy as np
 
 from ..errors import OptionError
-from ..params import Params
+from ..params import TranscoderConfig
 from ..transcoder import Transcoder
 from .adam import Recipe
 from .batches import Batches
@@ -19,6 +18,7 @@ from .history import Entry, History
 from .progress import Progress
 from .scaling import Scaling
 from .schedule import Schedule
+from .start import folded
 from .step import step_on_parts
 
 
@@ -37,8 +37,10 @@ class Run:
         patience: int,
         accumulate: int,
         backend: str,
+        config: TranscoderConfig,
     ) -> None:
         self.saved = saved
+        self._config = config  # for data in their own units
         self._schedule = schedule
         self._recipe = recipe
         self._batches = batches
@@ -102,7 +104,8 @@ class Run:
         if t % self._log_every == 0 or self.done:
             self._log(t, lr, speed)
         latest = self.saved.entries[-1] if self.saved.entries else None
-        return Progress(t, self._schedule.steps, loss, lr, speed, latest)
+        size = state.config.dict_size
+        return Progress(t, self._schedule.steps, loss, lr, speed, latest, size)
 
     def transcoder(self) -> Transcoder:
         """The transcoder so far, or the best that was measured, for data in their own units.
@@ -114,8 +117,7 @@ class Run:
         return self._made_of(state.measured if self.best_step is None else state.best)
 
     def _made_of(self, arrays: dict[str, np.ndarray]) -> Transcoder:
-        folded: dict[str, Any] = self._scaling.folded(arrays)
-        return Transcoder(self.saved.state.config, Params(**folded))
+        return folded(self._config, self._scaling, arrays)
 
     def history(self) -> History:
         """The log so far."""

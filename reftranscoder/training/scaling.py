@@ -19,6 +19,18 @@ with ``hidden`` selected from the first line: a transcoder with the arrays::
 
 each entry rounded once.  Activations have the units of the target; decoder rows have none and keep
 their norms, unit norms too.
+
+**Under conventions** what the encoder reads has units of its own, s_u, and what is decoded, s_h.
+Then (U2) holds with s_u in place of s_x and s_h in place of s_y, but for a skip connection from x
+itself to the reconstruction; and thresholds and the biases of gates have s_h::
+
+    nothing is done to x        s_u = s_x,   s_h = s_y
+    x is normalized             s_u = 1,     s_h = s_y
+    and the output taken back   s_u = 1,     s_h = 1,    with s_x = s_y                   (U3)
+
+where eps is divided by s_x, and scale is multiplied by it, so that the encoder reads the same.
+Where b_dec is subtracted from the input s_u and s_h must be one: s_x is then s_y or, where x is
+normalized and the output is not taken back, s_y is 1.
 """
 
 from __future__ import annotations
@@ -31,6 +43,7 @@ import numpy as np
 
 from ..activations import Activations
 from ..errors import OptionError
+from ..params import Conventions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,22 +81,60 @@ class Scaling:
     target_scale: float
 
     @classmethod
-    def of(cls, moments: Moments, dtype: np.typing.DTypeLike) -> Scaling:
-        """The root mean squares, rounded to ``dtype``; 1 for data that are all zero."""
+    def of(
+        cls,
+        moments: Moments,
+        dtype: np.typing.DTypeLike,
+        conventions: Conventions = Conventions(),  # noqa: B008 - a value
+    ) -> Scaling:
+        """The root mean squares, rounded to ``dtype``; 1 for data that are all zero.
+
+        Under ``conventions`` as (U3) has them.
+        """
         kind = np.dtype(dtype).type
         squares = (moments.x_squares, moments.target_squares)
-        return cls(*(float(kind(np.sqrt(s.mean()))) or 1.0 for s in squares))
+        s_x, s_y = (float(kind(np.sqrt(s.mean()))) or 1.0 for s in squares)
+        subtracted, normalized = conventions.apply_b_dec_to_input, _normalizes(conventions)
+        if subtracted and normalized and not conventions.rescale_output:
+            s_y = 1.0
+        elif subtracted or conventions.changes_output:
+            s_x = s_y
+        return cls(s_x, s_y)
 
-    def folded(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The arrays for data as they are, of arrays trained on scaled data: (U2)."""
+    def units(self, conventions: Conventions) -> tuple[float, float]:
+        """s_u and s_h: of what the encoder reads, and of what is decoded (U3)."""
+        if not _normalizes(conventions):
+            return self.input_scale, self.target_scale
+        return 1.0, 1.0 if conventions.rescale_output else self.target_scale
+
+    def conventions(self, conventions: Conventions) -> Conventions:
+        """The ``conventions`` for data that are scaled."""
+        name, s = conventions.normalize_activations, self.input_scale
+        if name == "layer_norm":
+            return dataclasses.replace(conventions, eps=conventions.eps / s)
+        if name == "expected_average_only_in":
+            return dataclasses.replace(conventions, scale=conventions.scale * s)
+        return conventions
+
+    def folded(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        conventions: Conventions = Conventions(),  # noqa: B008 - a value
+    ) -> dict[str, np.ndarray]:
+        """The arrays for data as they are, of arrays trained on scaled data: (U2), (U3)."""
+        s_u, s_h = self.units(conventions)
+        around = conventions.skip_input == "x"
         factors = {
-            "W_enc": self.target_scale / self.input_scale,
-            "b_enc": self.target_scale,
+            "W_enc": s_h / s_u,
             "W_dec": 1.0,
-            "b_dec": self.target_scale,
-            "W_skip": self.target_scale / self.input_scale,
+            "W_skip": self.target_scale / self.input_scale if around else s_h / s_u,
+            "r_mag": 1.0,
         }
-        return {name: _times(array, factors[name]) for name, array in arrays.items()}
+        return {name: _times(array, factors.get(name, s_h)) for name, array in arrays.items()}
+
+
+def _normalizes(conventions: Conventions) -> bool:
+    return conventions.normalize_activations != "none"
 
 
 def _times(array: np.ndarray, factor: float) -> np.ndarray:

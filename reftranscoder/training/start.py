@@ -18,19 +18,37 @@ feature reads then changes faster, relative to its start, than what it writes, a
 better.  On 14,224 rows of SmolLM2-135M's layer 15, in 600 steps of 1024 with 4096 features, K = 32,
 and a second moment for each entry: held-out FVU 0.52; with the norms 1 and 0.1 the other way round
 0.56; with Glorot-uniform weights and zero biases 0.54, and more than half of the features dead.
+
+Under conventions all this is said of what the encoder reads in place of x', and of what is to be
+decoded in place of target'.  Thresholds begin at ``theta_start``, the two paths of gated as one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
 import numpy as np
 
+from .. import reference
 from ..activations import Activations
-from ..params import TranscoderConfig
+from ..errors import OptionError
+from ..params import NAMES, OWN, Conventions, Gated, JumpReLU, Own, Params, TranscoderConfig
+from ..transcoder import Transcoder
+from .adam import Recipe
 from .scaling import Moments, Scaling
 
 _ENCODER_NORM = 0.1
 _NOISE = 0.1  # the norm of the noise, that of the example being 1
 _BLOCK = 4096  # features at a time, to save memory
+
+
+class _Seen(NamedTuple):
+    """What examples are taken from."""
+
+    examples: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # rows -> (I1), (I2)
+    mean: np.ndarray  # (I,) of what the encoder reads
+    b_dec: np.ndarray  # (O,) the mean of what is to be decoded
 
 
 def starting_arrays(
@@ -41,30 +59,109 @@ def starting_arrays(
     scaling: Scaling,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """The arrays by name, in training units, drawn from the training rows."""
+    """The arrays by name, in training units, drawn from the training rows.
+
+    The conventions of ``config`` are those for scaled data.
+    """
     I, D, O = config.input_size, config.dict_size, config.output_size
+    plain = not config.conventions.changes_input
+    seen = _as_they_are(x, target, moments, scaling) if plain else None
+    seen = seen or _through(config.conventions, x, target, scaling)
     arrays = {
         "W_enc": np.empty((D, I), config.dtype),
         "b_enc": np.empty(D, config.dtype),
         "W_dec": np.empty((D, O), config.dtype),
-        "b_dec": (moments.target / scaling.target_scale).astype(config.dtype),  # (I4)
+        "b_dec": seen.b_dec.astype(config.dtype),  # (I4)
     }
     if config.skip:
         arrays["W_skip"] = np.zeros((O, I), config.dtype)
-    mean = moments.x / scaling.input_scale
-    variance = moments.x_squares - np.square(moments.x)
-    spread = variance + variance.mean()
-    spread = np.where(spread > 0, spread, 1)
     examples = np.resize(rng.permutation(len(x)), D)
     for start in range(0, D, _BLOCK):
         block = slice(start, min(start + _BLOCK, D))
-        reads = (x.rows(examples[block]) - moments.x) / spread
-        writes = target.rows(examples[block]) - moments.target
+        reads, writes = seen.examples(examples[block])
         W_enc = _ENCODER_NORM * _directions(reads, rng)
         arrays["W_enc"][block] = W_enc  # (I1)
-        arrays["b_enc"][block] = -(W_enc * mean).sum(axis=1)  # (I3)
+        arrays["b_enc"][block] = -(W_enc * seen.mean).sum(axis=1)  # (I3)
         arrays["W_dec"][block] = _directions(writes, rng)  # (I2)
     return arrays
+
+
+def starting_own(config: TranscoderConfig, recipe: Recipe) -> Own | None:
+    """What the activation takes, in training units, with what its gradients are made by."""
+    kind, D = OWN.get(config.activation), config.dict_size
+    if kind is JumpReLU:
+        theta = np.full(D, recipe.theta_start, config.dtype)
+        return JumpReLU(theta, recipe.bandwidth, recipe.through)
+    if kind is Gated:
+        coefficients = recipe.gate_l1_coeff, recipe.auxiliary_coeff
+        b_gate, b_mag, r_mag = np.zeros((3, D), config.dtype)
+        return Gated(b_gate, b_mag, r_mag, *coefficients)
+    return None
+
+
+def folded(
+    config: TranscoderConfig, scaling: Scaling, arrays: dict[str, np.ndarray]
+) -> Transcoder:
+    """The transcoder for data as they are, of trained arrays.  Its gradients are derivatives."""
+    found: dict[str, Any] = scaling.folded(arrays, config.conventions)
+    kind = OWN.get(config.activation)
+    own = None if kind is None else kind(**{name: found[name] for name in kind.ARRAYS})
+    return Transcoder(config, Params(**{n: a for n, a in found.items() if n in NAMES}, own=own))
+
+
+def _as_they_are(x: Activations, target: Activations, moments: Moments, scaling: Scaling) -> _Seen:
+    spread = _spread(moments.x, moments.x_squares)
+
+    def examples(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return (x.rows(rows) - moments.x) / spread, target.rows(rows) - moments.target
+
+    mean = moments.x / scaling.input_scale
+    return _Seen(examples, mean, moments.target / scaling.target_scale)
+
+
+def _through(
+    conventions: Conventions, x: Activations, target: Activations, scaling: Scaling
+) -> _Seen:
+    """Of what the encoder reads, which takes another pass over all rows."""
+    normalization = reference.NORMALIZATIONS[conventions.normalize_activations]
+
+    def read(rows_x: np.ndarray, rows_y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        wide = rows_x.astype(np.float64) / scaling.input_scale
+        u, gain, shift = normalization.forward(wide, conventions)
+        decoded = rows_y.astype(np.float64) / scaling.target_scale
+        if conventions.rescale_output:  # a row without deviation writes its mean, whatever it is
+            decoded = (decoded - shift) / np.where(gain == 0, 1, gain)
+        return u, decoded
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for pair in zip(x.blocks(), target.blocks(), strict=True):
+            yield read(*pair)
+
+    # The order of the sums is that of the rows.
+    sums, squares, written = np.zeros(x.shape[1]), np.zeros(x.shape[1]), np.zeros(target.shape[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for u, decoded in blocks():
+            sums += u.sum(axis=0)
+            squares += np.square(u).sum(axis=0)
+            written += decoded.sum(axis=0)
+    mean, squares, b_dec = sums / len(x), squares / len(x), written / len(x)
+    if not np.isfinite(squares).all():  # which the rows are, as they were read before
+        name = conventions.normalize_activations
+        raise OptionError("normalize_activations", "another, where a row of x is zero", name)
+    spread = _spread(mean, squares)
+
+    def examples(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        u, decoded = read(x.rows(rows), target.rows(rows))
+        return (u - mean) / spread, decoded - b_dec
+
+    return _Seen(examples, mean - b_dec if conventions.apply_b_dec_to_input else mean, b_dec)
+
+
+def _spread(mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """What each column is divided by: its variance, and the mean of all."""
+    variance = squares - np.square(mean)
+    spread = variance + variance.mean()
+    return np.where(spread > 0, spread, 1)
 
 
 def _directions(examples: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -7,16 +7,18 @@ parallel to the rows of W_dec, if these have norm 1; Adam; the average of the we
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from .. import reference
 from ..arrays import spread_non_finite
-from ..params import Params
-from ..transcoder import Transcoder
+from ..backends import Aim, backend_for
+from ..declaring import chosen
+from ..params import Losses, Params
 from .adam import Recipe, State
 
 Parts = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -44,7 +46,9 @@ def step_on_parts(
     The kernels give the same bits however the batch is divided, unless its rows compete; the
     reference puts it together first.  ``top_k`` is that of this step, if it is another.
     """
-    step = _by_kernels if backend == "kernels" else _by_reference
+    plain = recipe.plain and state.own is None and state.config.conventions.plain
+    fused = backend == "kernels" and plain
+    step = _fused if fused else functools.partial(_by_stages, backend=backend)
     options = state.t + 1, lr, recipe.beta1, recipe.beta2, recipe.eps
     config = state.config
     if top_k is not None and top_k != config.top_k:
@@ -71,7 +75,7 @@ def _average(backend: str) -> Any:
     return in_place
 
 
-def _by_kernels(
+def _fused(
     state: State,
     config: Any,
     recipe: Recipe,
@@ -112,7 +116,7 @@ def _by_kernels(
     return float(dtype(loss))  # as `Transcoder.value_and_grad` returns it
 
 
-def _by_reference(
+def _by_stages(
     state: State,
     config: Any,
     recipe: Recipe,
@@ -120,31 +124,62 @@ def _by_reference(
     parts: Parts,
     rows: int,
     active: np.ndarray,
+    backend: str,
 ) -> float:
+    """The step of whatever can be differentiated, with the gradients in memory."""
     x, target = (np.concatenate(arrays) for arrays in zip(*parts))
-    # A new `Transcoder` for each step: no other may be used once its arrays have been written to.
-    arrays: dict[str, Any] = state.arrays
-    transcoder = Transcoder(config, Params.adopt(**arrays))
-    stages = transcoder.stages(x, target, recipe.l1_coeff, backend="reference", check_finite=False)
-    active[stages["hidden"].indices] = True
-    gradients = {name: stages[f"d{name}"] for name in arrays}
+    aim = Aim(target, recipe.l1_coeff, Losses(**chosen(Losses, recipe)))
+    # New `Params` for each step: no others may be used once their arrays have been written to.
+    gradients, loss, hidden, reconstruction = _differentiated(
+        config, state.params(), spread_non_finite(x), aim, backend
+    )
+    active[hidden.indices] = True
     dead = state.silent >= recipe.dead_after
     if recipe.aux_k and dead.any():
-        _add_aux(gradients, arrays, recipe, dead, x, target - stages["reconstruction"])
+        _add_aux(gradients, state.arrays, recipe, dead, x, target - reconstruction())
     if recipe.clip_norm:
         _clip(gradients, recipe.clip_norm)
     for name, g in gradients.items():
         p, m, v = state.arrays[name], state.m[name], state.v[name]
         if name == "W_dec" and recipe.unit_norm_decoder:
             g = reference.unit_rows_backward(wide(g), wide(p)).astype(p.dtype)
-        if v.shape == p.shape:
-            p[...], m[...], v[...] = reference.adam_step(p, g, m, v, *options)
-        else:
-            p[...], m[...], v[...] = reference.adam_row_step(p, g, m, v, *options)
+        _adam(backend, v.shape == p.shape)(p, g, m, v, *options)
     if recipe.unit_norm_decoder:
         W_dec = state.arrays["W_dec"]
         W_dec[...] = reference.unit_rows_forward(wide(W_dec))
-    return float(stages["loss"])
+    return loss
+
+
+def _differentiated(
+    config: Any, params: Params, x: np.ndarray, aim: Aim, backend: str
+) -> tuple[dict[str, np.ndarray], float, Any, Callable[[], np.ndarray]]:
+    """The gradients by the names of the arrays, the loss, hidden or what has its entries, and how
+    to get the reconstruction.  Where the kernels have none, gradients are the reference's."""
+    if params.own is not None and params.own.of_the_reference:
+        backend = "reference"
+    run = backend_for(backend, config, params)
+    if backend == "kernels":
+        stages = run.backward(x, aim)
+        hidden, reconstruction = stages["d_hidden"], functools.partial(run.reconstruct, x)
+    else:
+        stages = run.stages(x, aim)
+        hidden, reconstruction = stages["hidden"], functools.partial(stages.get, "reconstruction")
+    gradients = {name: stages[f"d{name}"] for name in params.all_arrays()}
+    return gradients, float(stages["loss"]), hidden, reconstruction
+
+
+def _adam(backend: str, by_entry: bool) -> Callable[..., None]:
+    """A step of Adam that overwrites its first, third and fourth argument."""
+    if backend == "kernels":
+        from ..kernels import adam_row_step, adam_step
+
+        return adam_step if by_entry else adam_row_step
+    made: Any = reference.adam_step if by_entry else reference.adam_row_step
+
+    def in_place(p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, *options: Any) -> None:
+        p[...], m[...], v[...] = made(p, g, m, v, *options)
+
+    return in_place
 
 
 def _add_aux(

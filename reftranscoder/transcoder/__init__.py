@@ -25,11 +25,12 @@ import numpy as np
 from .. import formats
 from ..arrays import check_finite as refuse_non_finite
 from ..arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
-from ..backends import Backend, backend_for
+from ..backends import Aim, Backend, backend_for
 from ..errors import OptionError
 from ..options import finite_number, instance, truth
-from ..params import Conventions, Own, Params, TranscoderConfig, check_agreement
+from ..params import Conventions, Losses, Own, Params, TranscoderConfig, check_agreement
 from ..params.folding import folded
+from ..params.losses import DEFAULT
 from ..params.thresholding import thresholded
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Transcoder:
 
     Every method that takes data takes ``backend`` (``"kernels"`` or ``"reference"``) and
     ``check_finite``: by default NaN and infinity are refused; with ``check_finite=False`` a row
-    that holds one gives NaN throughout, and the other rows are as ever.
+    that holds one gives NaN throughout, and the other rows are as ever.  Those that take a target
+    take ``losses``, a `Losses`, for other losses than `reftranscoder.loss` has by default.
 
     Raises, in every method that takes data:
         ShapeError: an array that does not fit; a transposed one is named as such.
@@ -195,6 +197,7 @@ class Transcoder:
         target: Any = None,
         l1_coeff: float = 1e-3,
         *,
+        losses: Losses = DEFAULT,
         backend: str = "reference",
         check_finite: bool = True,
     ) -> dict[str, Any]:
@@ -219,8 +222,7 @@ class Transcoder:
         x = self._input(x, check_finite)
         if target is None:
             return for_users(run.forward(x))
-        target = self._target(target, x, check_finite)
-        return for_users(run.stages(x, target, finite_number("l1_coeff", l1_coeff)))
+        return for_users(run.stages(x, self._aim(target, x, l1_coeff, losses, check_finite)))
 
     def backward(
         self,
@@ -228,6 +230,7 @@ class Transcoder:
         target: Any,
         l1_coeff: float = 1e-3,
         *,
+        losses: Losses = DEFAULT,
         backend: str = "kernels",
         check_finite: bool = True,
     ) -> dict[str, Any]:
@@ -236,7 +239,7 @@ class Transcoder:
         Returns:
             Name -> array, in the order and the forms of `stages`.
         """
-        stages = self._backward(x, target, l1_coeff, backend, check_finite)
+        stages = self._backward(x, target, l1_coeff, losses, backend, check_finite)
         del stages["loss"]
         return for_users(stages)
 
@@ -246,6 +249,7 @@ class Transcoder:
         target: Any,
         l1_coeff: float = 1e-3,
         *,
+        losses: Losses = DEFAULT,
         backend: str = "kernels",
         check_finite: bool = True,
     ) -> tuple[np.floating, Params]:
@@ -259,7 +263,7 @@ class Transcoder:
         >>> grads
         Params(W_enc (8, 4), b_enc (8,), W_dec (8, 3), b_dec (3,), float32)
         """
-        stages = self._backward(x, target, l1_coeff, backend, check_finite)
+        stages = self._backward(x, target, l1_coeff, losses, backend, check_finite)
         grads = {name: stages[f"d{name}"] for name in self.params.arrays()}
         own = None if self.params.own is None else self.params.own.gradient(stages)
         return stages["loss"], Params.adopt(**grads, own=own)
@@ -328,16 +332,15 @@ class Transcoder:
         return backend_for(name, self.config, self.params)
 
     def _backward(
-        self, x: Any, target: Any, l1_coeff: float, backend: str, check_finite: bool
+        self, x: Any, target: Any, l1_coeff: float, losses: Losses, backend: str, check: bool
     ) -> dict[str, Any]:
-        """The loss and every gradient by name, of checked arguments."""
-        run = self._backend(backend)
-        x = self._input(x, check_finite)
-        target = self._target(target, x, check_finite)
-        return run.backward(x, target, finite_number("l1_coeff", l1_coeff))
+        """The loss and every gradient by name."""
+        run, x = self._backend(backend), self._input(x, check)
+        return run.backward(x, self._aim(target, x, l1_coeff, losses, check))
+
+    def _aim(self, target: Any, x: np.ndarray, l1_coeff: float, losses: Losses, check: bool) -> Aim:
+        target = to_target(target, x, self.config.output_size, self.params.dtype, check)
+        return Aim(target, finite_number("l1_coeff", l1_coeff), instance("losses", losses, Losses))
 
     def _input(self, x: Any, check: bool) -> np.ndarray:
         return to_batch(x, "x", "(B, I)", self.config.input_size, self.params.dtype, check)
-
-    def _target(self, target: Any, x: np.ndarray, check: bool) -> np.ndarray:
-        return to_target(target, x, self.config.output_size, self.params.dtype, check)

@@ -179,7 +179,7 @@ def skip_backward(to, want, d_reconstruction, x, W_skip, G_error=None):
 def mse_forward(to, want, target, reconstruction):
     """Both in float64, where no terms cancel: a difference, a square, N - 1 additions and a
     division are N + 3 roundings at most, with N = B O; see `_chains`."""
-    return {"mse": chains(want["mse"], target.size + 3, FLOAT64)}
+    return {name: chains(value, target.size + 3, FLOAT64) for name, value in want.items()}
 
 
 def mse_backward(to, want, target, reconstruction):
@@ -190,7 +190,8 @@ def mse_backward(to, want, target, reconstruction):
 
 def l1_forward(to, want, hidden, l1_coeff):
     """Both in float64, where no terms cancel: n - 1 additions, a division, a product."""
-    return {"l1": chains(want["l1"], np.count_nonzero(hidden) + 1, FLOAT64, 1 + abs(l1_coeff))}
+    m, underflows = np.count_nonzero(hidden) + 1, 1 + abs(l1_coeff)
+    return {name: chains(value, m, FLOAT64, underflows) for name, value in want.items()}
 
 
 def l1_backward(to, want, hidden, l1_coeff):
@@ -214,15 +215,15 @@ def transcoder_forward(
     return bound
 
 
-def transcoder_loss(to, want, target, reconstruction, hidden, l1_coeff):
-    """`mse_forward` and `l1_forward`, neither negative, and one addition."""
+def transcoder_loss(to, want, target, reconstruction, hidden, l1_coeff, W_dec=None, losses=None):
+    """`mse_forward` and `l1_forward`, or their sums, neither negative, and one addition."""
     m = max(target.size + 3, np.count_nonzero(hidden) + 1) + 1
     return {"loss": chains(want["loss"], m, FLOAT64, 2 + abs(l1_coeff))}
 
 
 def transcoder_backward(
     to, want, x, target, forward, W_enc, W_dec, W_skip=None, *,
-    l1_coeff, activation="topk", own=None,
+    l1_coeff, activation="topk", own=None, losses=None,
 ):  # fmt: skip
     """The chain rule: the bound of a gradient is the E of those that are made from it."""
     hidden, G = forward.hidden, want["d_reconstruction"]
@@ -233,7 +234,8 @@ def transcoder_backward(
     from_decode = G @ W_dec.T
     bound |= decode_backward(to, {"d_hidden": from_decode}, G, hidden, W_dec, G_error)
     product = add_up(bound["d_hidden"], apart(matmul_up(G, W_dec.T), G.shape[1], FLOAT64))
-    from_l1 = l1_coeff * np.sign(hidden) / hidden.size
+    over = len(hidden) if losses is not None and losses.sparsity_loss == "l1_sum" else hidden.size
+    from_l1 = l1_coeff * np.sign(hidden) / over
     slope = l1_backward(to, {"d_hidden": from_l1}, hidden, l1_coeff)["d_hidden"]
     d_hidden = np.where(hidden != 0, added(want["d_hidden"], product, slope, to), 0.0)
     bound |= {"d_hidden": d_hidden, "d_pre": d_hidden}

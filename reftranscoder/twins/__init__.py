@@ -63,6 +63,27 @@ _CONVENTIONAL = {
     "dW_skip dW_enc db_enc d_encoder_input dx",
 }
 
+#: Losses that few minimize: name -> what it returns.
+_LOSSES = {
+    "mse_over_norm_forward": "mse_over_norm",
+    "mse_over_norm_backward": "d_reconstruction",
+    "nmse_forward": "nmse",
+    "nmse_backward": "d_reconstruction",
+    "fvu_forward": "fvu",
+    "fvu_backward": "d_reconstruction",
+    "l1_decoder_weighted_forward": "l1_decoder_weighted",
+    "l1_decoder_weighted_backward": "d_hidden dW_dec",
+    "l0_step_forward": "l0_step",
+    "l0_step_backward": "d_active",
+    "l0_quadratic_forward": "l0_quadratic",
+    "l0_quadratic_backward": "d_active",
+    "l0_target_forward": "l0_target",
+    "l0_target_backward": "d_active",
+    "l0_tanh_forward": "l0_tanh",
+    "l0_tanh_backward": "d_hidden dW_dec",
+}
+_BY_NAME = "kernels/losses.py has it by name, in float64, from sums of mse_forward and l1_forward."
+
 TWINS = (
     paired(
         "affine_forward",
@@ -199,6 +220,31 @@ TWINS = (
         "d_hidden",
         "Computed in float64, rounded once.",
     ),
+    paired(
+        "mse_sum_forward",
+        "mse_sum",
+        "As mse_forward.",
+        bound="mse_forward",
+    ),
+    paired(
+        "mse_sum_backward",
+        "d_reconstruction",
+        "As mse_backward.",
+        bound="mse_backward",
+    ),
+    paired(
+        "l1_sum_forward",
+        "l1_sum",
+        "As l1_forward.",
+        bound="l1_forward",
+    ),
+    paired(
+        "l1_sum_backward",
+        "d_hidden",
+        "As l1_backward.",
+        bound="l1_backward",
+    ),
+    *(alone(name, outputs, _BY_NAME) for name, outputs in _LOSSES.items()),
     paired(
         "adam_step",
         "p m v",

@@ -15,7 +15,7 @@ from ..judging.judge import Judge
 from ..judging.verdict import StageResult
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES
+from ..task.stage_graph import ALL_STAGES
 
 _EVERY_ROW = 1 << 31  # B I D up to which every row is looked at
 _ROWS = 256
@@ -145,8 +145,8 @@ def _is_unseen(
     large = problem.x.size * candidate.D > _EVERY_ROW >> 4
     if large and stage == "loss" and not {"hidden", "reconstruction"} <= set(candidate.given):
         return False  # it would take a whole audit to know
-    before = STAGES[: STAGES.index(stage)]
-    part = candidate.part(without=set(STAGES) - {stage, *before})
+    before = ALL_STAGES[: ALL_STAGES.index(stage)]
+    part = candidate.part(without=set(ALL_STAGES) - {stage, *before})
     changed = dataclasses.replace(problem.definition, **term.without)
     problem = problem._replace(definition=changed)
     if large and stage != "loss":

@@ -22,7 +22,7 @@ from ..judging.selection import NearTie
 from ..judging.verdict import StageResult
 from ..task.arithmetic import Arithmetic
 from ..task.case import Case
-from ..task.stage_graph import PARENTS, STAGES
+from ..task.stage_graph import ALL_STAGES, OF_OWN, PARENTS
 
 _UNIT = 2.0**-24  # of float32: in narrower formats no case is exact
 _MOST_ENTRIES = 1 << 20  # numbers in an array, above which nobody looks whether sums are exact
@@ -45,10 +45,22 @@ def exact_stages(case: Case, arithmetic: dict[str, Arithmetic]) -> frozenset[str
         if not first:
             return frozenset()  # every stage reads pre
         rounded = {name for name, is_so in is_exact if not is_so}
-    for name in STAGES:
-        if name not in rounded and exact.issuperset(PARENTS[name]):
+    if case.config.activation == "gated":
+        # The strengths, exp(r_mag), are rounded; what is selected may be exact all the same.
+        return frozenset({"pre", "hidden"} if _gates_are_exact(case) else {"pre"})
+    for name in ALL_STAGES:
+        if name not in (*rounded, *OF_OWN) and exact.issuperset(PARENTS[name]):
             exact.add(name)
     return frozenset(exact)
+
+
+def _gates_are_exact(case: Case) -> bool:
+    """Whether the sums of both paths are, where the strengths are 1."""
+    own = {n: a.astype(np.float64) for n, a in case.params.all_arrays().items()}
+    product = case.x.astype(np.float64), own["W_enc"].T
+    biases = ((own["b_enc"],), (own["b_gate"],), (own["b_mag"],))
+    S, q = _sum(product, *biases)
+    return bool(np.max(S, initial=0) <= q / _UNIT)
 
 
 def require_exact(
@@ -74,18 +86,21 @@ def require_exact(
     if results["hidden"].verdict == "not given" and not keeps_all and has_ties(case):
         exact &= {"pre", "pre_acts"}
     off: set[str] = set()
-    for name in STAGES:
+    for name in ALL_STAGES:
         result = results[name]
         reads_what_is_off = bool(off.intersection(PARENTS[name]))
         if reads_what_is_off or result.verdict in ("fault", "convention") or result.max_error:
             off.add(name)
         if name in exact and not reads_what_is_off:
-            found[name] = _without_rounding(result, keeps_all, case.config.activation)
+            found[name] = _without_rounding(result, keeps_all, case)
     return found
 
 
-def _without_rounding(result: StageResult, keeps_all: bool, activation: str) -> StageResult:
+def _without_rounding(result: StageResult, keeps_all: bool, case: Case) -> StageResult:
     """The result of a stage at which nothing is ever rounded."""
+    activation = case.config.activation
+    if activation == "gated" and result.stage == "hidden":
+        return _behind_gates(result, case.params.all_arrays()["r_mag"])
     if result.max_error and result.verdict in ("rounding", "cannot tell"):
         return _refused(result)
     if result.verdict == "ambiguous" and not result.max_error:
@@ -94,6 +109,18 @@ def _without_rounding(result: StageResult, keeps_all: bool, activation: str) -> 
             return dataclasses.replace(result, verdict="fault", explanation=why)
         if keeps_all:
             return dataclasses.replace(result, verdict="fault", explanation=_DROPPED)
+    return result
+
+
+def _behind_gates(result: StageResult, r_mag: np.ndarray) -> StageResult:
+    """hidden, whose values were rounded, and whose selection was not where strengths are 1."""
+    for tie in result.extra.get("near_ties", ()) if result.verdict == "ambiguous" else ():
+        for what, features in (("selected", tie.selected), ("left out", tie.left_out)):
+            sure = [j for j in features if r_mag[j] == 0]
+            if sure:
+                why = f"row {tie.row}: feature {sure[0]} is {what}, at its gate or at magnitude 0"
+                text = f"{why} (> is meant), where every sum is exact"
+                return dataclasses.replace(result, verdict="fault", explanation=text)
     return result
 
 

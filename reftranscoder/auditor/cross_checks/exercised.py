@@ -38,6 +38,7 @@ from ..task.candidate import Candidate
 from ..task.case import Case
 from ..task.definition import Definition
 from ..task.problem import Problem
+from ..task.stage_graph import OF_OWN
 
 FEATURES, INPUTS, OUTPUTS = "features", "input columns", "output columns"
 
@@ -55,6 +56,7 @@ _OWN = {
     "dW_enc": (FEATURES, INPUTS),
     "db_enc": (FEATURES,),
     "dx": (None, INPUTS),
+    **dict.fromkeys(OF_OWN, ()),  # where others are exercised, too, or which are zero
 }
 _DECIDED = ("exact", "rounding", "ambiguous", "convention", "fault")
 

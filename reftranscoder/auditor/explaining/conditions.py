@@ -30,6 +30,11 @@ def has_thresholds(problem: Problem) -> bool:
     return problem.definition.activation == "jumprelu"
 
 
+def has_gates(problem: Problem) -> bool:
+    """Features are active behind gates, by magnitudes of their own."""
+    return problem.definition.activation == "gated"
+
+
 def encodes_square(problem: Problem) -> bool:
     """W_enc may be transposed and nobody notice."""
     return problem.sizes.D == problem.sizes.I

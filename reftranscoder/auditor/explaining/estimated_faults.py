@@ -14,7 +14,7 @@ import numpy as np
 
 from ...bounds import PRECISIONS
 from ..task.arithmetic import representable_mask
-from ..task.stage_graph import STAGES
+from ..task.stage_graph import ALL_STAGES
 from .estimates import Entries, differences, estimate, fewest_parts, times_of
 from .evidence import COARSE, Evidence
 from .hypotheses import Hypothesis
@@ -23,7 +23,7 @@ _TOLD = 16  # entries that fit a coarser format, at least: no coincidence
 _DECISIVE = 1e-4  # of the loss: one number, and how well it has to be known
 _PARAMETERS = ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
 _LAST = {*_PARAMETERS, "dx"}  # no stage reads these
-_FIRST_GRADIENT = STAGES.index("d_reconstruction")
+_FIRST_GRADIENT = ALL_STAGES.index("d_reconstruction")
 
 
 def stages_off_by_factors(evidence: Evidence) -> Iterator[list[Hypothesis]]:
@@ -86,7 +86,7 @@ def listed(words: Sequence[str]) -> str:
 
 def _parts(stage: str, c: float) -> str:
     """What adding up or averaging the parts of a batch makes of a gradient."""
-    if STAGES.index(stage) < _FIRST_GRADIENT or c <= 0 or abs(c - 1) < 0.6:
+    if ALL_STAGES.index(stage) < _FIRST_GRADIENT or c <= 0 or abs(c - 1) < 0.6:
         return ""
     for n, how in ((c, "added up"), (1 / c, "averaged")):
         if n > 2 and n == round(n):

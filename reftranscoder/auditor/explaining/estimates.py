@@ -80,16 +80,19 @@ def estimate(
 ) -> dict[str, float] | None:
     """How many times the parts with these ``names`` count, or None where that explains nothing."""
     got, want, bound = entries
-    columns = [parts[name] / bound for name in names]
+    with np.errstate(over="ignore"):  # what is exactly known, and off, is infinitely far off
+        columns = [parts[name] / bound for name in names]
+        rest = (got - want + sum(parts[name] for name in names)) / bound
     if not all(np.count_nonzero(np.abs(column) > _SHOWS) >= _ENTRIES for column in columns):
         return None
-    rest = got - want + sum(parts[name] for name in names)
     A = np.stack(columns, axis=1)
-    solution, _, rank, _ = np.linalg.lstsq(A, rest / bound, rcond=None)
+    if not (np.isfinite(A).all() and np.isfinite(rest).all()):
+        return None
+    solution, _, rank, _ = np.linalg.lstsq(A, rest, rcond=None)
     if rank < len(names) or not np.isfinite(solution).all():
         return None
     most = max(1.0, float(np.abs(solution).max()))
-    if not (np.abs(A @ solution - rest / bound) <= _SLACK * most).all():
+    if not (np.abs(A @ solution - rest) <= _SLACK * most).all():
         return None
     known_to = [1 / float(np.abs(column).max()) for column in columns]
     if any(most * error > _PRECISE * max(abs(c), 1) for c, error in zip(solution, known_to)):

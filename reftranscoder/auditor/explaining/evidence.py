@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..judging.verdict import StageResult
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES
+from ..task.stage_graph import ALL_STAGES
 from .estimates import Entries, entries_of
 
 #: Formats that something may be kept in by mistake, the finest first.
@@ -26,7 +26,7 @@ class Evidence(NamedTuple):
 
     @property
     def faults(self) -> list[str]:
-        return [name for name in STAGES if self.results[name].verdict == "fault"]
+        return [name for name in ALL_STAGES if self.results[name].verdict == "fault"]
 
     def entries(self, stage: str, **changes: Any) -> Entries:
         definition = dataclasses.replace(self.problem.definition, **changes)

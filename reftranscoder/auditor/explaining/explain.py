@@ -21,7 +21,7 @@ from ..judging.known_results import KnownResults
 from ..judging.verdict import StageResult, first_fault, progress_of, sure_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES
+from ..task.stage_graph import ALL_STAGES
 from .conventions import documented
 from .hypotheses import Explained, Hypothesis, allow_rounded_copies, compatible, ordered_names
 from .search import Belief, Combination, Search, applied_all
@@ -125,7 +125,7 @@ def _searched(search: Search, declared: Sequence[str]) -> Iterator[Explained]:
     pair = search.best(pairs=True)
     if pair is not None and pair != single:
         yield pair
-    if not search.large and STAGES.index(search.first) >= STAGES.index("loss"):
+    if not search.large and ALL_STAGES.index(search.first) >= ALL_STAGES.index("loss"):
         # The one number shows nothing of a half, a reduction and a penalty before all are right.
         losses = [h for h in search.hypotheses if h.stage == "loss" and h not in search.harmful]
         three = search.among([c for c in itertools.combinations(losses, 3) if _fit(c)])
@@ -198,7 +198,8 @@ def _as_convention(found: Explained, before: Mapping[str, StageResult]) -> Stage
         return found.results[found.first]
     meanings = ", and ".join(dict.fromkeys(h.meaning for h in found.hypotheses))
     extra = dict(found.results[found.first].extra)
-    if [n for n in STAGES if before[n].verdict == "fault" != found.results[n].verdict] == ["loss"]:
+    right = found.results
+    if [n for n in ALL_STAGES if before[n].verdict == "fault" != right[n].verdict] == ["loss"]:
         names = dict.fromkeys(name for some in found.alternatives for name in some)
         sources = [SOURCES[name] for name in names if name in SOURCES]
         extra["alone"] = f"{meanings} ({'; '.join(sources)})" if sources else meanings

@@ -6,6 +6,7 @@ from ..task.problem import Problem
 from .conditions import (
     decodes_square,
     encodes_square,
+    has_gates,
     has_thresholds,
     reads_what_it_writes,
     scales_features,
@@ -30,6 +31,9 @@ FORWARD_FAULTS = (
     mistake("b_dec is not subtracted from x", "pre", subtracts_b_dec, input="x"),
     mistake("features are not scaled by |W_dec[j]|", "pre", scales_features, norms="none"),
     mistake("pre is not rectified", "pre_acts", rectified=False),
+    mistake("b_mag is not added", "pre_acts", has_gates, b_mag=0.0),
+    mistake("exp(r_mag) is left out", "pre_acts", has_gates, strengths="none"),
+    mistake("r_mag multiplies pre, not exp(r_mag)", "pre_acts", has_gates, strengths="r_mag"),
     mistake("b_dec is not added", "reconstruction", b_dec=0.0),
     mistake("b_dec is subtracted", "reconstruction", b_dec=-1.0),
     mistake("the L1 loss is left out", "loss", l1_loss=0.0),
@@ -50,6 +54,13 @@ FORWARD_FAULTS = (
     mistake(
         "nothing is selected: every active feature is kept", "hidden", selects, activation="relu"
     ),
+    mistake(
+        "the gates are left out: every positive magnitude is kept",
+        "hidden",
+        has_gates,
+        gates="none",
+    ),
+    mistake("features at gates of 0 are active (>= for >)", "hidden", has_gates, gates="reaching"),
     mistake("the thresholds are left out", "hidden", has_thresholds, thresholds="none"),
     mistake(
         "features at their thresholds are active (>= for >)",

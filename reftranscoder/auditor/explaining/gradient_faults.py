@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from ...conventions import L1, MSE
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES
-from .conditions import decodes_square, encodes_square, skips, skips_square
+from ..task.stage_graph import ALL_STAGES, OF_OWN, gradients_of
+from .conditions import decodes_square, encodes_square, has_gates, skips, skips_square
 from .hypotheses import Row, mistake
 
 #: The loss that gradients are of where it is another one that is reported.
@@ -50,13 +50,15 @@ def _off_by(stage: str, factor: _Factor, problem: Problem) -> dict[str, object]:
 def _may_be_off_by(stage: str, factor: _Factor, problem: Problem) -> bool:
     if stage == "dW_skip" and not skips(problem):
         return False
+    if stage in OF_OWN and stage not in gradients_of(problem.definition.activation):
+        return False
     # That one has a name of its own.
     return (stage, factor(problem)) != ("d_reconstruction", 0.5)
 
 
 def _rows_of_factors() -> Iterator[Row]:
     """Every gradient, off by every factor."""
-    for stage in STAGES[STAGES.index("d_reconstruction") :]:
+    for stage in ALL_STAGES[ALL_STAGES.index("d_reconstruction") :]:
         for factor, what in _FACTORS:
             meaning = f"{stage} {what}"
             changes = functools.partial(_off_by, stage, factor)
@@ -76,6 +78,8 @@ GRADIENT_FAULTS = (
         factors=(("d_reconstruction", 0.5),),
     ),
     mistake("the L1 loss has no gradient", "d_hidden", l1_gradient=0.0),
+    mistake("d_pre lacks exp(r_mag)", "d_pre", has_gates, strengthened=False),
+    mistake("dr_mag sums over hidden, not hidden - b_mag", "dr_mag", has_gates, dr_mag="hidden"),
     mistake("the L1 loss's gradient has the wrong sign", "d_hidden", l1_gradient=-1.0),
     mistake("gradients pass through active features not selected", "d_pre", mask="active"),
     mistake(_INACTIVE, "d_pre", inactive=True),

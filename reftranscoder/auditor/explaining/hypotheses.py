@@ -16,7 +16,7 @@ from ..judging.known_results import KnownResults
 from ..judging.verdict import StageResult, first_fault, progress_of
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES
+from ..task.stage_graph import ALL_STAGES
 from .conditions import always
 from .subsets import is_large, subsets_of
 
@@ -100,7 +100,7 @@ def ordered_names(
     """The names in a combination, in one order whichever variants of ``hypotheses`` are in it."""
     stages: dict[str, int] = {}
     for h in hypotheses:
-        place = STAGES.index(h.stage)
+        place = ALL_STAGES.index(h.stage)
         stages[h.name] = min(place, stages.get(h.name, place))
     return tuple(sorted({h.name for h in combination}, key=lambda n: (stages[n], n)))
 

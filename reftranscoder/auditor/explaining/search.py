@@ -9,7 +9,7 @@ from ..judging.known_results import KnownResults
 from ..judging.verdict import StageResult, first_fault, progress_of, sure_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import FIELDS, STAGES
+from ..task.stage_graph import ALL_STAGES, FIELDS
 from .hypotheses import Explained, Hypothesis, compatible, ordered_names
 from .subsets import Subset, in_float64, is_large, subsets_of, worst_part
 
@@ -56,9 +56,9 @@ class Search:
 
     def best(self, pairs: bool) -> Explained | None:
         """What explains most, or None; with or without ``pairs`` of hypotheses."""
-        first = STAGES.index(self.first)
+        first = ALL_STAGES.index(self.first)
         singly: list[Combination] = [(h,) for h in self.hypotheses]
-        relevant = [single for single in singly if STAGES.index(single[0].stage) <= first]
+        relevant = [single for single in singly if ALL_STAGES.index(single[0].stage) <= first]
         if not pairs:
             # The subset that has the fault leaves the fewest.
             subsets = sorted(self.subsets, key=lambda subset: self.first not in subset.candidate)
@@ -84,8 +84,8 @@ class Search:
         """What explains most among ``hypotheses`` that were not known before, or None."""
         new = list(hypotheses)
         self.hypotheses = [*self.hypotheses, *new]
-        first = STAGES.index(self.first)
-        return self.among([(h,) for h in new if STAGES.index(h.stage) <= first])
+        first = ALL_STAGES.index(self.first)
+        return self.among([(h,) for h in new if ALL_STAGES.index(h.stage) <= first])
 
     def made_by(self, combination: Combination) -> dict[str, StageResult]:
         """What a combination makes of everything."""
@@ -100,7 +100,7 @@ class Search:
         for subset in subsets:
             left = self._screened(left, subset)
         left = left[:_CONFIRMED] if self.large else [c for c in left if self._comes_further(c)]
-        start = STAGES.index(self.first)
+        start = ALL_STAGES.index(self.first)
         scored = []
         for combination in left:
             results = self._judged(combination)
@@ -113,9 +113,9 @@ class Search:
         most = max(score for score, _, _ in scored)
         winners = [(c, r) for score, c, r in scored if score == most]
         names = dict.fromkeys(self._names(c) for c, _ in winners)
-        changed = {min((h.stage for h in c), key=STAGES.index) for c, _ in winners}
-        stages = tuple(sorted(changed, key=STAGES.index))
-        whole, tied = most == len(STAGES), tuple(c for c, _ in winners)
+        changed = {min((h.stage for h in c), key=ALL_STAGES.index) for c, _ in winners}
+        stages = tuple(sorted(changed, key=ALL_STAGES.index))
+        whole, tied = most == len(ALL_STAGES), tuple(c for c, _ in winners)
         return Explained(tuple(names), *winners[0], self.first, whole, stages, tied)
 
     def _names(self, combination: Combination) -> tuple[str, ...]:
@@ -137,8 +137,8 @@ class Search:
 
         And of that, the part that has its worst entry.
         """
-        first = STAGES.index(self.first)
-        if min(STAGES.index(h.stage) for h in combination) > first:
+        first = ALL_STAGES.index(self.first)
+        if min(ALL_STAGES.index(h.stage) for h in combination) > first:
             return False
         changes = {field for hypothesis in combination for field in hypothesis.changes}
         parts: list[Subset | Search] = [self]
@@ -155,7 +155,7 @@ class Search:
     def _screened(self, combinations: list[Combination], subset: Subset) -> list[Combination]:
         """Those that come further than the default on a subset, or if it is clean spoil nothing."""
         first = first_fault(subset.results)
-        least = STAGES.index(first) + 1 if first else len(STAGES)
+        least = ALL_STAGES.index(first) + 1 if first else len(ALL_STAGES)
         scored = []
         for combination in combinations:
             if any(subset.blind & set(h.changes) for h in combination):
@@ -172,16 +172,16 @@ class Search:
     def _note_harm(self, combination: Combination, results: dict[str, StageResult]) -> None:
         """A single one that spoils what was right; but the loss may be right by accident."""
         spoiled = first_fault(results)
-        early = progress_of(results) < STAGES.index(self.first)
+        early = progress_of(results) < ALL_STAGES.index(self.first)
         if early and spoiled != "loss" and len(combination) == 1:
             self.harmful += combination
 
     def _judged(
-        self, combination: Combination, subset: Subset | None = None, stop: int = len(STAGES)
+        self, combination: Combination, subset: Subset | None = None, stop: int = len(ALL_STAGES)
     ) -> dict[str, StageResult]:
-        """What a combination makes of a subset, or of everything, before ``STAGES[stop]``."""
+        """What a combination makes of a subset, or of everything, before ``ALL_STAGES[stop]``."""
         on = subset or self
-        start = min(STAGES.index(h.stage) for h in combination)
+        start = min(ALL_STAGES.index(h.stage) for h in combination)
         return on.known.under(applied_all(on.problem, combination), on.results, start, stop)
 
 
@@ -195,7 +195,7 @@ def applied_all(problem: Problem, combination: Combination) -> Problem:
 def _joined(some: Iterable[Combination], others: Iterable[Combination]) -> list[Combination]:
     pairs: dict[tuple[int, int], Combination] = {}
     for (a,), (b,) in itertools.product(some, others):
-        a, b = sorted((a, b), key=lambda h: (STAGES.index(h.stage), h.name))
+        a, b = sorted((a, b), key=lambda h: (ALL_STAGES.index(h.stage), h.name))
         if compatible(a, b):
             pairs.setdefault((id(a), id(b)), (a, b))
     return list(pairs.values())

@@ -17,7 +17,7 @@ from ..judging.known_results import KnownResults
 from ..judging.verdict import StageResult, sure_fault
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES, SUMS
+from ..task.stage_graph import ALL_STAGES, SUMS
 
 _ROWS = 32
 _FEATURES = 64
@@ -152,6 +152,6 @@ def _the_loss(
     needed = {"hidden", "reconstruction", "loss"}
     if not needed <= set(candidate.given):
         return None
-    subset = candidate.part(without=set(STAGES) - needed)
+    subset = candidate.part(without=set(ALL_STAGES) - needed)
     blind = ("ties", "top_k", "rectified", "input", "norms", "W_enc", "W_dec", "W_skip", "b_dec")
     return _judged_subset(problem, subset, progress, ("hidden", "reconstruction"), blind)

@@ -15,7 +15,8 @@ from ...sparse import Sparse
 from ..task.arithmetic import Arithmetic
 from ..task.definition import Definition
 from .forward import Forward
-from .interval import TIERS, Interval, entrywise, growth, made, stored, sum_of_two
+from .interval import TIERS, Interval, entrywise, growth, made, sum_of_two
+from .jumps import added, slope
 from .products import Operand, Sum, by_rows, dense_product, entry_product, sparse_product
 from .sparse_interval import SparseInterval
 
@@ -107,7 +108,7 @@ class Backward(Forward):
         total.add(
             entry_product(hidden.pattern), d_reconstruction, self.operand(self.W_back), self.O
         )
-        product = stored(total.bounded(), arithmetic)
+        product = total.stored()
         product = self.times(self.definition.through_decoder, product, "d_hidden")
         if self.definition.norms in ("hidden", "pre"):
             product = self.normed(product, self.inverse_norms[hidden.pattern.indices], "d_hidden")
@@ -118,7 +119,7 @@ class Backward(Forward):
         """(D2) everywhere, (B, D): what a dense backward pass finds outside the selection too."""
         total = Sum(self.arithmetic["d_hidden"])
         total.add(by_rows, d_reconstruction, self.operand(self.W_back), self.O)
-        product = stored(total.bounded(), self.arithmetic["d_hidden"], times=2)
+        product = total.stored(2)
         product = self.times(self.definition.through_decoder, product, "d_hidden")
         if self.definition.norms in ("hidden", "pre"):
             product = self.normed(product, self.inverse_norms, "d_hidden")
@@ -160,15 +161,11 @@ class Backward(Forward):
 
         Where hidden itself is uncertain of an entry, its gradient may be there or not.
         """
-        entries = d_hidden.entries
+        entries = passing(d_hidden, hidden).entries
+        if self.gates is not None and self.definition.strengthened:
+            entries = self.gates.times_strengths(entries, hidden.pattern.indices, "d_pre")
         if self.definition.norms == "hidden":
             entries = self.normed(entries, self.norms[hidden.pattern.indices], "d_pre")
-        if hidden.entries.errors is not None:
-            perhaps = _may_be_zero(hidden)
-            if perhaps.any():
-                size = np.where(perhaps, np.abs(entries.value), 0.0)
-                whole = entries.each(lambda e: add_up(e, size))
-                entries = Interval(entries.value, whole)
         return SparseInterval(hidden.pattern, self.mistaken("d_pre", entries))
 
     def d_pre_unmasked(
@@ -176,6 +173,8 @@ class Backward(Forward):
     ) -> SparseInterval:
         """d_pre with another mask than hidden's: ``dense`` (B, D) passes wherever that lets it."""
         kind = self.definition.mask
+        if self.gates is not None and self.definition.strengthened:
+            dense = self.gates.times_strengths(dense, slice(None), "d_pre")
         through = np.ones(dense.value.shape, bool)
         doubtful = np.zeros(dense.value.shape, bool)
         if kind == "active":
@@ -200,6 +199,51 @@ class Backward(Forward):
             error[inside] = d_pre.entries.error(tier)
             errors.append(error[rows, columns])
         return SparseInterval(pattern, Interval(pattern.values, tuple(errors)))
+
+    def with_slope(self, d_pre: SparseInterval, slope: SparseInterval) -> SparseInterval:
+        """(J5): d_pre, and the slope of the window where pre is in it."""
+        return added(d_pre, slope, self.arithmetic["d_pre"])
+
+    def slope(
+        self, pre: Interval, d_hidden: SparseInterval, dense: Interval, stage: str
+    ) -> SparseInterval:
+        """(J3) times d_hidden and theta, for ``stage``; d_hidden is ``dense`` outside hidden."""
+        inside = d_hidden.pattern.rows(), d_hidden.pattern.indices
+        value = dense.value.copy()
+        value[inside] = d_hidden.entries.value
+        errors = []
+        for tier in range(len(TIERS)):
+            error = np.broadcast_to(dense.error(tier), value.shape).copy()
+            error[inside] = d_hidden.entries.error(tier)
+            errors.append(error)
+        bandwidth = made(self.definition.bandwidth)
+        whole = Interval(value, tuple(errors))
+        return slope(made(self.theta), bandwidth, pre, whole, self.arithmetic[stage])
+
+    def magnitude_gradient(
+        self, d_hidden: SparseInterval, hidden: SparseInterval
+    ) -> SparseInterval:
+        """The terms of (Z6): d_hidden times exp(r_mag) pre, or times hidden - b_mag."""
+        d_hidden = passing(d_hidden, hidden)
+        gates, arithmetic = made(self.gates), self.arithmetic["dr_mag"]
+        j, h, d = hidden.pattern.indices, hidden.entries, d_hidden.entries
+        bias = gates.b_mag[j] if self.definition.dr_mag != "hidden" else np.zeros(len(j))
+        strength = h.value - bias
+        strengths = np.maximum(np.abs(gates.strengths[j]), np.finfo(float).tiny)
+        relative = gates.strengths_error("dr_mag")[j] / strengths
+        own = entrywise(np.abs(h.value), 3, arithmetic)
+        own = add_up(own, entrywise(np.abs(strength), 4, arithmetic))
+        own = add_up(own, entrywise(np.abs(bias), 1, arithmetic))
+        own = add_up(own, multiply_up(relative, np.abs(strength)))
+        value = d.value * strength
+        errors = []
+        for tier in range(len(TIERS)):
+            e = add_up(h.error(tier), own)
+            f = np.broadcast_to(d.error(tier), value.shape)
+            spread = add_up(multiply_up(np.abs(d.value), e), multiply_up(f, np.abs(strength) + e))
+            rounding = entrywise(add_up(np.abs(value), spread), 1, arithmetic)
+            errors.append(add_up(spread, rounding))
+        return SparseInterval(hidden.pattern, Interval(value, tuple(errors)))
 
     def d_affine(self, d_pre: SparseInterval) -> SparseInterval:
         """The gradient of x W_enc.T + b_enc: d_pre, unless pre is that times |W_dec[j]|."""
@@ -226,13 +270,23 @@ class Backward(Forward):
             self.operand(self.W_enc),
             d_affine.counts(),
         )
-        return stored(total.bounded(), self.arithmetic["dx"])
+        return total.stored()
 
     def dx_skip(self, d_reconstruction: Interval) -> Interval:
         """(S2), where there is a skip connection."""
         total = Sum(self.arithmetic["dx"])
         total.add(dense_product, d_reconstruction, self.operand(made(self.W_skip)), self.O)
-        return stored(total.bounded(), self.arithmetic["dx"])
+        return total.stored()
+
+
+def passing(d_hidden: SparseInterval, hidden: SparseInterval) -> SparseInterval:
+    """``d_hidden``, of which that of an entry that need not be there may not pass."""
+    entries = d_hidden.entries
+    if hidden.entries.errors is None or not (perhaps := _may_be_zero(hidden)).any():
+        return d_hidden
+    size = np.where(perhaps, np.abs(entries.value), 0.0)
+    whole = entries.each(lambda e: add_up(e, size))
+    return SparseInterval(d_hidden.pattern, Interval(entries.value, whole))
 
 
 def _may_be_zero(hidden: SparseInterval) -> np.ndarray:

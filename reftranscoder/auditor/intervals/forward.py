@@ -12,6 +12,7 @@ stores (a bias added in the accumulator or to the stored product), the bound all
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,15 +20,16 @@ from ...bounds import FLOAT64, PRECISIONS, add_up, multiply_up, store_bound
 from ...params import Params
 from ..task.arithmetic import Arithmetic, rounded
 from ..task.definition import Definition
+from .gates import Gates
 from .interval import (
     TIERS,
+    Errors,
     Interval,
     cast,
+    entry_by_entry,
     entrywise,
     growth,
-    in_pieces,
     made,
-    stored,
     sum_of_two,
 )
 from .products import Operand, Sum, by_rows, sparse_product
@@ -57,8 +59,9 @@ class Forward:
         self._own = {id(a) for a in arrays.values()}
         self.W_enc, self.W_dec = arrays["W_enc"], arrays["W_dec"]
         self.W_skip = arrays.get("W_skip")
-        theta = params.all_arrays().get("theta")
-        self._theta = None if theta is None else theta.astype(np.float64)
+        own, I = params.all_arrays(), params.W_enc.shape[1]
+        self.theta = own["theta"].astype(np.float64) if "theta" in own else None
+        self.gates = Gates(own, definition, arithmetic, I) if "b_gate" in own else None
         self.b_enc = arrays["b_enc"] * definition.b_enc
         self.subtracted, self.b_dec = arrays["b_dec"], arrays["b_dec"] * definition.b_dec
         if definition.W_enc == "transposed":
@@ -109,22 +112,24 @@ class Forward:
         read = self.times(self.definition.x, self.encoder_input(x), "pre")
         total.add(by_rows, read, self.operand(self.W_enc), x.value.shape[1])
         total.plus(*_bias(self.b_enc, arithmetic))
-        pre = _stored_twice(total.bounded(), self.b_enc, arithmetic)
+        pre = total.stored(2, self.b_enc)
         if self.definition.norms == "pre":
             pre = self.normed(pre, self.norms, "pre")
         return self.mistaken("pre", pre)
 
     def pre_acts(self, pre: Interval) -> Interval:
-        """(R1): monotone, and no further than its argument; exact where that is."""
-        return self.mistaken("pre_acts", self._pre_acts(pre))
+        """(R1): monotone, and no further than its argument; exact where that is.
+
+        Of gated, the rectified magnitudes.
+        """
+        read = pre if self.gates is None else self.gates.magnitudes(pre)
+        return self.mistaken("pre_acts", self._pre_acts(read))
 
     def _pre_acts(self, pre: Interval) -> Interval:
         if not self.definition.rectified:
             return pre
         value = np.where(pre.value <= 0, 0.0, pre.value)
-        if pre.errors is None:
-            return Interval(value)
-        return Interval(value, pre.each(lambda e: in_pieces(_rectified, pre.value, e)))
+        return Interval(value, pre.errors and _rectified(pre.value, pre.errors))
 
     def ranks(self, pre_acts: Interval) -> Interval:
         """What the selection compares: pre_acts, or these times |W_dec[j]|."""
@@ -135,9 +140,9 @@ class Forward:
     @functools.cached_property
     def thresholds(self) -> np.ndarray | None:
         """What activations must be above to count (D,); None where that is zero."""
-        if self._theta is None or self.definition.thresholds == "none":
+        if self.theta is None or self.definition.thresholds == "none":
             return None
-        theta = np.fmax(self._theta, 0.0)
+        theta = np.fmax(self.theta, 0.0)
         if self.definition.thresholds != "theta":
             theta = rounded(theta, PRECISIONS[self.definition.thresholds])
         if self.definition.reaching:
@@ -154,12 +159,7 @@ class Forward:
             return ranks
         above = ranks.value - theta
         value = np.maximum(above, 0.0)
-        if ranks.errors is None:
-            return Interval(value)
-        own = multiply_up(2 * FLOAT64.unit, np.abs(above))
-        return Interval(
-            value, ranks.each(lambda e: in_pieces(_rectified, above, add_up(e, own)))
-        )
+        return Interval(value, ranks.errors and _rectified(above, ranks.errors, 2 * FLOAT64.unit))
 
     def kept(self, pre_acts: Interval, ranks: Interval) -> Interval:
         """The values that hidden holds where it selects."""
@@ -175,7 +175,7 @@ class Forward:
             sparse_product(hidden.pattern), written, self.operand(self.W_dec), hidden.counts()
         )
         total.plus(*_bias(self.b_dec, arithmetic))
-        result = _stored_twice(total.bounded(), self.b_dec, arithmetic)
+        result = total.stored(2, self.b_dec)
         if self.W_skip is not None:
             skipped = self.times(self.definition.skipped, self.skip(x), "reconstruction")
             result = sum_of_two(result, skipped, arithmetic)
@@ -186,7 +186,7 @@ class Forward:
         W_skip, arithmetic = made(self.W_skip), self.arithmetic["reconstruction"]
         total = Sum(arithmetic)
         total.add(by_rows, self.skip_input(x), self.operand(W_skip), W_skip.shape[1])
-        return stored(total.bounded(), arithmetic)
+        return total.stored()
 
     def written(self, hidden: SparseInterval, stage: str) -> Interval:
         """What multiplies W_dec (nnz,): hidden, or hidden over |W_dec[j]| where that scales it."""
@@ -239,17 +239,23 @@ class Forward:
         return interval
 
 
-def _rectified(value: np.ndarray, error: np.ndarray) -> np.ndarray:
-    return np.where(value + error <= 0, 0.0, error)
+def _rectified(
+    value: np.ndarray, errors: Sequence[np.ndarray], own: float = 0.0
+) -> Sequence[np.ndarray]:
+    """Errors, and ``own`` of the value, which are zero where all that they allow is."""
+
+    def rectified(value: np.ndarray, *errors: np.ndarray) -> list[np.ndarray]:
+        found = []
+        for error in errors:
+            if own:
+                error = add_up(error, multiply_up(own, np.abs(value)))
+            found.append(np.where(value + error <= 0, 0.0, error))
+        return found
+
+    some = (errors,) if isinstance(errors, Errors) else tuple(errors)
+    return entry_by_entry(rectified, value, *some)
 
 
 def _bias(bias: np.ndarray, arithmetic: Arithmetic) -> Interval:
     """A bias as an affine layer sees it: torch's ``linear`` casts it as it casts the operands."""
     return cast(Interval(bias), arithmetic)
-
-
-def _stored_twice(total: Interval, bias: np.ndarray, arithmetic: Arithmetic) -> Interval:
-    """A product stored before the bias is added, then the sum stored."""
-    product = Interval(total.value - bias, total.errors)
-    once = stored(product, arithmetic)
-    return stored(Interval(total.value, once.errors), arithmetic)

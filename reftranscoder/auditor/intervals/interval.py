@@ -30,11 +30,43 @@ _MISS = 1e-9  # the probability that tier P is exceeded anywhere in a stage by a
 _CALIBRATED = 8.0
 
 
+_PIECE = 1 << 15  # entries, so that a few arrays of them stay in the cache
+
+
+class Errors(Sequence[np.ndarray]):
+    """The errors of all tiers, worked out where they are looked at.
+
+    Where arrays are large, memory is what takes the time: most are looked at a few rows at a time,
+    and many at few places or at none.
+    """
+
+    def __init__(self, shape: tuple[int, ...], at: Callable[[Any], Sequence[np.ndarray]]) -> None:
+        self.shape, self._at = shape, at
+        self._whole: tuple[np.ndarray, ...] = ()
+
+    def at(self, where: Any) -> Sequence[np.ndarray]:
+        """Of each tier at ``where``, an index."""
+        return [error[where] for error in self._whole] if self._whole else self._at(where)
+
+    def __len__(self) -> int:
+        return len(TIERS)
+
+    def __getitem__(self, tier: Any) -> Any:
+        if not self._whole:
+            whole = tuple(np.empty(self.shape) for _ in TIERS)
+            step = max(1, _PIECE * self.shape[0] // max(1, int(np.prod(self.shape))))
+            for start in range(0, self.shape[0], step):
+                for all_rows, some in zip(whole, self._at(slice(start, start + step))):
+                    all_rows[start : start + step] = some
+            self._whole = whole
+        return self._whole[tier]
+
+
 class Interval(NamedTuple):
     """Values, and for each tier how far off they may be (None: they are exactly known)."""
 
     value: np.ndarray
-    errors: tuple[np.ndarray, ...] | None = None  # one for each of `TIERS`
+    errors: Sequence[np.ndarray] | None = None  # one for each of `TIERS`
 
     def error(self, tier: int) -> Reals:
         return 0.0 if self.errors is None else self.errors[tier]
@@ -42,35 +74,42 @@ class Interval(NamedTuple):
     @property
     def one_for_all(self) -> bool:
         """Whether all tiers share one array of errors."""
-        return self.errors is None or all(error is self.errors[0] for error in self.errors)
+        if self.errors is None or isinstance(self.errors, Errors):
+            return self.errors is None
+        return all(error is self.errors[0] for error in self.errors)
 
     def each(self, function: Callable[[Any], np.ndarray]) -> tuple[np.ndarray, ...]:
         """``function(error)`` for each tier."""
         return tuple(function(self.error(tier)) for tier in range(len(TIERS)))
 
+    def at(self, where: Any) -> Interval:
+        """The same at ``where``, an index."""
+        return Interval(self.value[where], self.errors and tuple(self._errors_at(where)))
 
-_PIECE = 1 << 15  # entries, so that a few arrays of them stay in the cache
+    def _errors_at(self, where: Any) -> Sequence[np.ndarray]:
+        if isinstance(self.errors, Errors):
+            return self.errors.at(where)
+        return self.each(lambda error: np.broadcast_to(error, self.value.shape)[where])
 
 
-def in_pieces(function: Callable[..., np.ndarray], *arrays: Reals) -> np.ndarray:
-    """``function(*arrays)``, entry by entry, a few rows at a time.
+def entry_by_entry(
+    function: Callable[..., Sequence[np.ndarray]], value: np.ndarray, *arrays: Reals | Errors
+) -> Sequence[np.ndarray]:
+    """``function(value, *arrays)``, which works entry by entry: now, or where arrays are large once
+    it is known where.  `Errors` among them are three arguments."""
+    shape = value.shape
 
-    Where arrays are large, memory is what takes the time.
-    """
-    shape = np.broadcast_shapes(*(np.shape(a) for a in arrays))
-    size = int(np.prod(shape))
-    if size <= 2 * _PIECE or len(shape) < 2:
-        return function(*arrays)
-    found = np.empty(shape)
-    step = max(1, _PIECE * shape[0] // size)
-    for start in range(0, shape[0], step):
-        rows = slice(start, start + step)
-        some = (
-            a[rows] if isinstance(a, np.ndarray) and a.ndim == len(shape) and len(a) > 1 else a
-            for a in arrays
-        )
-        found[rows] = function(*some)
-    return found
+    def at(where: Any) -> Sequence[np.ndarray]:
+        some: list[Reals] = []
+        for array in arrays:
+            if isinstance(array, Errors):
+                some += array.at(where)
+            else:
+                some.append(array if np.ndim(array) == 0 else np.broadcast_to(array, shape)[where])
+        return function(value[where], *some)
+
+    large = value.size > 2 * _PIECE and value.ndim > 1
+    return Errors(shape, at) if large else tuple(at(()))
 
 
 def made(value: T | None) -> T:
@@ -129,14 +168,12 @@ def cast(interval: Interval, arithmetic: Arithmetic) -> Interval:
 def stored(interval: Interval, arithmetic: Arithmetic, times: int = 1) -> Interval:
     """A result after ``times`` roundings to ``store``."""
 
-    def after(value: np.ndarray, error: Any) -> Any:
+    def after(error: Any) -> Any:
         for _ in range(times):
-            error = _one_store(value, error, arithmetic)
+            error = _one_store(interval.value, error, arithmetic)
         return error
 
-    return Interval(
-        interval.value, interval.each(lambda error: in_pieces(after, interval.value, error))
-    )
+    return Interval(interval.value, interval.each(after))
 
 
 def sum_of_two(a: Interval, b: Interval, arithmetic: Arithmetic) -> Interval:
@@ -150,6 +187,12 @@ def _one_store(value: np.ndarray, error: Reals, arithmetic: Arithmetic) -> Any:
     if arithmetic.flushing:
         bound = add_up(bound, _smallest(arithmetic.store, True))
     return bound
+
+
+def lift_of_store(arithmetic: Arithmetic) -> float:
+    """What a store adds to an error though the number be zero: subnormal numbers are far apart."""
+    flushed = _smallest(arithmetic.store, True) if arithmetic.flushing else 0.0
+    return 0.5 * arithmetic.store.spacing + flushed
 
 
 def entrywise(value: Reals, roundings: int, arithmetic: Arithmetic) -> Any:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...bounds import add_up, multiply_up
+from ..task.stage_graph import OF_OWN
 from .backward import Backward
 from .interval import TIERS, Interval, entrywise, growth, joined, made, stored, sum_of_two
 from .products import Sum, by_columns, entry_product, transposed_product
@@ -33,7 +34,7 @@ class ParameterGradients:
         self.intervals = intervals
         self._sums = {
             name: Sum(intervals.arithmetic[name])
-            for name in ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
+            for name in ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc", *OF_OWN)
             if name in names
         }
         self._waiting: list[_Block] = []
@@ -108,6 +109,9 @@ class ParameterGradients:
                 parts.append(_negative(intervals.dx_skip(made(d_reconstruction))))
             for part in parts:
                 sums["db_dec"].add(by_columns, part, ones, rows)
+        for name in OF_OWN:
+            if name in sums and name in other:
+                _add_transposed(sums[name], other[name], ones)
 
     def bounded(self) -> dict[str, Interval]:
         """Every gradient, stored once, or more often where it is put together from parts."""
@@ -115,9 +119,12 @@ class ParameterGradients:
         found, intervals = {}, self.intervals
         for name, total in self._sums.items():
             arithmetic = intervals.arithmetic[name]
-            interval = stored(total.bounded(), arithmetic)
+            if name in OF_OWN:
+                found[name] = intervals.mistaken(name, self._of_own(total))
+                continue
+            interval = total.stored()
             if name in ("db_dec", "db_enc"):
-                interval = Interval(interval.value[:, 0], interval.each(lambda e: e[:, 0]))
+                interval = interval.at((slice(None), 0))
             subtracted = "x" != intervals.definition.input or "x" != intervals.definition.skip_input
             if name == "db_dec" and subtracted:
                 interval = stored(interval, arithmetic, times=3)
@@ -127,6 +134,13 @@ class ParameterGradients:
                 interval = self._tangent(interval)
             found[name] = intervals.mistaken(name, interval)
         return found
+
+    def _of_own(self, total: Sum) -> Interval:
+        """A sum over the rows of every feature, which factors of the feature may multiply last."""
+        if isinstance(total.value, float):  # nothing was ever added
+            zeros = np.zeros(len(self.intervals.W_enc))
+            return Interval(zeros)
+        return stored(total.stored(), total.arithmetic, times=3).at((slice(None), 0))
 
     def _add_through_norms(
         self, x: Interval, hidden: SparseInterval, d_reconstruction: Interval

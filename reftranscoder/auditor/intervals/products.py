@@ -11,7 +11,7 @@ by, (n + 2) 2^-53 of the sum of absolute values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from ...bounds import FLOAT64, Precision, Reals, add_up, multiply_up
 from ...sparse import Sparse
 from ..task.arithmetic import Arithmetic
-from .interval import TIERS, Interval, cast, growth, in_pieces, underflow
+from .interval import TIERS, Interval, cast, entry_by_entry, growth, lift_of_store, underflow
 
 Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -62,7 +62,7 @@ def _sizes(operand: Interval | Operand, arithmetic: Arithmetic) -> _Sizes:
     size = np.abs(seen.value)
     if seen.errors is None:
         return _Sizes(size, (), (size,))
-    errors = seen.errors[:1] if seen.one_for_all else seen.errors
+    errors = tuple(seen.errors[:1] if seen.one_for_all else seen.errors)
     return _Sizes(size, errors, tuple(add_up(size, error) for error in errors))
 
 
@@ -104,7 +104,7 @@ class Sum:
                 self._S[place] = _plus(self._S[place], S)
                 self._spread[place] = _plus(self._spread[place], spread)
 
-    def plus(self, value: np.ndarray, error: tuple[np.ndarray, ...] | None = None) -> None:
+    def plus(self, value: np.ndarray, error: Sequence[np.ndarray] | None = None) -> None:
         """Add a term that is not a product, a bias: ``value`` within ``error`` of each tier."""
         self.value = self.value + value
         self.n = self.n + 1
@@ -115,23 +115,44 @@ class Sum:
             self._S[tier] = add_up(self._S[tier], np.abs(value), more)
             self._spread[tier] = _plus(self._spread[tier], more)
 
-    def bounded(self) -> Interval:
-        """The sum, before it is stored."""
-        value = np.asarray(self.value)
-        factors = growth(self.n, value.size, self.arithmetic)
-        least = underflow(self.n, self.arithmetic)
-        errors = []
-        for tier, factor in enumerate(factors):
-            S = self._S[tier if len(self._S) > 1 else 0]
-            spread = self._spread[tier if len(self._S) > 1 else 0]
-            errors.append(in_pieces(_bound, S, spread, self.n, factor, least))
-        return Interval(value, tuple(errors))
+    def stored(self, times: int = 1, bias: Reals = 0.0) -> Interval:
+        """The sum after one or two roundings to what results are kept in, the first of them before
+        ``bias``, which is a part of the sum, was added.
+
+        A store takes an error e of v to (1 + u) e + u |v| + eta / 2 (``bounds``, E6).  So do all of
+        them, in the end, to a multiple of S and something that is the same in every tier.
+        """
+        value, arithmetic = np.asarray(self.value), self.arithmetic
+        own = multiply_up(add_up(self.n, 2.0), FLOAT64.unit)  # what the float64 reference is off by
+        unit, lift = arithmetic.store.unit, lift_of_store(arithmetic)
+        again = (1 + unit) ** (times - 1)  # by which a second store multiplies what the first did
+        grown = (1 + unit) * again * _UP
+        slopes = [grown * (factor + own) for factor in growth(self.n, value.size, arithmetic)]
+        least = grown * underflow(self.n, arithmetic) + _UP * (again + times - 1) * lift
+        least += 16 * FLOAT64.spacing
+        tiers = len(self._S)
+
+        def errors(value: np.ndarray, bias: Reals, least: Reals, *rest: Reals) -> list[np.ndarray]:
+            alike = _UP * again * unit * np.abs(value - bias) + least
+            if times > 1:
+                alike += _UP * unit * np.abs(value)
+            found = []
+            for slope, S, spread in zip(rest[:3], _each(rest[3:-tiers]), _each(rest[-tiers:])):
+                error = slope * S
+                error += alike
+                found.append(error if isinstance(spread, float) else error + grown * spread)
+            return found
+
+        arrays = (bias, least, *slopes, *self._S, *self._spread)
+        return Interval(value, entry_by_entry(errors, value, *arrays))
 
 
-def _bound(S: Reals, spread: Reals, n: Reals, factor: Reals, least: Reals) -> Any:
-    """(I1), and what the float64 reference is off by."""
-    own = multiply_up(add_up(n, 2.0), FLOAT64.unit, S)
-    return add_up(multiply_up(factor, S), spread, least, own)
+_UP = 1 + 2.0**-47  # makes up for the roundings of the few operations on numbers >= 0 that follow
+
+
+def _each(of_tiers: tuple[Reals, ...]) -> tuple[Reals, ...]:
+    """One for each tier, of one or as many."""
+    return of_tiers * len(TIERS) if len(of_tiers) == 1 else of_tiers
 
 
 def by_rows(A: np.ndarray, W: np.ndarray) -> np.ndarray:

@@ -46,12 +46,8 @@ def possibly_selected(
     doubtful = ambiguous[rows, columns]
     if pre_acts.errors is None and not doubtful.any():
         return SparseInterval(pattern, Interval(values))
-    errors = pre_acts.each(
-        lambda e: (
-            np.broadcast_to(e, certain.shape)[rows, columns]
-            + np.where(doubtful, np.abs(values), 0.0)
-        )
-    )
+    doubt = np.where(doubtful, np.abs(values), 0.0)
+    errors = pre_acts.at((rows, columns)).each(lambda e: e + doubt)
     return SparseInterval(pattern, Interval(values, errors))
 
 
@@ -81,10 +77,9 @@ def one_of_each(features: SparseInterval, rows: np.ndarray) -> SparseInterval:
     row = pattern.rows()
     kept = rows[pattern.indices] == row
     starts = row_starts(np.bincount(row[kept], minlength=pattern.shape[0]))
-    value = entries.value[kept]
-    errors = entries.errors and entries.each(lambda e: np.broadcast_to(e, kept.shape)[kept])
-    left = Sparse(starts, pattern.indices[kept], value, pattern.shape)
-    return SparseInterval(left, Interval(value, errors))
+    entries = entries.at(kept)
+    left = Sparse(starts, pattern.indices[kept], entries.value, pattern.shape)
+    return SparseInterval(left, entries)
 
 
 def active(pre_acts: Interval) -> SparseInterval:
@@ -92,10 +87,9 @@ def active(pre_acts: Interval) -> SparseInterval:
     rows, columns = np.nonzero(pre_acts.value > 0)
     counts = np.bincount(rows, minlength=len(pre_acts.value))
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    values = pre_acts.value[rows, columns]
-    pattern = Sparse(starts, columns.astype(np.int32), values, pre_acts.value.shape)
-    errors = pre_acts.each(lambda e: np.broadcast_to(e, pre_acts.value.shape)[rows, columns])
-    return SparseInterval(pattern, Interval(values, errors))
+    entries = pre_acts.at((rows, columns))
+    shape = pre_acts.value.shape
+    return SparseInterval(Sparse(starts, columns.astype(np.int32), entries.value, shape), entries)
 
 
 def entries_at(sparse: Sparse, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

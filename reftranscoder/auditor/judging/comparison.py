@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Container, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from ..intervals.sparse_interval import SparseInterval, entries_at
 from ..task.candidate import Candidate
 from ..task.case import non_finite_rows
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES, SUMS, parents_of
+from ..task.stage_graph import ALL_STAGES, SUMS, parents_of
 from .verdict import StageResult, Tally
 
 
@@ -66,11 +65,10 @@ class Comparison:
         if name not in self.unjudged and name not in self.broken:
             places = np.flatnonzero(kept) + rows.start
             width = got.shape[1]
-            part = want
-            if not kept.all():
-                part = Interval(want.value[kept], want.each(lambda e: _rows_of(e, kept)))
             self.tallies[name].add(
-                got[kept], part, lambda k: (int(places[k // width]), int(k % width))
+                got if kept.all() else got[kept],
+                want if kept.all() else want.at(kept),
+                lambda k: (int(places[k // width]), int(k % width)),
             )
         if name in self.broken or name in self.unjudged or not kept.all():
             return want
@@ -102,12 +100,10 @@ class Comparison:
             return want
         live = kept[row]
         row, column = row[live], column[live]
-        entries = want.entries
-        judged = Interval(
-            entries.value[live], entries.errors and entries.each(lambda e: _rows_of(e, live))
-        )
         self.tallies[name].add(
-            got[live], judged, lambda k: (int(row[k]) + rows.start, int(column[k]))
+            got[live],
+            want.entries.at(live),
+            lambda k: (int(row[k]) + rows.start, int(column[k])),
         )
         self._compare_elsewhere(name, dense, elsewhere, pattern, rows, kept)
         if not kept.all():
@@ -134,20 +130,19 @@ class Comparison:
             row, column = stored.rows()[outside], stored.indices[outside]
             got = stored.values[outside]
         else:
-            outside = np.repeat(kept[:, None], dense.shape[1], axis=1)
-            outside[pattern.rows(), pattern.indices] = False
-            if elsewhere is not None and dense[outside].any():
+            inside = pattern.rows(), pattern.indices
+            dense[inside] = 0.0  # these entries were judged by themselves
+            dense[~kept] = 0.0
+            if elsewhere is not None and dense.any():
                 full = elsewhere()
                 width = dense.shape[1]
-                inside = pattern.rows(), pattern.indices
-                for array in (dense, full.value, *(full.errors or ())):
-                    array[inside] = 0.0  # these entries were judged by themselves
-                    array[~kept] = 0.0
+                full.value[inside] = 0.0
+                full.value[~kept] = 0.0
                 self.tallies[name].add(
                     dense, full, lambda k: (int(k // width) + rows.start, int(k % width))
                 )
                 return
-            row, column = np.nonzero(outside & (dense != 0))
+            row, column = np.nonzero(dense)
             got = dense[row, column]
         if len(got):
             zeros = Interval(np.zeros(len(got)))
@@ -221,7 +216,7 @@ class Comparison:
 def _readers(names: Container[str], parents: Mapping[str, tuple[str, ...]]) -> set[str]:
     """The stages that read one of ``names``, or one that does."""
     found: set[str] = set()
-    for stage in STAGES:  # parents come first
+    for stage in ALL_STAGES:  # parents come first
         if any(parent in names or parent in found for parent in parents[stage]):
             found.add(stage)
     return found
@@ -230,6 +225,3 @@ def _readers(names: Container[str], parents: Mapping[str, tuple[str, ...]]) -> s
 def _index_in(shape: tuple[int, ...], place: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(place, shape))
 
-
-def _rows_of(error: Any, kept: np.ndarray) -> Any:
-    return error if np.ndim(error) == 0 else error[kept]

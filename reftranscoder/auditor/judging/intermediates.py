@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..intervals.interval import Interval
+from ..intervals.interval import Errors, Interval
 from ..intervals.sparse_interval import SparseInterval
 
 _ROOM = 1 << 27  # bytes
@@ -56,4 +56,6 @@ def _size(kept: Interval | SparseInterval) -> int:
     """How many bytes it takes."""
     if isinstance(kept, SparseInterval):
         return kept.pattern.indices.nbytes + kept.pattern.indptr.nbytes + _size(kept.entries)
+    if isinstance(kept.errors, Errors):
+        return kept.value.nbytes * (1 + len(kept.errors))  # once they are looked at
     return sum(np.asarray(a).nbytes for a in (kept.value, *(kept.errors or ())))

@@ -23,10 +23,11 @@ from ..intervals.sparse_interval import (
 )
 from ..task.candidate import Candidate
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES, parents_of
+from ..task.stage_graph import ALL_STAGES, parents_of
 from .comparison import Comparison
 from .intermediates import Kept, Recalled
 from .mistaken_selection import MAGNITUDES
+from .own_gradients import OwnGradients
 from .selection_judge import SelectionJudge
 from .verdict import StageResult
 
@@ -68,6 +69,7 @@ class Judge:
             self.read |= {"pre_acts", "d_reconstruction"}
         if problem.definition.selects in MAGNITUDES:
             self.read |= {"pre"}
+        self.own = OwnGradients(self.intervals, self.comparison, self.needed)
         self.rows_counted: dict[str, np.ndarray] = {}
 
     def run(self, progress: Callable[[int], None] | None = None) -> dict[str, StageResult]:
@@ -84,9 +86,9 @@ class Judge:
                 progress(rows.stop - rows.start)
         if backward:
             self._totals(gradients, loss)
-        results = {name: self.comparison.result(name) for name in STAGES if name != "hidden"}
+        results = {name: self.comparison.result(name) for name in ALL_STAGES if name != "hidden"}
         results["hidden"] = self.choices.result()
-        return {name: results[name] for name in STAGES}
+        return {name: results[name] for name in ALL_STAGES}
 
     def _block(
         self, rows: slice, gradients: ParameterGradients, loss: Loss, backward: bool
@@ -95,7 +97,7 @@ class Judge:
         kept = ~self.comparison.skipped[rows]
         x = Interval(np.where(kept[:, None], problem.x[rows], 0.0).astype(np.float64))
         needed = self.needed
-        pre_acts, hidden = self._encoded(x, rows, kept)
+        pre, pre_acts, hidden = self._encoded(x, rows, kept)
         reconstruction = self._stage(
             "reconstruction", lambda: intervals.reconstruction(hidden, x), rows, kept
         )
@@ -112,13 +114,13 @@ class Judge:
             rows,
             kept,
         )
-        self._gradients(x, pre_acts, hidden, d_reconstruction, rows, kept, gradients)
+        encoded = pre, pre_acts, hidden
+        self._gradients(x, encoded, d_reconstruction, rows, kept, gradients)
 
     def _gradients(
         self,
         x: Interval,
-        pre_acts: Interval | None,
-        hidden: SparseInterval,
+        encoded: tuple[Interval | None, Interval | None, SparseInterval],
         d_reconstruction: Interval | None,
         rows: slice,
         kept: np.ndarray,
@@ -126,13 +128,19 @@ class Judge:
     ) -> None:
         """What follows d_reconstruction, for a block of rows."""
         intervals, definition, needed = self.intervals, self.intervals.definition, self.needed
+        _, pre_acts, hidden = encoded
         d_affine: SparseInterval | None = None
         other: dict[str, SparseInterval] = {}
         if definition.dW_dec == "pre_acts":
             other["dW_dec"] = active(made(pre_acts))
         if needed & self._readers_of_d_affine():
             passing = self._passing(hidden, rows)
-            d_affine, unmasked = self._d_affine(d_reconstruction, passing, pre_acts, x, rows, kept)
+            d_hidden = self._d_hidden(d_reconstruction, passing, x, rows, kept)
+            slope = self.own.slope(encoded[0], d_hidden, d_reconstruction, rows)
+            other |= self.own.summed(d_hidden, passing, slope)
+            d_affine, unmasked = self._d_affine(
+                d_hidden, slope, d_reconstruction, passing, pre_acts, rows, kept
+            )
             if unmasked is not None:
                 other[definition.mask_at] = unmasked
         if "dx" in needed:
@@ -146,8 +154,8 @@ class Judge:
 
     def _encoded(
         self, x: Interval, rows: slice, kept: np.ndarray
-    ) -> tuple[Interval | None, SparseInterval]:
-        """pre_acts, where something reads it, and hidden."""
+    ) -> tuple[Interval | None, Interval | None, SparseInterval]:
+        """pre and pre_acts, where something reads them, and hidden."""
         intervals, comparison = self.intervals, self.comparison
         any_pre = functools.cache(lambda: self._once("pre", rows, lambda: intervals.pre(x)))
         pre = self._stage("pre", any_pre, rows, kept)
@@ -158,16 +166,18 @@ class Judge:
             kept,
         )
         if "hidden" not in self.needed:
-            return pre_acts, comparison.given_features("hidden", rows)
+            return pre, pre_acts, comparison.given_features("hidden", rows)
 
         def selected() -> SparseInterval:
             boxes = intervals.pre_acts(any_pre())
-            signed = None
+            signed = gates = None
             if intervals.definition.selects in MAGNITUDES:
                 signed = any_pre() if pre is None else pre
-            return self.choices.hidden(made(pre_acts), boxes, rows, kept, signed)
+            if intervals.gates is not None:
+                gates = intervals.gates.gate(made(pre)), intervals.gates.gate(any_pre())
+            return self.choices.hidden(made(pre_acts), boxes, rows, kept, signed, gates)
 
-        return pre_acts, self._once_missing("hidden", rows, selected)
+        return pre, pre_acts, self._once_missing("hidden", rows, selected)
 
     def _once_missing(self, name: str, rows: slice, make: Callable[[], Kept]) -> Kept:
         """``make()``; or, of a stage that was not given, what it made under other definitions."""
@@ -190,33 +200,50 @@ class Judge:
 
     def _readers_of_d_affine(self) -> set[str]:
         parents = parents_of(self.intervals.definition)
-        return {"d_hidden", "d_pre", *(name for name in STAGES if "d_pre" in parents[name])}
+        readers = (n for n in ALL_STAGES if {"d_pre", "d_hidden"} & {*parents[n]})
+        return {"d_hidden", "d_pre", *readers}
 
-    def _d_affine(
+    def _d_hidden(
         self,
         d_reconstruction: Interval | None,
         hidden: SparseInterval,
-        pre_acts: Interval | None,
         x: Interval,
         rows: slice,
         kept: np.ndarray,
-    ) -> tuple[SparseInterval, SparseInterval | None]:
-        """What the encoder's gradients read, and what one of them reads under a mistaken mask."""
-        intervals, definition = self.intervals, self.intervals.definition
-        trusted = self.comparison.trusted
-        d_hidden: SparseInterval | None = None
+    ) -> SparseInterval | None:
+        """d_hidden at the entries of ``hidden``, where something reads it."""
+        intervals = self.intervals
         if "d_hidden" in self.needed:
             want = self._once_missing(
                 "d_hidden", rows, lambda: intervals.d_hidden(made(d_reconstruction), hidden, x)
             )
             elsewhere = functools.partial(intervals.d_hidden_dense, made(d_reconstruction))
-            d_hidden = self.comparison.features("d_hidden", want, elsewhere, rows, kept)
-        elif "d_pre" not in trusted:
-            d_hidden = self._trusted_features("d_hidden", hidden, rows)
+            return self.comparison.features("d_hidden", want, elsewhere, rows, kept)
+        if "d_hidden" in self.comparison.trusted:
+            return self._trusted_features("d_hidden", hidden, rows)
+        return None
+
+    def _d_affine(
+        self,
+        d_hidden: SparseInterval | None,
+        slope: SparseInterval | None,
+        d_reconstruction: Interval | None,
+        hidden: SparseInterval,
+        pre_acts: Interval | None,
+        rows: slice,
+        kept: np.ndarray,
+    ) -> tuple[SparseInterval | None, SparseInterval | None]:
+        """What the encoder's gradients read, and what one of them reads under a mistaken mask."""
+        intervals, definition = self.intervals, self.intervals.definition
+        trusted = self.comparison.trusted
         if "d_pre" in trusted:
             d_pre = self._trusted_features("d_pre", hidden, rows)
+        elif d_hidden is None:
+            return None, None
         else:
-            d_pre = intervals.d_pre(made(d_hidden), hidden)
+            d_pre = intervals.d_pre(d_hidden, hidden)
+            if slope is not None and definition.through == "theta_and_input":
+                d_pre = intervals.with_slope(d_pre, slope)
         unmasked = None
         if definition.mask != "selected":
             dense = self._d_hidden_dense(d_reconstruction, rows)

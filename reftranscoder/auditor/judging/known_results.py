@@ -14,7 +14,7 @@ from ..task.candidate import Candidate
 from ..task.case import non_finite_rows
 from ..task.definition import Definition
 from ..task.problem import Problem
-from ..task.stage_graph import STAGES, parents_of, said_of
+from ..task.stage_graph import ALL_STAGES, parents_of, said_of
 from .intermediates import Intermediates, Recalled
 from .judge import Judge
 from .verdict import StageResult
@@ -50,17 +50,17 @@ class KnownResults:
         problem: Problem,
         before: Mapping[str, StageResult],
         start: int = 0,
-        stop: int = len(STAGES),
+        stop: int = len(ALL_STAGES),
     ) -> dict[str, StageResult]:
-        """Every stage's result under another definition, from ``STAGES[start]`` on.
+        """Every stage's result under another definition, from ``ALL_STAGES[start]`` on.
 
-        Those ``before`` stay as they are.  From ``STAGES[stop]`` on nothing is judged: no stage
+        Those ``before`` stay as they are.  From ``ALL_STAGES[stop]`` on nothing is judged: no stage
         counts as given there.
         """
-        results = {name: StageResult(name, "not given") for name in STAGES[stop:]}
-        results |= {name: before[name] for name in STAGES[:stop]}
-        results |= self.some(problem, STAGES[start:stop])
-        return {name: results[name] for name in STAGES}
+        results = {name: StageResult(name, "not given") for name in ALL_STAGES[stop:]}
+        results |= {name: before[name] for name in ALL_STAGES[:stop]}
+        results |= self.some(problem, ALL_STAGES[start:stop])
+        return {name: results[name] for name in ALL_STAGES}
 
     def some(self, problem: Problem, stages: Iterable[str]) -> dict[str, StageResult]:
         """The results of those of ``stages`` that were given and are not trusted."""
@@ -84,7 +84,7 @@ class KnownResults:
     def _make_keys(self, problem: Problem) -> dict[str, Hashable]:
         definition, undefined = problem.definition, frozenset(problem.undefined)
         if self._skips:
-            return {name: (name, definition, problem.copies) for name in STAGES}
+            return {name: (name, definition, problem.copies) for name in ALL_STAGES}
         said: dict[str, tuple[Hashable, ...]] = {}  # of the stage and what is not given before it
         upstream: dict[str, set[str]] = {}  # the stage and all before it
         keys: dict[str, Hashable] = {}

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...sparse import Sparse, row_starts
 from ..task.definition import Definition
-from .selection import Members, breaches, selection
+from .selection import Members, NearTie, breaches, near_ties, selection
 
 #: The selections by absolute value, which read pre and not pre_acts.
 MAGNITUDES = ("magnitudes", "signed magnitudes")
@@ -62,6 +62,35 @@ def mistaken_rows(
     selected = np.roll(selection(boxes.value, K, definition.ties), step, axis=0)
     wrong_rows: np.ndarray = np.flatnonzero((mask != (selected & (boxes.value > 0))).any(axis=1))
     return wrong_rows
+
+
+def other_ties(
+    boxes: Boxes, error: np.ndarray, mask: np.ndarray, definition: Definition
+) -> list[NearTie]:
+    """The rows in which ``mask`` (rows, D) is another selection than the reference's.
+
+    Only of an activation's own rule; ``boxes`` are then of what the candidate compared, or of what
+    it may have compared, each within ``error`` (rows, D).
+    """
+    value: np.ndarray = boxes.value
+    K, shape = definition.top_k, mask.shape
+    across = {"groups": (len(mask) * K, -1), "batch": (1, -1)}
+    form = across.get(definition.selects or definition.across, shape)
+    kept = {"groups": 1, "batch": len(mask) * K}.get(definition.selects or definition.across, K)
+    if definition.selects in MAGNITUDES:
+        value = np.abs(value)
+    value, error, mask = value.reshape(form), error.reshape(form), mask.reshape(form)
+    reference = selection(value, kept, definition.ties)
+    found = []
+    for tie in near_ties(value, error, mask, reference):
+        first = tie.row * value.shape[1]  # of the whole, laid out as one row
+        inside, outside = (
+            np.divmod(first + np.array(j, int), shape[1]) for j in (tie.selected, tie.left_out)
+        )
+        for row in np.union1d(inside[0], outside[0]).tolist():
+            selected, left_out = (tuple(j[b == row].tolist()) for b, j in (inside, outside))
+            found.append(NearTie(row, selected, left_out, tie.gap, tie.bound))
+    return found
 
 
 def _breached(

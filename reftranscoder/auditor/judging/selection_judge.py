@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
-from ...bounds import PRECISIONS
+from ...bounds import PRECISIONS, Reals
 from ...params import KEEPING_ALL
 from ..intervals.backward import Backward
-from ..intervals.interval import Interval
+from ..intervals.interval import Interval, made
 from ..intervals.sparse_interval import SparseInterval, possibly_selected
 from ..task.arithmetic import rounded
 from ..task.definition import SELECTIONS, SELECTIONS_ACROSS
 from .comparison import Comparison
-from .mistaken_selection import Boxes, mistaken_rows, unmoved
+from .mistaken_selection import Boxes, mistaken_rows, other_ties, unmoved
 from .selection import Breach, Members, NearTie, breaches, certainty, near_ties, selection
 from .verdict import StageResult
 
@@ -41,6 +40,7 @@ class SelectionJudge:
         rows: slice,
         kept: np.ndarray,
         signed: Interval | None = None,
+        gates: tuple[Interval, Interval] | None = None,
     ) -> SparseInterval:
         """Judge the selection of a block of rows, and its values.
 
@@ -48,6 +48,7 @@ class SelectionJudge:
             pre_acts: (rows, D) the candidate's own where these are known.
             boxes: (rows, D) what any correct candidate's may be.
             signed: (rows, D) pre, where a mistaken selection reads that.
+            gates: (rows, D) of gated, those of ``pre_acts`` and of ``boxes``.
 
         Returns:
             ``hidden`` as the next stage read it.
@@ -58,13 +59,16 @@ class SelectionJudge:
         centre = intervals.kept(pure, boxes)
         pre_acts = intervals.kept(pre_acts, ranks)
         ranks, boxes = intervals.above_thresholds(ranks), intervals.above_thresholds(boxes)
+        if gates is not None:
+            opened = made(intervals.gates)
+            ranks, boxes = opened.behind(ranks, gates[0]), opened.behind(boxes, gates[1])
+            own = own and gates[0].errors is None
         if signed is not None and intervals.definition.selects == "signed magnitudes":
             pre_acts, centre = signed, signed
         centre = intervals.mistaken("hidden", centre)
-        error, (lo, hi) = boxes.error(0), _limits(boxes)
         if not comparison.usable("hidden"):
             # The centre is the candidate's own activations, where these are known.
-            low, high = (ranks.value,) * 2 if own else (lo, hi)
+            low, high = (ranks.value,) * 2 if own else _limits(boxes)
             written = intervals.mistaken("hidden", pre_acts)
             return possibly_selected(written, *self._certainty(low, high))
 
@@ -77,14 +81,15 @@ class SelectionJudge:
             judged = SparseInterval(places, Interval(places.values))
         live = kept[judged.pattern.rows()]
         members = Members(judged.pattern.rows()[live], judged.pattern.indices[live])
-        lo[~kept], hi[~kept] = 0.0, 0.0
         if intervals.definition.selects or intervals.definition.across:
+            lo, hi = _limits(boxes)
+            lo[~kept], hi[~kept] = 0.0, 0.0
             own_boxes = Boxes((ranks if own else boxes).value, lo, hi)
             wide = signed and Boxes(signed.value, *_limits(signed))
-            self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), rows)
+            self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), boxes.error(0), rows)
             self._compare_values(judged, pre_acts, centre, rows, live)
             return given
-        self._judge_selected(ranks, Boxes(ranks.value, lo, hi), error, own, members, kept, rows)
+        self._judge_selected(ranks, boxes, own, members, kept, rows)
         self._compare_values(judged, pre_acts, centre, rows, live)
         return given
 
@@ -103,45 +108,63 @@ class SelectionJudge:
     def _judge_selected(
         self,
         ranks: Interval,
-        boxes: Boxes,
-        error: Any,
+        boxes: Interval,
         own: bool,
         members: Members,
         kept: np.ndarray,
         rows: slice,
     ) -> None:
         """Judge which features of a block of rows were selected, by the definition's own rule."""
-        lo, hi, values = boxes.lo, boxes.hi, ranks.value
-        if keys := self.intervals.definition.keys:
-            # Monotone, so that boxes stay boxes.
-            lo, hi, values = (rounded(a, PRECISIONS[keys]) for a in (lo, hi, values))
+        values, keys = ranks.value, self.intervals.definition.keys
+        if keys:
+            values = rounded(values, PRECISIONS[keys])
         reference = selection(values, self.most, self.intervals.definition.ties)
         reference[~kept] = False
-        selected = members.mask(lo.shape)
+        selected = members.mask(values.shape)
         picked = np.flatnonzero((selected != reference).any(axis=1))
         if not len(picked):
             return
+        lo, hi = _limits(boxes.at(picked))
+        if keys:
+            # Monotone, so that boxes stay boxes.
+            lo, hi = rounded(lo, PRECISIONS[keys]), rounded(hi, PRECISIONS[keys])
         wrong = self._breached(picked, members, lo, hi, values if own else None)
         allowed = np.setdiff1d(picked, [breach.row for breach in wrong])
         self.near_ties += len(allowed)
         allowed = allowed[: _SHOWN - len(self.shown)]
         # What both of them compare is the candidate's own, where that is known.
-        error = np.broadcast_to(error, lo.shape)
-        part = (a[allowed] for a in (ranks.value, error, selected, reference))
+        error = np.broadcast_to(boxes.at(allowed).error(0), (len(allowed), values.shape[1]))
+        part = ranks.value[allowed], error, selected[allowed], reference[allowed]
         self.shown += [
             tie._replace(row=int(allowed[tie.row]) + rows.start) for tie in near_ties(*part)
         ]
         self.breaches += [b._replace(row=b.row + rows.start) for b in wrong]
 
     def _judge_mistaken(
-        self, boxes: Boxes, signed: Boxes | None, selected: np.ndarray, rows: slice
+        self,
+        boxes: Boxes,
+        signed: Boxes | None,
+        selected: np.ndarray,
+        error: Reals,
+        rows: slice,
     ) -> None:
         """Judge a block of rows by another rule: which of them it does not explain."""
         definition = self.intervals.definition
         kinds = SELECTIONS | SELECTIONS_ACROSS
         reason = f"this is not {kinds[definition.selects or definition.across]}"
-        for row in mistaken_rows(boxes, signed, selected, definition, self.intervals.B):
+        wrong = mistaken_rows(boxes, signed, selected, definition, self.intervals.B)
+        for row in wrong:
             self.breaches.append(Breach(int(row) + rows.start, reason, None, None, 1.0))
+        if definition.activation not in ("topk", *KEEPING_ALL):
+            error = np.broadcast_to(error, selected.shape)
+            self._note_ties(other_ties(signed or boxes, error, selected, definition), wrong, rows)
+
+    def _note_ties(self, ties: list[NearTie], wrong: np.ndarray, rows: slice) -> None:
+        """Count the rows that chose otherwise and are not ``wrong``."""
+        allowed = [tie for tie in ties if tie.row not in wrong]
+        self.near_ties += len({tie.row for tie in allowed})
+        shown = allowed[: _SHOWN - len(self.shown)]
+        self.shown += [tie._replace(row=tie.row + rows.start) for tie in shown]
 
     def _breached(
         self,
@@ -151,14 +174,17 @@ class SelectionJudge:
         hi: np.ndarray,
         own: np.ndarray | None,
     ) -> list[Breach]:
-        """Those of the rows ``picked`` that are wrong by the boxes and by their ``own`` values."""
-        place = np.full(len(lo), -1)
+        """Those of the rows ``picked``, whose boxes these are, that are wrong by them and by their
+        ``own`` values (rows, D)."""
+        place = np.full(self.comparison.candidate.B, -1)
         place[picked] = np.arange(len(picked))
         inside = place[members.rows] >= 0
         part = Members(place[members.rows[inside]], members.columns[inside])
         ties = self.intervals.definition.ties
         bar = "above its threshold" if self.intervals.thresholds is not None else "positive"
-        found = breaches(lo[picked], hi[picked], part, self.most, ties, bar)
+        if self.intervals.gates is not None:
+            bar = "positive behind an open gate"
+        found = breaches(lo, hi, part, self.most, ties, bar)
         if own is not None and found:
             # By its own activations another choice among equals is one; else by the boxes.
             same = breaches(own[picked], own[picked], part, self.most, ties)
@@ -178,8 +204,7 @@ class SelectionJudge:
         row, column = given.pattern.rows()[live], given.pattern.indices[live]
         got = given.entries.value[live]
         own = pre_acts.value[row, column]
-        errors = boxes.each(lambda e: np.broadcast_to(e, boxes.value.shape)[row, column])
-        centre = boxes.value[row, column]
+        centre, errors = boxes.at((row, column)).value, boxes.at((row, column)).each(np.asarray)
         if pre_acts.errors is None:
             written = self.intervals.mistaken("hidden", Interval(own))
             same = np.abs(got - written.value) <= written.error(0)

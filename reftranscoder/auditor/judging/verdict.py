@@ -23,13 +23,13 @@ used: they are larger where results count as rounded copies (`hypotheses.allow_r
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..intervals.interval import TIERS, Interval
-from ..task.stage_graph import PARENTS, STAGES
+from ..task.stage_graph import ALL_STAGES, PARENTS
 
 _PIECE = 1 << 15  # entries that are compared at once
 
@@ -82,9 +82,10 @@ class Tally:
         self.compared = False  # whether anything was; a block without entries counts
         self.count = 0
         self.max_error = 0.0
-        self.ratios = np.zeros(len(TIERS))
+        self.max_ratio = 0.0  # of an error and its rigorous bound
         # Index, got, want and bound.
         self.worst: tuple[tuple[int, ...], float, float, float] | None = None
+        self._beyond = np.zeros(len(TIERS), bool)  # whether some error is above its bound
         self._least = np.full(len(TIERS), np.inf)  # bounds, over what they are bounds of
         self._totals = np.zeros(len(TIERS))  # of the bounds
         self._all_hidden = True  # every bound so far is at least the reference
@@ -95,38 +96,43 @@ class Tally:
         """Compare ``got`` with ``want``; ``index(k)`` names the k-th entry of the flattened
         block."""
         self.compared = True
-        got = np.asarray(got).ravel()
-        value = np.asarray(want.value, np.float64).ravel()
-        bounds = want.each(lambda e: np.broadcast_to(e, want.value.shape).ravel())
+        got = np.asarray(got)
+        if not got.ndim:
+            got, want = got[np.newaxis], want.at(np.newaxis)
         # In pieces that stay in the cache.
-        for start in range(0, got.size, _PIECE):
-            piece = slice(start, start + _PIECE)
-            self._add(got[piece], value[piece], [b[piece] for b in bounds], start, index)
+        step = max(1, _PIECE * len(got) // max(1, got.size))
+        for start in range(0, len(got), step):
+            piece = slice(start, start + step)
+            self._add(got[piece], want.at(piece), start * (got.size // len(got)), index)
 
     def _add(
         self,
         got: np.ndarray,
-        value: np.ndarray,
-        bounds: Sequence[np.ndarray],
+        want: Interval,
         start: int,
         index: Callable[[int], tuple[int, ...]],
     ) -> None:
-        got = got.astype(np.float64)
+        if not got.size:
+            return
+        got, value = got.ravel().astype(np.float64), want.value.ravel()
+        bounds = [np.broadcast_to(e, want.value.shape).ravel() for e in want.each(np.asarray)]
         errors, size = np.abs(got - value), np.abs(value)
         most = float(errors.max())
         self.count += got.size
         self.max_error = max(self.max_error, most)
+        ratio = _over(errors, bounds[0], bool(bounds[0].min() > 0) and most < np.inf)
+        worst = int(ratio.argmax())
+        if self.worst is None or ratio[worst] > self.max_ratio:
+            found = (float(got[worst]), float(value[worst]), float(bounds[0][worst]))
+            self.worst = (index(start + worst), *found)
+        self.max_ratio = max(self.max_ratio, float(ratio[worst]))
+        if self._all_hidden:
+            self._all_hidden = bool(np.all(bounds[0] >= size))
+        self._sort(ratio)
         for tier, bound in enumerate(bounds):
-            ratio = _over(errors, bound, bool(bound.min() > 0) and most < np.inf)
-            worst = int(ratio.argmax())
-            if tier == 0:
-                if self.worst is None or ratio[worst] > self.ratios[0]:
-                    found = (float(got[worst]), float(value[worst]), float(bound[worst]))
-                    self.worst = (index(start + worst), *found)
-                if self._all_hidden:
-                    self._all_hidden = bool(np.all(bound >= size))
-                self._sort(ratio)
-            self.ratios[tier] = max(self.ratios[tier], ratio[worst])
+            if not self._beyond[tier]:
+                beyond = ~(errors <= bound)  # NaN allows nothing
+                self._beyond[tier] = bool(np.any(beyond) and np.any(errors[beyond] != 0))
             with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
                 # Zeros, which no factor changes, give infinity or NaN.
                 self._least[tier] = np.fmin(self._least[tier], np.fmin.reduce(bound / size))
@@ -155,7 +161,7 @@ class Tally:
             verdict=verdict,
             tier=tier,
             max_error=self.max_error,
-            max_ratio=float(self.ratios[0]),
+            max_ratio=self.max_ratio,
             floor=self.floor(),
             index=index,
             got=got,
@@ -175,14 +181,14 @@ class Tally:
         return {t: float(2 * r / (1 - r)) if r < 1 else np.inf for t, r in zip(TIERS, self._least)}
 
     def _verdict(self) -> tuple[str, str | None]:
-        R, P, C = self.ratios
-        if R > 1:
+        _, P, C = self._beyond
+        if self.max_ratio > 1:
             return "fault", None
         if self.max_error == 0:
             return "exact", "C"
-        if self._all_hidden or P > 1:
+        if self._all_hidden or P:
             return "cannot tell", "R"
-        return "rounding", "C" if C <= 1 else "P"
+        return "rounding", "P" if C else "C"
 
 
 def _over(errors: np.ndarray, bound: np.ndarray, plain: bool) -> np.ndarray:
@@ -199,7 +205,7 @@ def _over(errors: np.ndarray, bound: np.ndarray, plain: bool) -> np.ndarray:
 
 def first_fault(results: Mapping[str, StageResult]) -> str | None:
     """The first stage at fault, or None."""
-    return next((n for n in STAGES if n in results and results[n].verdict == "fault"), None)
+    return next((n for n in ALL_STAGES if n in results and results[n].verdict == "fault"), None)
 
 
 def sure_fault(results: Mapping[str, StageResult]) -> str:
@@ -213,7 +219,7 @@ def sure_fault(results: Mapping[str, StageResult]) -> str:
 def progress_of(results: Mapping[str, StageResult]) -> int:
     """How far the first fault is down the list of stages."""
     first = first_fault(results)
-    return len(STAGES) if first is None else STAGES.index(first)
+    return len(ALL_STAGES) if first is None else ALL_STAGES.index(first)
 
 
 def suspects(
@@ -229,4 +235,4 @@ def suspects(
         if stages[name].verdict == "not given" and name not in found:
             found.add(name)
             waiting += parents[name]
-    return tuple(name for name in STAGES if name in found)
+    return tuple(name for name in ALL_STAGES if name in found)

@@ -6,7 +6,9 @@ A file that holds a whole audit has the arrays ``W_enc`` (D, I), ``b_enc`` (D,),
 ``result.reconstruction`` and so on.  ``top_k`` and ``l1_coeff`` are numbers, ``activation`` and
 ``ties`` words.  All four may stand in a JSON object: in ``.npz`` a text ``meta``, in
 ``.safetensors`` the entry ``meta`` of the header's ``__metadata__``.  Numbers may be arrays without
-an axis instead, and in ``.npz`` words as well.
+an axis instead, and in ``.npz`` words as well.  What an activation takes beside these arrays has
+the names of the fields of its class in ``params/``: ``theta`` (D,) of jumprelu, for instance, is
+an array, and ``bandwidth`` a number.
 
 Reading a file never executes it.
 """
@@ -23,24 +25,31 @@ from typing import Any
 import numpy as np
 
 from ...arrays import to_matrix
-from ...errors import Error, FileError, words
+from ...errors import Error, FileError, OptionError, words
 from ...files import schema
 from ...files.atomic import atomic_write
 from ...files.npz import read_arrays, write_arrays
 from ...files.safetensors import NUMBERS, read_tensors, tensors_as_bytes
 from ...files.sniff import kind_of
 from ...options import finite_number
-from ...params import Params, TranscoderConfig
+from ...params import KEEPING_ALL, NAMES, OWN, Own, Params, TranscoderConfig
 from ..task.case import Case
 
 PREFIX = "result."
 META = "meta"
 SUFFIXES = (".npz", ".safetensors")
 
-_PARAMETERS = tuple(field.name for field in dataclasses.fields(Params))
 _NEEDED = ("W_enc", "b_enc", "W_dec", "b_dec", "x")
-_ARRAYS = (*_PARAMETERS, "x", "target")
-WORDS = ("top_k", "l1_coeff", "activation", "ties")
+_OWN_ARRAYS = tuple(name for kind in OWN.values() for name in kind.ARRAYS)
+_OWN_WORDS = tuple(
+    field.name
+    for kind in OWN.values()
+    for field in dataclasses.fields(kind)
+    if field.name not in kind.ARRAYS
+)
+_ARRAYS = (*NAMES, *_OWN_ARRAYS, "x", "target")
+_WORDS = ("top_k", "l1_coeff", "activation", "ties")
+WORDS = (*_WORDS, *_OWN_WORDS)
 
 
 def has_safetensors() -> bool:
@@ -92,15 +101,16 @@ def case_from(path: Path, held: Mapping[str, Any], name: str, purpose: str = "")
         problem = f"is not a case: it lacks {', '.join(missing)} and holds {names or 'nothing'}"
         raise FileError(path, problem)
     options: dict[str, Any] = {"l1_coeff": 1e-3, "activation": "topk", "ties": "lowest_index"}
-    options |= {n: _plain(held[n]) for n in WORDS if n in held}
+    options |= {n: _plain(held[n]) for n in _WORDS if n in held}
     for option, value in options.items():
         if isinstance(value, np.ndarray):
             raise FileError(path, f"its {option} must be one value; it has shape {value.shape}")
-    if "top_k" not in options and options["activation"] == "topk":
+    if "top_k" not in options and options["activation"] not in KEEPING_ALL:
         raise FileError(path, "is not a case: it lacks top_k", "Or say that activation is relu.")
     try:
         l1_coeff = finite_number("l1_coeff", options.pop("l1_coeff"))
-        params = Params(**{n: held[n] for n in _PARAMETERS if n in held})
+        arrays = {n: held[n] for n in NAMES if n in held}
+        params = Params(**arrays, own=_own(held, options["activation"]))
         D, I = params.W_enc.shape
         options.setdefault("top_k", D)
         if isinstance(options["top_k"], float) and options["top_k"].is_integer():
@@ -120,6 +130,24 @@ def case_from(path: Path, held: Mapping[str, Any], name: str, purpose: str = "")
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error
     return Case(name, purpose, config, params, x, target, l1_coeff)
+
+
+def _own(held: Mapping[str, Any], activation: Any) -> Own | None:
+    """What this activation takes beside the arrays that every transcoder has.
+
+    Raises:
+        OptionError: something is missing, or there is what it does not take.
+    """
+    kind = OWN.get(activation) if isinstance(activation, str) else None
+    fields = () if kind is None else tuple(field.name for field in dataclasses.fields(kind))
+    for name in (*_OWN_ARRAYS, *_OWN_WORDS):
+        if name in held and name not in fields:
+            raise OptionError(name, f"left out, for {activation}", held[name])
+        if name in _OWN_ARRAYS and name in fields and name not in held:
+            raise OptionError(name, f"an array (D,), for {activation}", None)
+    given: dict[str, Any] = {name: held[name] for name in fields if name in held}
+    given |= {name: _plain(given[name]) for name in _OWN_WORDS if name in given}
+    return None if kind is None else kind(**given)
 
 
 def split(path: Path, held: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -28,12 +28,16 @@ from ...errors import FileError, words
 from ...files import schema
 from ...files.atomic import atomic_write
 from ...files.leftovers import LOCKS, claim, remove_leftovers, temporary_name
+from ...options import one_of
 from ..task.case import Answer, Case
+from ..task.definition import JUDGED
 from .case_file import SUFFIXES, WORDS, case_from, has_safetensors, read_file, split, write_file
-from .instructions import MEANINGS, instructions
-from .probe_set import probes
+from .instructions import instructions, meanings_for
+from .probe_set import USUAL, probes
 
-FORMAT, VERSION = "reftranscoder cases", 1
+FORMAT = "reftranscoder cases"
+#: The second has what an activation takes beside the arrays that every transcoder has.
+VERSIONS = (1, 2)
 INDEX, DESCRIPTION, README = "cases.json", "case.json", "README.txt"
 
 
@@ -71,18 +75,26 @@ def answers_in(path: str | os.PathLike[str]) -> Answers:
     return Answers(tuple(path / name for name in names), several=True)
 
 
-def write_cases(folder: str | os.PathLike[str]) -> list[str]:
+def write_cases(folder: str | os.PathLike[str], activation: str | None = None) -> list[str]:
     """Write the probe set into ``folder``; return the names of the cases.
 
     A new folder appears as a whole or not at all.  In a folder of cases, files are replaced one by
     one, and results are left alone.
 
+    Args:
+        folder: a new folder, an empty one, or one of cases.
+        activation: the one that the cases are for, one of `JUDGED`; by default the one of the
+            cases in ``folder``, and in a new one both of `USUAL`.
+
     Raises:
-        FileError: it cannot be written, holds something else, or results for other cases.
+        OptionError: another ``activation``.
+        FileError: it cannot be written, holds something else, results for other cases, or cases
+            of another activation.
     """
     folder = Path(folder)
+    if activation is not None:
+        one_of("activation", activation, JUDGED)
     suffixes = [s for s in SUFFIXES if s == ".npz" or has_safetensors()]
-    cases = probes()
     try:
         there = sorted(folder.iterdir()) if folder.exists() else []
     except OSError as error:
@@ -91,6 +103,7 @@ def write_cases(folder: str | os.PathLike[str]) -> list[str]:
         if _index(folder) is None:
             problem = "is not empty, and is no folder of cases"
             raise FileError(folder, problem, "Name a new folder.")
+        cases = _cases_again(folder, activation)
         for case in cases:
             _check_results(folder / case.name, case)
         _write_all(folder, cases, suffixes)
@@ -98,9 +111,26 @@ def write_cases(folder: str | os.PathLike[str]) -> list[str]:
     if not folder.absolute().parent.is_dir():
         hint = f"Make it first: mkdir -p {folder.parent}"
         raise FileError(folder, "the folder that it is to be in does not exist", hint)
+    cases = probes() if activation is None else probes(activation)
     with _new_folder(folder) as unfinished:
         _write_all(unfinished, cases, suffixes)
     return [case.name for case in cases]
+
+
+def _cases_again(folder: Path, activation: str | None) -> list[Case]:
+    """The probe set that was written into a folder of cases.
+
+    Raises:
+        FileError: it is for another ``activation``.
+    """
+    before = _json(folder / INDEX, "").get("activation")
+    if before not in (None, *JUDGED):
+        raise FileError(folder / INDEX, f"is damaged: no activation is called {words(before)}")
+    if activation not in (None, before):
+        found = before or " and ".join(USUAL)
+        problem = f"holds cases for {found}, and not for {activation}"
+        raise FileError(folder, problem, "Name a new folder.")
+    return probes() if before is None else probes(before)
 
 
 @contextlib.contextmanager
@@ -132,7 +162,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 def inputs_of(case: Case) -> dict[str, np.ndarray]:
     """The arrays of ``input.npz``."""
-    arrays = {**case.params.arrays(), "x": case.x}
+    arrays = {**case.params.all_arrays(), "x": case.x}
     return arrays if case.target is None else {**arrays, "target": case.target}
 
 
@@ -156,9 +186,17 @@ def _write_all(folder: Path, cases: list[Case], suffixes: list[str]) -> None:
             write_file(place / f"expected{suffix}", expectation_of(case))
         _write_text(place / DESCRIPTION, json.dumps(_description(case), indent=1) + "\n")
     _write_text(folder / README, instructions(cases, suffixes))
-    index = {"format": FORMAT, "version": VERSION, "reftranscoder": __version__}
+    index = {"format": FORMAT, "version": _version(cases[0]), "reftranscoder": __version__}
+    activations = {case.config.activation for case in cases}
+    if len(activations) == 1:
+        index["activation"] = activations.pop()
     names = [case.name for case in cases]
     _write_text(folder / INDEX, json.dumps(index | {"cases": names}, indent=1) + "\n")
+
+
+def _version(case: Case) -> int:
+    """The first version that has all that is in such a case."""
+    return 1 if case.params.own is None else 2
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -170,22 +208,25 @@ def _description(case: Case) -> dict[str, Any]:
     config = case.config
     (B, I), (D, O) = case.x.shape, case.params.W_dec.shape
     letters = {"B": B, "I": I, "D": D, "O": O}
+    meanings = meanings_for(config.activation)
+    own = {} if case.params.own is None else case.params.own.options()
 
     def described(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         return {
-            name: {"shape": list(a.shape), "dtype": a.dtype.name, "meaning": MEANINGS[name]}
+            name: {"shape": list(a.shape), "dtype": a.dtype.name, "meaning": meanings[name]}
             for name, a in arrays.items()
         }
 
     return {
         "format": FORMAT,
-        "version": VERSION,
+        "version": _version(case),
         "name": case.name,
         "purpose": case.purpose,
         **letters,
         "top_k": config.top_k,
         "activation": config.activation,
         "ties": config.ties,
+        **own,
         "skip": config.skip,
         "l1_coeff": case.l1_coeff,
         "rows_that_are_not_finite": case.non_finite.tolist(),
@@ -208,9 +249,9 @@ def _index(folder: Path) -> list[str] | None:
     content = _json(path, "Write the cases into a new folder, and copy the results there.")
     if content.get("format") != FORMAT:
         return None
-    if content.get("version") != VERSION:
+    if content.get("version") not in VERSIONS:
         version = words(content.get("version"))
-        problem = f"is of version {version}, and this library reads {VERSION}"
+        problem = f"is of version {version}, and this library reads {max(VERSIONS)}"
         hint = "Write the cases into a new folder, and compute their results anew."
         raise FileError(path, problem, hint)
     if not _are_names(content.get("cases")):

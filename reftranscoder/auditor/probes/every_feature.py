@@ -11,6 +11,11 @@ features of the group are positive, and all others negative.  So that m is not t
 a code for no more bits than columns; where that are too few for all groups, they come in parts,
 and the biases keep those of the other parts inactive.
 
+Where one is kept of each of K groups of neighbours, the features of a group of ours are as far
+apart as those groups are.  Where the K farthest from zero are kept, no product may be near -I
+either: c has one bit more, which is 0 for all, and there are no biases; the rows of W_enc of other
+parts are zero in their place.
+
 The numbers of W_dec are odd, from 33 to 63 over a power of two, with any sign: no term vanishes
 among K others.  Everything has eight significant bits at most, and every sum in pre is exact.
 """
@@ -29,16 +34,20 @@ _MOST_ENTRIES = 1 << 30  # in all batches together, above which the last feature
 _MOST_PARTS = 256
 
 
-def every_feature(rng: np.random.Generator, sizes: Sizes) -> Iterator[Numbers]:
+def every_feature(
+    rng: np.random.Generator, sizes: Sizes, activation: str = "topk"
+) -> Iterator[Numbers]:
     """The batches, in float32; those of one part share all arrays but ``x`` and ``target``."""
     _, I, D, O, K = sizes
-    group = np.arange(D) // min(K, _MOST_AT_ONCE)
-    groups = int(group[-1]) + 1
-    bits = min(max(1, (groups - 1).bit_length()), I)
-    # s (D,), so that the activations of a group are about 1 and 1/2.
-    scale = np.exp2(-np.rint(np.log2(I // bits)) - np.arange(D) % 2)
-    threshold = short(np.array(float(I - I // bits)))
-    W_enc = _code(group, bits, I)
+    signed = activation == "abstopk"
+    group = _groups(D, K, activation == "groupmax")
+    groups = int(group.max()) + 1
+    bits = min(max(1, (groups - 1).bit_length()), I - signed)
+    width = bits + signed  # of the code
+    # s (D,), so that the activations of a group are about 1 and 1/2, or all are the same.
+    scale = np.exp2(-np.rint(np.log2(I // width)) - (not signed) * (np.arange(D) % 2))
+    threshold = short(np.array(float(I - I // width)))
+    W_enc = every_part = _code(group, width, I)
     W_enc *= scale[:, None].astype(np.float32)
     W_dec = _odd(rng, D, O)
     b_dec = short(rng.standard_normal(O) / 4)
@@ -46,14 +55,28 @@ def every_feature(rng: np.random.Generator, sizes: Sizes) -> Iterator[Numbers]:
     step = max(1, _ENTRIES // D)
     left = _MOST_ENTRIES // D
     for part in range(min(-(-groups >> bits), _MOST_PARTS)):
-        b_enc = -scale * np.where(group >> bits == part, threshold, 2.0 ** (2 * I).bit_length())
+        inside = group >> bits == part
+        b_enc = -scale * np.where(inside, threshold, 2.0 ** (2 * I).bit_length())
+        if signed:
+            b_enc = np.zeros(D)
+            W_enc = np.where(inside[:, None], every_part, np.float32(0))
         for first in range(part << bits, min(groups, (part + 1) << bits), step):
             rows = np.arange(first, min(first + step, groups, (part + 1) << bits))[:left]
             left -= len(rows)
             if len(rows):
                 target = short(rng.standard_normal((len(rows), O)))
-                x = _code(rows, bits, I)
+                x = _code(rows, width, I)
                 yield Numbers(W_enc, b_enc, W_dec, b_dec, W_skip, x, target)
+
+
+def _groups(D: int, K: int, apart: bool) -> np.ndarray:
+    """The group (D,) of each feature: neighbours, or K that are D / K ``apart``."""
+    most = min(K, _MOST_AT_ONCE)
+    if not apart:
+        return np.arange(D) // most
+    place, first = np.divmod(np.arange(D), D // K)
+    group: np.ndarray = first * -(-K // most) + place // most
+    return group
 
 
 def _code(numbers: np.ndarray, bits: int, width: int) -> np.ndarray:

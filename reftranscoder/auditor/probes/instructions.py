@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
+from ...params import KEEPING_ALL
 from ..task.case import Case
 
 #: What every array is, by name.
@@ -35,7 +36,52 @@ MEANINGS = {
     "dx": "(B, I): d_pre W_enc, and + d_reconstruction W_skip where there is a W_skip",
 }
 
+#: Of one activation: what it alone takes and gives, and what means something else.
+_OWN_MEANINGS = {
+    "jumprelu": {
+        "theta": "(D,): the threshold of each feature; one below zero acts as zero does",
+        "hidden": "(B, D): the entries of pre_acts that are above theta, zero elsewhere; dense",
+        "dtheta": "(D,): zeros, as theta moves the loss by jumps alone",
+    },
+    "abstopk": {"pre_acts": "(B, D): pre, as there is no ReLU"},
+    "gated": {
+        "b_gate": "(D,): a feature is active where pre + b_gate > 0 and its pre_acts are positive",
+        "b_mag": "(D,)",
+        "r_mag": "(D,)",
+        "pre_acts": "(B, D): max(exp(r_mag) pre + b_mag, 0)",
+        "hidden": "(B, D): the entries of pre_acts where pre + b_gate > 0, zero elsewhere; dense",
+        "d_pre": "(B, D): exp(r_mag) d_hidden at the selected entries, zero elsewhere",
+        "db_gate": "(D,): zeros, as b_gate moves the loss by jumps alone",
+        "db_mag": "(D,): sum over rows of d_hidden at the selected entries",
+        "dr_mag": "(D,): sum over rows of d_hidden (hidden - b_mag) at the selected entries",
+    },
+}
+
 _INPUT = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip", "x", "target")
+
+#: Which entries of pre_acts are kept, by activation.
+_KEPT = {
+    "topk": "keep the top_k largest entries of each row of pre_acts",
+    "relu": "keep them all",
+    "jumprelu": "keep those above theta; what equals theta is not above it",
+    "gated": "keep those where pre + b_gate is positive; what is 0 is not",
+    "batchtopk": "keep the B top_k largest entries of all rows together; of equal ones those of "
+    "earlier rows come first",
+    "groupmax": "keep the largest entry of each of top_k groups of D / top_k neighbours in a row; "
+    "a group that has no positive one keeps none",
+    "abstopk": "keep the top_k entries of each row that are farthest from zero, with their signs",
+}
+
+_TIES = (
+    '"lowest_index": exactly K are kept, of equal ones those of lower index;',
+    '"keep_all": everything that is at least the K-th largest is kept',
+)
+_OTHER_TIES = (
+    '"lowest_index": of equal ones those of lower index are kept, and no more;',
+    '"keep_all": everything that equals the last one that is kept is, too',
+)
+_FINE = "-thresholds"
+_FINE_TEXT = "What *-thresholds compare with are numbers of float32, and of no shorter format.\n"
 
 _TEXT = """\
 CASES FOR A TRANSCODER
@@ -56,12 +102,7 @@ What to read
 cases.json     {{"cases": [NAME, ...]}}: the folders, in order
 NAME/case.json
     "B", "I", "D", "O"   the sizes: rows of the batch, input, features, output
-    "activation"         "topk": keep the top_k largest entries of each row of pre_acts;
-                         "relu": keep them all
-    "top_k"              K; for "relu", neither this nor "ties" means anything
-    "ties"               "lowest_index": exactly K are kept, of equal ones those of lower index;
-                         "keep_all": everything that is at least the K-th largest is kept
-    "skip"               whether there is a W_skip
+{selection}    "skip"               whether there is a W_skip
     "l1_coeff"           a number in the loss
     "rows_that_are_not_finite"   see below; mostly []
     "purpose"            what the case is for
@@ -73,7 +114,7 @@ Arrays of the input, all float32, row-major, with these names and shapes:
 All numbers but NaN and infinity are numbers of bfloat16 too, so that converting them to it changes
 nothing; float16 holds those of all cases but *-large, *-tiny and *-subnormal. Leave a case out that
 your format cannot hold, or a variant that you do not have: no results file, no judgement.
-
+{fine}
 
 What to write
 -------------
@@ -162,14 +203,48 @@ def instructions(cases: Iterable[Case], suffixes: list[str]) -> str:
     cases = list(cases)
     containers = _NPZ + (_SAFETENSORS if ".safetensors" in suffixes else _NO_SAFETENSORS)
     width = max(len(case.name) for case in cases) + 2
+    activations = list(dict.fromkeys(case.config.activation for case in cases))
+    meanings = meanings_for(activations[0])
+    given = {*_INPUT, *cases[0].params.all_arrays()}
+    fine = any(case.name.endswith(_FINE) for case in cases)
     return _TEXT.format(
         folder="DIR",
         first=cases[0].name,
         containers=containers,
-        inputs=_listed({f"    {name}": MEANINGS[name] for name in _INPUT}, 22),
-        stages=_listed({f"    {n}": text for n, text in MEANINGS.items() if n not in _INPUT}, 22),
+        selection=_selection(activations),
+        fine=_FINE_TEXT if fine else "",
+        inputs=_listed({f"    {n}": text for n, text in meanings.items() if n in given}, 22),
+        stages=_listed({f"    {n}": text for n, text in meanings.items() if n not in given}, 22),
         cases=_listed({case.name: case.purpose for case in cases}, width),
     )
+
+
+def meanings_for(activation: str) -> dict[str, str]:
+    """What every array of a case with this activation is, by name."""
+    own = _OWN_MEANINGS.get(activation, {})
+    after = {"b_dec": [n for n in own if n not in MEANINGS and not n.startswith("d")]}
+    after["dx"] = [n for n in own if n not in MEANINGS and n.startswith("d")]
+    names = (each for name in MEANINGS for each in (name, *after.get(name, ())))
+    return {name: own.get(name) or MEANINGS[name] for name in names}
+
+
+def _selection(activations: list[str]) -> str:
+    """What case.json says of which features are active."""
+    kept = [f'"{name}": {_KEPT[name]}' for name in activations]
+    lines = [line for text in kept for line in textwrap.wrap(text + ";", 75)]
+    lines[-1] = lines[-1].removesuffix(";")
+    text = _columns("activation", lines)
+    keeping_all = [f'"{name}"' for name in activations if name in KEEPING_ALL]
+    if len(keeping_all) == len(activations):
+        return text + _columns("top_k", ['D; neither this nor "ties" means anything'])
+    but = f'; for {keeping_all[0]}, neither this nor "ties" means anything' if keeping_all else ""
+    ties = _TIES if "topk" in activations else _OTHER_TIES
+    return text + _columns("top_k", [f"K{but}"]) + _columns("ties", ties)
+
+
+def _columns(name: str, lines: Iterable[str]) -> str:
+    start = f'    "{name}"'
+    return "".join(f"{start if not k else '':25}{line}\n" for k, line in enumerate(lines))
 
 
 def _listed(entries: dict[str, str], width: int) -> str:

@@ -10,7 +10,7 @@ from ...bounds import PRECISIONS
 from ..task.arithmetic import rounded
 
 #: The significant bits of bfloat16, as far down as float16 reaches.
-_SHORT = PRECISIONS["bfloat16"]._replace(spacing=PRECISIONS["float16"].spacing)
+SHORT = PRECISIONS["bfloat16"]._replace(spacing=PRECISIONS["float16"].spacing)
 
 
 class Sizes(NamedTuple):
@@ -38,4 +38,4 @@ class Numbers(NamedTuple):
 
 def short(a: np.ndarray) -> np.ndarray:
     """``a`` rounded to eight significant bits, and to numbers of float16."""
-    return rounded(a, _SHORT)
+    return rounded(a, SHORT)

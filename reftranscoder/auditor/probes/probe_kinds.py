@@ -234,3 +234,13 @@ PROBE_KINDS = {
         lambda rng, sizes: next(every_feature(rng, sizes)),
     ),
 }
+
+#: Of what an activation takes beside the arrays that every transcoder has: only where it does.
+OWN_KINDS = {
+    "thresholds": ProbeKind(
+        "Sums that are exact in float32, and thresholds at them, or one number of float32 to "
+        "either side, which a coarser format does not hold.",
+        _POWERS,
+        _integers,
+    ),
+}

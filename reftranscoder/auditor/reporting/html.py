@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from html import escape
 
+from ...errors import printable
 from ..judging.verdict import StageResult
-from ..task.stage_graph import STAGES
 from .histogram_svg import axis, drawing
 from .html_style import CSS
 from .merged_report import Reports
@@ -60,9 +60,14 @@ def document(title: str, body: str, css: str = "") -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{shown(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n<main>\n"
         f"{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def shown(text: str) -> str:
+    """A text from elsewhere as HTML, with escapes for what does not print."""
+    return escape(printable(text))
 
 
 def pill(kind: str, text: str) -> str:
@@ -139,11 +144,14 @@ def _outcome(name: str, report: Report, together: Reports | None) -> str:
 
 def _table(report: Report) -> str:
     rows = [
-        row for s in STAGES if report.stages[s].verdict != "not given" for row in _rows(report, s)
+        row
+        for s, result in report.stages.items()
+        if result.verdict != "not given"
+        for row in _rows(report, s)
     ]
     if not rows:
         return ""
-    missing = [name for name in STAGES if report.stages[name].verdict == "not given"]
+    missing = [s for s, result in report.stages.items() if result.verdict == "not given"]
     caption = f"<p>Not given: {', '.join(missing)}.</p>" if missing else ""
     return (
         '<div class="wide"><table class="stages"><thead><tr><th scope="col">stage</th>'

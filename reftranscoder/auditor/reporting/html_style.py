@@ -4,13 +4,13 @@ CSS = """
 :root {
   --paper: #fbfaf8; --ink: #1f2328; --faint: #6b7280; --rule: #e2dfd8; --card: #ffffff;
   --bar: #7c9cbf; --good: #1a7f4b; --fault: #c42b1c; --care: #9a6700; --named: #3257c0;
-  --none: #6b7280;
+  --none: #6b7280; --mark: #f3c98b;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #15171a; --ink: #e6e4df; --faint: #9aa1ab; --rule: #33373d; --card: #1c1f23;
     --bar: #5f83ab; --good: #57c78b; --fault: #ff7b6b; --care: #e0b050; --named: #8facff;
-    --none: #9aa1ab;
+    --none: #9aa1ab; --mark: #7a4f16;
   }
 }
 * { box-sizing: border-box; }
@@ -25,7 +25,7 @@ h2, section h1 {
   font-size: 1.25rem; margin: 0 0 .4rem; display: flex; gap: .8rem; align-items: center;
 }
 h3 { font-size: .95rem; margin: 1.3rem 0 .3rem; }
-p { margin: .4rem 0; max-width: 52rem; }
+p { margin: .4rem 0; max-width: 52rem; overflow-wrap: anywhere; }
 a { color: var(--named); }
 section {
   background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
@@ -76,6 +76,9 @@ svg text { font: 10px ui-monospace, "DejaVu Sans Mono", monospace; fill: var(--f
 .tier { stroke-width: 1.2; stroke-dasharray: 3 2; stroke: var(--care); }
 .tier-C { stroke: var(--good); }
 footer p { color: var(--faint); font-size: .84rem; }
+@media (max-width: 40rem) {
+  main { padding: 1rem .6rem 2rem; } section { padding: 1rem .9rem; }
+}
 @media print {
   :root { --paper: #fff; --card: #fff; --ink: #000; --rule: #bbb; --faint: #444; }
   body { font-size: 11px; } main { max-width: none; padding: 0; }

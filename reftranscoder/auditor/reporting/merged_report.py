@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..judging.verdict import StageResult
-from ..task.stage_graph import STAGES
+from ..task.stage_graph import ALL_STAGES
 from .report import Report
 
 #: From the worst to the best.
@@ -47,8 +47,8 @@ class Reports(Report):
     ) -> Reports:
         """Merge the reports of ``cases``."""
         convention, explaining = _joint(cases)
-        stages = {name: _worst(name, cases, decisive) for name in STAGES}
-        blamed = next((n for n in STAGES if stages[n].verdict == "fault"), None)
+        stages = {name: _worst(name, cases, decisive) for name in ALL_STAGES}
+        blamed = next((n for n in ALL_STAGES if stages[n].verdict == "fault"), None)
         first = next((r for r in cases.values() if blamed and r.blame == blamed), None)
         some = next(iter(cases.values()), None)
         return cls(
@@ -104,7 +104,8 @@ class Reports(Report):
         if self.failed:
             name = self.failed[0]
             return f"In the case {name}: {self.cases[name].sentence()}"
-        judged = [n for n in STAGES if any(n in report.judged for report in self.cases.values())]
+        reports = self.cases.values()
+        judged = [n for n in ALL_STAGES if any(n in report.judged for report in reports)]
         if not judged:
             return f"In {total}, what is not finite was refused, and nothing else was judged."
         text = f"In {total}, every difference in {', '.join(judged)} is rounding in "
@@ -165,7 +166,7 @@ def _remark(report: Report) -> str:
 def _worst(stage: str, cases: Mapping[str, Report], decisive: Mapping[str, bool]) -> StageResult:
     found = None
     for name, report in cases.items():
-        result = report.stages[stage]
+        result = report.stages.get(stage, StageResult(stage, "not given"))
         undecided = result.verdict in ("not judged", "cannot tell") and not decisive[name]
         rank = undecided, _ORDER.index(result.verdict), -(result.max_ratio or 0.0)
         if result.verdict == "not given":

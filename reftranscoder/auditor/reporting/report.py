@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 from ...errors import Error
 from ...options import truth
 from ..judging.verdict import StageResult
-from ..task.stage_graph import STAGES
+from ..task.stage_graph import OF_OWN
 from .exercised import Exercised, missing_sentences
 
 
@@ -56,6 +57,15 @@ class Report:
     # upstream and was not given
     refused: tuple[int, ...] = ()  # the rows that are not finite, and that the candidate refused
     exercised: tuple[Exercised, ...] = ()  # how many features and columns the data did
+
+    def __post_init__(self) -> None:
+        # What one activation alone has is no stage of the others.
+        kept = {
+            name: result
+            for name, result in self.stages.items()
+            if name not in OF_OWN or result.verdict != "not given"
+        }
+        object.__setattr__(self, "stages", kept)
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -173,8 +183,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{'stage':17} {'verdict':12} {'tier':5} {'error/bound':>11}  {'floor':>8}"]
-        for name in STAGES:
-            result = self.stages[name]
+        for result in self.stages.values():
             if result.verdict != "not given":
                 lines.append(_line(result))
         lines += self.advice
@@ -183,7 +192,7 @@ class Report:
         return "\n".join([*lines, self.sentence()])
 
     def _with(self, *verdicts: str) -> tuple[str, ...]:
-        return tuple(n for n in STAGES if self.stages[n].verdict in verdicts)
+        return tuple(n for n, result in self.stages.items() if result.verdict in verdicts)
 
     def _alone(self) -> str:
         """What the definition is, where nothing but the one number of the loss speaks for it."""
@@ -206,7 +215,7 @@ class Report:
     def _blaming(self, blame: str) -> str:
         result = self.stages[blame]
         text = f"Fault at {blame}"
-        before = STAGES[: STAGES.index(blame)]
+        before = itertools.takewhile(lambda n: n != blame, self.stages)
         right = [n for n in before if n in self.judged]
         if any(self.stages[n].verdict == "convention" for n in right):
             start = f"Right up to {right[-1]}, under the convention {self.partly}"

@@ -16,7 +16,7 @@ import numpy as np
 from ...bounds import PRECISIONS, Precision
 from ...errors import OptionError
 from ...options import one_of, positive_integer, truth
-from .stage_graph import STAGES
+from .stage_graph import ALL_STAGES
 
 
 class _Format:
@@ -98,7 +98,7 @@ ARITHMETICS = {
 #: what they made back, whose gradient is in the narrow format all the same.
 MIXED = {
     "bfloat16-autocast": {
-        stage: ARITHMETICS["float32" if stage == "loss" else "bfloat16"] for stage in STAGES
+        stage: ARITHMETICS["float32" if stage == "loss" else "bfloat16"] for stage in ALL_STAGES
     }
 }
 
@@ -114,12 +114,12 @@ def by_stage(
     if isinstance(arithmetic, str) and arithmetic in MIXED:
         return dict(MIXED[arithmetic])
     if isinstance(arithmetic, Mapping):
-        unknown = [s for s in arithmetic if not isinstance(s, str) or s not in STAGES]
+        unknown = [s for s in arithmetic if not isinstance(s, str) or s not in ALL_STAGES]
         if unknown:
-            raise OptionError("arithmetic", f"for stages among {', '.join(STAGES)}", unknown[0])
+            raise OptionError("arithmetic", f"for stages among {', '.join(ALL_STAGES)}", unknown[0])
         given = {stage: _one(value) for stage, value in arithmetic.items()}
-        return {stage: given.get(stage, ARITHMETICS["float32"]) for stage in STAGES}
-    return dict.fromkeys(STAGES, _one(arithmetic))
+        return {stage: given.get(stage, ARITHMETICS["float32"]) for stage in ALL_STAGES}
+    return dict.fromkeys(ALL_STAGES, _one(arithmetic))
 
 
 def _one(arithmetic: str | Arithmetic) -> Arithmetic:
@@ -145,7 +145,7 @@ def representable_mask(value: np.ndarray, precision: Precision) -> np.ndarray:
         with np.errstate(over="ignore", under="ignore"):
             same: np.ndarray = value.astype(np.float32) == value
             return same
-    multiple: np.ndarray = np.mod(value, _quantum(value, precision)) == 0
+    multiple: np.ndarray = np.mod(value, quantum(value, precision)) == 0
     return multiple
 
 
@@ -156,16 +156,16 @@ def rounded(a: np.ndarray, to: Precision) -> np.ndarray:
     """
     finite = np.isfinite(a)
     wide = np.where(finite, a, 0.0).astype(np.float64)
-    quantum = _quantum(wide, to)
-    found: np.ndarray = np.where(finite, np.rint(wide / quantum) * quantum, a)
+    step = quantum(wide, to)
+    found: np.ndarray = np.where(finite, np.rint(wide / step) * step, a)
     return found.astype(a.dtype)
 
 
-def _quantum(value: np.ndarray, precision: Precision) -> np.ndarray:
+def quantum(value: np.ndarray, precision: Precision) -> np.ndarray:
     """What numbers of the format as large as ``value`` are multiples of: 2 u 2^e, where 2^e is the
     power of two at or below |value|, or eta."""
     _, exponent = np.frexp(value)
-    quantum: np.ndarray = np.maximum(
+    found: np.ndarray = np.maximum(
         np.ldexp(2 * precision.unit, exponent - 1), precision.spacing
     )
-    return quantum
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ...arrays import is_sparse, numbers, to_array, to_csr, to_sparse
 from ...errors import OptionError, ShapeError
 from ...sparse import Sparse
-from .stage_graph import STAGES
+from .stage_graph import ALL_STAGES, OF_OWN
 
 _SPARSE = ("hidden", "d_hidden", "d_pre")
 _BY_ROW = ("pre", "pre_acts", "reconstruction", "d_reconstruction", "dx", *_SPARSE)
@@ -25,6 +25,7 @@ class Candidate:
             (B, k) may stand for ``hidden``, where an index of -1 is an empty place.
         sizes: (B, I, D, O).
         skip: whether there is a skip connection.
+        own: the gradients of what the activation takes that no other does.
 
     Raises:
         OptionError: a name that is no stage.
@@ -33,7 +34,11 @@ class Candidate:
     """
 
     def __init__(
-        self, results: Mapping[str, Any], sizes: tuple[int, int, int, int], skip: bool
+        self,
+        results: Mapping[str, Any],
+        sizes: tuple[int, int, int, int],
+        skip: bool,
+        own: Collection[str] = (),
     ) -> None:
         results = {name: value for name, value in results.items() if value is not None}
         self.B, self.I, self.D, self.O = sizes
@@ -48,7 +53,7 @@ class Candidate:
                 )
             found = self._from_indices(results.pop("indices"), results.pop("values"))
             self._arrays["hidden"], self._inactive = found
-        shapes = self._shapes(skip)
+        shapes = self._shapes(skip, own)
         for name, value in results.items():
             if not isinstance(name, str) or name not in shapes:
                 raise OptionError("the candidate's names", f"among {', '.join(shapes)}", name)
@@ -60,7 +65,7 @@ class Candidate:
     @property
     def given(self) -> list[str]:
         """The stages that were given, in the order in which they are computed."""
-        return [stage for stage in STAGES if stage in self._arrays]
+        return [stage for stage in ALL_STAGES if stage in self._arrays]
 
     def dtype(self, name: str) -> np.dtype:
         array = self._arrays[name]
@@ -159,7 +164,7 @@ class Candidate:
             elif name in _BY_ROW and rows is not None:
                 array = array[rows]
             if features is not None and not isinstance(array, Sparse):
-                if name in ("dW_dec", "dW_enc", "db_enc"):
+                if name in ("dW_dec", "dW_enc", "db_enc", *OF_OWN):
                     array = array[features]
                 elif name in _BY_ROW and name not in ("reconstruction", "d_reconstruction", "dx"):
                     array = array[:, features]
@@ -172,15 +177,16 @@ class Candidate:
             raise AssertionError(f"{name} was given as a sparse matrix")
         return array
 
-    def _shapes(self, skip: bool) -> dict[str, tuple[int, ...]]:
+    def _shapes(self, skip: bool, own: Collection[str]) -> dict[str, tuple[int, ...]]:
         B, I, D, O = self.B, self.I, self.D, self.O
         rows = {"reconstruction": O, "d_reconstruction": O, "dx": I}
-        shapes: dict[str, tuple[int, ...]] = {s: (B, rows.get(s, D)) for s in STAGES}
+        shapes: dict[str, tuple[int, ...]] = {s: (B, rows.get(s, D)) for s in ALL_STAGES}
         shapes |= {"loss": (), "dW_dec": (D, O), "db_dec": (O,), "dW_enc": (D, I), "db_enc": (D,)}
         shapes["dW_skip"] = (O, I)
         if not skip:
             del shapes["dW_skip"]
-        return shapes
+        shapes |= dict.fromkeys(OF_OWN, (D,))
+        return {name: shapes[name] for name in shapes if name not in OF_OWN or name in own}
 
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | Sparse:
         array: np.ndarray | Sparse

@@ -11,10 +11,10 @@ import dataclasses
 from typing import Any
 
 from ...errors import OptionError
-from ...params import JumpReLU, Own, TranscoderConfig, check_activation
+from ...params import Gated, JumpReLU, Own, TranscoderConfig, check_activation
 
-#: The activations that an audit judges.
-JUDGED = ("topk", "relu", "jumprelu", "batchtopk", "groupmax", "abstopk")
+#: The activations that an audit judges.  New ones go last: what probes draw hangs on the place.
+JUDGED = ("topk", "relu", "jumprelu", "batchtopk", "groupmax", "abstopk", "gated")
 
 #: What is kept of each row in place of its K largest: by mistake, or by another activation.
 SELECTIONS = {
@@ -69,6 +69,8 @@ class Definition:
 
     # Of activations, or mistakes.
     rectified: bool = True  # ReLU before selection
+    bandwidth: float | None = None  # of jumprelu's straight-through gradients
+    through: str = "theta"  # or "theta_and_input"
     selects: str = ""  # or one of `SELECTIONS`, in place of the K largest
     across: str = ""  # or one of `SELECTIONS_ACROSS`
 
@@ -84,6 +86,11 @@ class Definition:
     error_skipped: float = 1.0  # times that, in the error alone
     thresholds: str = "theta"  # or "none", or the format that they are rounded to
     reaching: bool = False  # features at their thresholds are active
+    gates: str = "above"  # or "reaching", or "none": where gated is open
+    strengths: str = "exp"  # of gated: exp(r_mag), or "r_mag", or "none"
+    strengthened: bool = True  # exp(r_mag) multiplies d_pre, too
+    b_mag: float = 1.0  # times the bias of the magnitude path
+    dr_mag: str = "hidden - b_mag"  # or "hidden": what it sums over
     keys: str = ""  # the format, if one is coarser, in which a selection compares
     moved: str = ""  # or one of `MOVES`: where hidden holds what was selected
     target: str = "target"  # or "x": an autoencoder's loss
@@ -120,12 +127,13 @@ def definition_of(config: TranscoderConfig, own: Own | None = None) -> Definitio
     """The definition that a transcoder with these options is judged under.
 
     Raises:
-        OptionError: an activation, a normalization or a straight-through gradient for which there
-            are no intervals.
+        OptionError: an activation, a normalization or an auxiliary loss for which there are no
+            intervals.
     """
     check_activation(config, JUDGED, "an audit")
-    if isinstance(own, JumpReLU) and own.bandwidth is not None and own.through != "theta":
-        raise OptionError("through", "theta, for an audit", own.through)
+    if isinstance(own, Gated) and own.of_the_reference:
+        name = "auxiliary_coeff" if own.auxiliary_coeff else "gate_l1_coeff"
+        raise OptionError(name, "0, for an audit", getattr(own, name))
     conventions = config.conventions
     if conventions.normalize_activations != "none":
         remedy = "What one constant scales: audit Transcoder.folded()."
@@ -140,4 +148,9 @@ def definition_of(config: TranscoderConfig, own: Own | None = None) -> Definitio
         skip_input=read if conventions.skip_input == "encoder_input" else "x",
         norms="pre" if conventions.rescale_acts_by_decoder_norm else "none",
         **_SELECTING.get(config.activation, {}),
+        **(_window(own) if isinstance(own, JumpReLU) else {}),
     )
+
+
+def _window(own: JumpReLU) -> dict[str, Any]:
+    return {"bandwidth": own.bandwidth, "through": own.through}

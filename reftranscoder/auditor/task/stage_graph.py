@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...params import OWN
 from .definition import Definition
 
 STAGES = (
@@ -21,11 +22,12 @@ STAGES = (
     "dx",
 )
 
+#: The gradients of what one activation takes and no other does.
+OF_OWN = ("dtheta", "db_gate", "db_mag", "dr_mag")
+ALL_STAGES = (*STAGES, *OF_OWN)
+
 #: Stages that `Transcoder.stages` has under conventions, and that are judged by what follows.
 NOT_JUDGED = ("encoder_input", "d_encoder_input")
-
-#: Stages of which nobody knows yet how far off they may be.
-WITHOUT_BOUNDS = ("dtheta",)
 
 #: What each stage reads.  "Nearest given" walks up from here.
 PARENTS = {
@@ -43,29 +45,54 @@ PARENTS = {
     "dW_enc": ("d_pre",),
     "db_enc": ("d_pre",),
     "dx": ("d_pre", "d_reconstruction"),
+    "dtheta": (),
+    "db_gate": (),
+    "db_mag": ("d_hidden", "hidden"),
+    "dr_mag": ("d_hidden", "hidden"),
 }
 
 
 def parents_of(definition: Definition) -> dict[str, tuple[str, ...]]:
-    """`PARENTS` under this definition: where the encoder reads x - b_dec, db_dec reads d_pre."""
-    if definition.input == "x":
-        return PARENTS
-    return PARENTS | {"db_dec": ("d_reconstruction", "d_pre")}
+    """`PARENTS` under this definition.
+
+    Where the encoder reads x - b_dec, db_dec reads d_pre; gates read pre; and straight-through
+    gradients read pre and d_hidden, which is not zero outside hidden's entries there.
+    """
+    found = dict(PARENTS)
+    if definition.input != "x":
+        found["db_dec"] = ("d_reconstruction", "d_pre")
+    if definition.activation == "gated":
+        found["hidden"] = ("pre_acts", "pre")
+    if definition.bandwidth is not None:
+        found["dtheta"] = _WITHIN_WINDOW
+        if definition.through == "theta_and_input":
+            found["d_pre"] = _WITHIN_WINDOW
+    return found
+
+
+_WITHIN_WINDOW = ("d_hidden", "hidden", "pre", "d_reconstruction")
+
+
+def gradients_of(activation: str) -> tuple[str, ...]:
+    """Those `OF_OWN` that this activation has."""
+    kind = OWN.get(activation)
+    return () if kind is None else tuple(f"d{name}" for name in kind.ARRAYS)
 
 
 _ERROR = ("mse", "half", "target", "error_skipped")
 _PENALTY = ("l1", "l1_weighted", "l1_gradient", "top_k", "norms", "W_dec")
+_WINDOW = ("bandwidth", "through", "through_decoder", "W_dec")
 
 #: The fields of `Definition` that each stage depends on, given what it reads.  What multiplies or
 #: transposes it, and mistakes that make a gradient read other stages, are looked up by the stage.
 FIELDS = {
     "pre": ("input", "norms", "W_enc", "x", "b_enc"),
-    "pre_acts": ("rectified",),
+    "pre_acts": ("rectified", "strengths", "b_mag"),
     # What it may have selected depends on what pre should be, too.
     "hidden": (
         *("input", "norms", "W_enc", "x", "b_enc", "rectified"),
         *("ties", "top_k", "activation", "W_dec", "selects", "across", "keys", "moved"),
-        *("thresholds", "reaching"),
+        *("thresholds", "reaching", "gates", "strengths", "b_mag"),
     ),
     "reconstruction": (
         *("norms", "skip_input", "W_dec", "W_skip"),
@@ -74,13 +101,17 @@ FIELDS = {
     "loss": (*_ERROR, "l1_loss", *_PENALTY),
     "d_reconstruction": _ERROR,
     "d_hidden": ("inactive", "through_decoder", *_PENALTY),
-    "d_pre": ("inactive", "norms"),
+    "d_pre": ("inactive", "norms", "strengths", "strengthened", *_WINDOW),
     "dW_dec": ("detached", "tangent", *_PENALTY),
     "db_dec": ("input", "skip_input", "W_skip", "W_enc", "norms"),
     "dW_skip": ("skip_input",),
     "dW_enc": ("input", "norms"),
     "db_enc": ("norms",),
     "dx": ("W_enc", "W_skip", "dx_paths", "norms"),
+    "dtheta": _WINDOW,
+    "db_gate": (),
+    "db_mag": ("inactive",),
+    "dr_mag": ("inactive", "b_mag", "dr_mag"),
 }
 
 
@@ -102,4 +133,4 @@ def said_of(stage: str, definition: Definition) -> tuple[object, ...]:
 
 
 #: What sums over rows: none of these is a number where one row is none.
-SUMS = ("loss", "dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
+SUMS = ("loss", "dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc", *OF_OWN)

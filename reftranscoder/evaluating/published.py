@@ -1,5 +1,5 @@
-"""`evaluate`: a transcoder measured on data of any size, by every published definition; and which
-of them gives a number that somebody reported.
+"""A transcoder by every published definition, and which of them gives a number that somebody
+reported.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .activations import Activations, paired
-from .errors import OptionError, ShapeError
-from .metrics import DEFINITIONS, Evaluation, Metrics, Sums, sums_of
-from .metrics.definitions import ROWS, WHOLE
-from .options import instance, positive_integer
-from .transcoder import Transcoder
+from ..activations import Activations, paired
+from ..errors import OptionError, ShapeError
+from ..metrics import DEFINITIONS, Evaluation, Metrics, Sums, sums_of
+from ..metrics.definitions import ROWS, WHOLE
+from ..options import instance, positive_integer
+from ..transcoder import Transcoder
 
 BATCH_ROWS = 4096
 _SHARES = ("fvu", "ev")  # names of what may as well be reported as 1 less it
@@ -32,6 +32,7 @@ class Evaluated:
     whole: Mapping[str, float]  # every one of `metrics.DEFINITIONS` on all rows at once, by name
     batches: Mapping[str, float]  # and as the mean over batches: of their rows, where it is by rows
     batch_rows: int
+    fvu_by_column: np.ndarray  # (O,) of each column of the target; NaN where that is constant
 
     @property
     def rows(self) -> int:
@@ -83,9 +84,8 @@ def evaluate(
     """
     instance("tc", tc, Transcoder)
     batch_rows = positive_integer("batch_rows", batch_rows)
-    if advance is not None and not callable(advance):
-        raise OptionError("advance", "a function of one argument, or None", advance)
-    x, target = _opened(tc, x, target)
+    check_advance(advance)
+    x, target = opened(tc, x, target)
     evaluation, mean = Evaluation(), _mean(target)
     whole: Sums | None = None
     of_batches: dict[str, float] = dict.fromkeys(DEFINITIONS, 0.0)
@@ -106,7 +106,23 @@ def evaluate(
     found = {name: row(whole) for name, row in DEFINITIONS.items()}
     metrics = evaluation.result()
     # Two ways to the same number; one of them is known to 2 n u, whatever the mean.
-    return Evaluated(metrics, found | {"fvu": metrics.fvu}, of_batches, batch_rows)
+    found["fvu"] = metrics.fvu
+    return Evaluated(metrics, found, of_batches, batch_rows, _by_column(whole))
+
+
+def check_advance(advance: Any) -> None:
+    """Refuse what is neither a function nor None.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if advance is not None and not callable(advance):
+        raise OptionError("advance", "a function of one argument, or None", advance)
+
+
+def _by_column(whole: Sums) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.asarray(whole.errors / whole.squares)
 
 
 class Match(NamedTuple):
@@ -172,15 +188,29 @@ def _read(reported: str) -> tuple[float, float]:
     return float(number) / scale, half / scale
 
 
-def _opened(tc: Transcoder, x: Any, target: Any) -> tuple[Activations, Activations]:
-    """Both, as wide as ``tc`` takes them."""
+def opened(tc: Transcoder, x: Any, target: Any) -> tuple[Activations, Activations]:
+    """Return ``x`` and ``target``, whatever `paired` takes, if they fit ``tc``.
+
+    Raises:
+        ShapeError: they are not, or do not fit each other.
+        Error: as `paired`.
+    """
     pair = paired(x, target, dtype=tc.config.dtype)
     widths = (tc.config.input_size, "(B, I)"), (tc.config.output_size, "(B, O)")
     for data, (width, letters) in zip(pair, widths):
-        if data.shape[1] != width:
-            hint = "Is it of another layer or model?"
-            raise ShapeError(data.name, f"(any, {width})", data.shape, hint, letters)
+        check_width(data, width, letters)
     return pair
+
+
+def check_width(data: Activations, width: int, letters: str) -> None:
+    """Refuse ``data`` that are not (any, ``width``).
+
+    Raises:
+        ShapeError: they are not.
+    """
+    if data.shape[1] != width:
+        hint = "Is it of another layer or model?"
+        raise ShapeError(data.name, f"(any, {width})", data.shape, hint, letters)
 
 
 def _mean(target: Activations) -> np.ndarray:
