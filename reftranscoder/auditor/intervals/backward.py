@@ -218,7 +218,7 @@ class Backward(Forward):
             errors.append(error)
         bandwidth = made(self.definition.bandwidth)
         whole = Interval(value, tuple(errors))
-        return slope(made(self._theta), bandwidth, pre, whole, self.arithmetic[stage])
+        return slope(made(self.theta), bandwidth, pre, whole, self.arithmetic[stage])
 
     def magnitude_gradient(
         self, d_hidden: SparseInterval, hidden: SparseInterval

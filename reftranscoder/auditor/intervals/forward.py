@@ -60,7 +60,7 @@ class Forward:
         self.W_enc, self.W_dec = arrays["W_enc"], arrays["W_dec"]
         self.W_skip = arrays.get("W_skip")
         own, I = params.all_arrays(), params.W_enc.shape[1]
-        self._theta = own["theta"].astype(np.float64) if "theta" in own else None
+        self.theta = own["theta"].astype(np.float64) if "theta" in own else None
         self.gates = Gates(own, definition, arithmetic, I) if "b_gate" in own else None
         self.b_enc = arrays["b_enc"] * definition.b_enc
         self.subtracted, self.b_dec = arrays["b_dec"], arrays["b_dec"] * definition.b_dec
@@ -140,9 +140,9 @@ class Forward:
     @functools.cached_property
     def thresholds(self) -> np.ndarray | None:
         """What activations must be above to count (D,); None where that is zero."""
-        if self._theta is None or self.definition.thresholds == "none":
+        if self.theta is None or self.definition.thresholds == "none":
             return None
-        theta = np.fmax(self._theta, 0.0)
+        theta = np.fmax(self.theta, 0.0)
         if self.definition.thresholds != "theta":
             theta = rounded(theta, PRECISIONS[self.definition.thresholds])
         if self.definition.reaching:
