@@ -498,8 +498,6 @@ def test_what_makes_no_sense_or_is_not_there_is_refused_in_one_line():
         tc.decode(tc.encode(x))
     with pytest.raises(OptionError, match="normalize_activations must be none, for an audit"):
         rt.audit(tc.stages(x), tc, x)
-    with pytest.raises(OptionError, match="conventions must be none, for fit"):
-        rt.fit(x, target, dict_size=8, top_k=2, steps=1, conventions=layer_norm)
     with pytest.raises(OptionError, match="conventions must be none, for check_gradient"):
         rt.check_gradient(lambda *given: (0, {}), tc.config, tc.params, x, target)
 

@@ -279,8 +279,8 @@ def test_what_does_not_fit_is_refused(tc):
         with pytest.raises(ShapeError, match=r"x must have shape \(any, 6\); got \(80, 4\)"):
             function(tc, target)
         with pytest.raises(OptionError, match="activation must be topk or"):
-            competing = rt.build(input_size=I, output_size=O, dict_size=D, activation="batchtopk")
-            function(competing, x)
+            sizes = {"input_size": I, "output_size": O, "dict_size": D, "top_k": 3}
+            function(rt.build(**sizes, activation="batchtopk"), x)
     with pytest.raises(ShapeError, match="target must have shape"):
         rt.distributed.evaluate(tc, x, target[:70])
     with pytest.raises(ShapeError, match="compute_chunk_sizes"):

@@ -11,7 +11,7 @@ from dual_numbers import duals, slope_of
 import reftranscoder as rt
 from reftranscoder import kernels, reference
 from reftranscoder.errors import OptionError
-from reftranscoder.training import run, step
+from reftranscoder.training import step
 from reftranscoder.training.adam import Recipe, State
 from reftranscoder.training.step import training_step
 
@@ -166,7 +166,7 @@ def test_each_step_keeps_what_the_schedule_says(data, monkeypatch):
         kept.append(arguments[-1])
         return step.step_on_parts(*arguments)
 
-    monkeypatch.setattr(run, "step_on_parts", noted)
+    monkeypatch.setattr("reftranscoder.training.steps.step_on_parts", noted)
     fit = rt.fit(*data, **OPTIONS, top_k_start=9, top_k_fall=0.5)
     assert kept == [9, 8, 7, 6, 5, 4] + [3] * 6
     assert fit.transcoder.config.top_k == 3

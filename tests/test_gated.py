@@ -428,8 +428,6 @@ def test_what_is_not_there_is_refused_in_one_line():
         made(conventions=rt.Conventions(rescale_acts_by_decoder_norm=True))
     with pytest.raises(OptionError, match="activation must be topk or relu .*, for a threshold"):
         tc.with_threshold(0.5)
-    with pytest.raises(OptionError, match="activation must be topk or relu .*, for an audit"):
-        rt.audit(tc.stages(x, target), tc, x, target)
     with pytest.raises(OptionError, match="for check_gradient"):
         rt.check_gradient(lambda *given: (0, {}), tc.config, tc.params, x, target)
     with pytest.raises(OptionError, match="aux_k must be 0, for gated"):

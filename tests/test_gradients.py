@@ -33,6 +33,7 @@ from reftranscoder.bounds import FLOAT64
 from reftranscoder.gradcheck import check_gradient, kink_free_radius
 from reftranscoder.gradcheck.rounding import Stages
 from reftranscoder.params import KEEPING_ALL
+from reftranscoder.reference.losses import Penalty
 
 PARAMETERS = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 
@@ -383,11 +384,25 @@ def backwards(function, change):
     return lambda *args: change(function(*args), *args)
 
 
-def planted(name, change):
-    """Where ``name`` is used, and what is used in its place."""
+def penalty(backward):
+    """``backward`` of hidden alone as the table of sparsity losses has it."""
+    return lambda hidden, W_dec, l1_coeff, losses: Penalty(backward(hidden, l1_coeff))
+
+
+def plant(monkeypatch, name, change):
+    """Change the results of ``name`` where it is used: in a table of losses, or in a module."""
+    kind, _, way = name.partition("_")
+    for table in (reference.RECONSTRUCTION_LOSSES, reference.SPARSITY_LOSSES):
+        if kind in table:
+            faulty = backwards(getattr(reference, name), change)
+            if table is reference.SPARSITY_LOSSES:
+                faulty = penalty(faulty)
+            monkeypatch.setitem(table, kind, table[kind]._replace(**{way: faulty}))
+            return
     is_mask = name in ("relu_backward", "topk_backward")
     module = "encode" if is_mask else "transcoder"
-    return f"reftranscoder.reference.{module}.{name}", backwards(getattr(reference, name), change)
+    place = f"reftranscoder.reference.{module}.{name}"
+    monkeypatch.setattr(place, backwards(getattr(reference, name), change))
 
 
 def flipped(W):
@@ -441,9 +456,9 @@ FAULTS = {
 
 
 VARIANT_FAULTS = {
-    "a dropped mask": lambda r, d, pre, hidden, own: (d, r[1]),
-    "a mask by sign": lambda r, d, pre, hidden, own: (np.where(hidden > 0, d, 0), r[1]),
-    "values in place of a mask": lambda r, d, pre, hidden, own: (d * hidden, r[1]),
+    "a dropped mask": lambda r, d, pre, hidden, own, *_: (d, r[1]),
+    "a mask by sign": lambda r, d, pre, hidden, own, *_: (np.where(hidden > 0, d, 0), r[1]),
+    "values in place of a mask": lambda r, d, pre, hidden, own, *_: (d * hidden, r[1]),
 }
 
 
@@ -466,7 +481,7 @@ def test_each_fault_planted_in_a_variant_is_caught(activation, fault, prove, mon
 @pytest.mark.parametrize("prove", [prove_frozen, prove_unfrozen])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_planted_fault_is_caught(fault, prove, monkeypatch):
-    monkeypatch.setattr(*planted(*FAULTS[fault]))
+    plant(monkeypatch, *FAULTS[fault])
     options = {"phases": [Phase.generate], "database": None, "report_multiple_bugs": False}
     with pytest.raises(AssertionError):
         run(prove, kinks=prove is prove_frozen, examples=100, **options)

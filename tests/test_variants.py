@@ -237,5 +237,3 @@ def test_what_is_not_there_yet_is_refused_in_one_line():
     tc, (x, target) = made("jumprelu"), data()
     with pytest.raises(OptionError, match="for check_gradient"):
         rt.check_gradient(lambda *given: (0, {}), tc.config, tc.params, x, target)
-    with pytest.raises(OptionError, match="for fit"):
-        rt.fit(x, target, dict_size=D, activation="jumprelu", steps=1)

@@ -112,7 +112,7 @@ class ClusterSteps(Steps):
 
     def _laid_out(self) -> Layout:
         """Every slice in a worker, as it was when it was last fetched."""
-        client, plan = self._client, self._plan
+        client, plan = self._client, self.plan
         workers = self._present()
         try:
             layout = Layout(client, plan, workers, self._fetched)
@@ -145,7 +145,7 @@ class ClusterSteps(Steps):
 
     def _step(self, layout: Layout, t: int) -> float:
         """Make step ``t``; the loss before it."""
-        plan, client = self._plan, self._client
+        plan, client = self.plan, self._client
         config, recipe = plan.state.config, plan.recipe
         P, rows = len(layout.workers), plan.schedule.batch_size
         top_k = plan.schedule.top_k(t, config.top_k)
@@ -176,7 +176,7 @@ class ClusterSteps(Steps):
     def _moved(self, layout: Layout, rates: moving.Rates, parts: Any) -> list[Any]:
         """The last tasks of a step."""
         client, t, numbers = self._client, rates.t, range(len(layout.workers))
-        if not self._plan.recipe.clip_norm:
+        if not self.plan.recipe.clip_norm:
             return [
                 layout.held(
                     client, n, moving.move, rates, parts, name="gradient", key=f"{t}-{n}"
@@ -198,7 +198,7 @@ class ClusterSteps(Steps):
         if t in self._ahead:
             begun: list[list[list[Any]]] = self._ahead.pop(t)
             return begun
-        plan, client = self._plan, self._client
+        plan, client = self.plan, self._client
         kind: Any = np.dtype(plan.state.config.dtype).type
         scales = kind(plan.scaling.input_scale), kind(plan.scaling.target_scale)
         parts = np.array_split(plan.batches.rows(t), plan.accumulate)

@@ -67,16 +67,12 @@ def evaluate(
     of_target = [sums(block, dtype) for block in _blocks(target, _MEAN_ROWS)]
     pairs = list(zip(_blocks(x, batch_rows), _blocks(target, batch_rows), strict=True))
     found, origin = dask.compute(of_target, first(pairs[0][1], dtype))
-    total = np.zeros(target.shape[1])
-    for of_block in found:
-        total += of_block
-    once, about = sent_once(tc), dask.delayed((total / len(x), origin), traverse=False)
+    mean = sum(found, np.zeros(target.shape[1])) / len(x)  # by ascending rows
+    once, about = sent_once(tc), dask.delayed((mean, origin), traverse=False)
     measure = dask.delayed(_measured, pure=False)
     merged = Merged(len(x), batch_rows)
-    batches = [
-        measure(once, block, y, about, backend, n * batch_rows)
-        for n, (block, y) in enumerate(pairs)
-    ]
+    starts = range(0, len(x), batch_rows)
+    batches = [measure(once, *pair, about, backend, n) for n, pair in zip(starts, pairs)]
     for batch in dask.compute(*batches):
         merged.add(batch)
     return merged.result()

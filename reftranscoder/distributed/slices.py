@@ -103,11 +103,7 @@ def forget(run: str) -> None:
 
 
 def held_slice(run: str, number: int, version: int) -> Slice:
-    """The slice ``number`` of ``run`` after step ``version``.
-
-    Raises:
-        LostSlice: it is not here.
-    """
+    """The slice ``number`` of ``run`` after step ``version``, or a `LostSlice`."""
     held = _held.get((run, number))
     if held is None or held.state.t != version:
         got = "none" if held is None else f"step {held.state.t}"

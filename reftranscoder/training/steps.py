@@ -38,11 +38,11 @@ class Steps:
     """Makes them in this process."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self.plan = plan
 
     def make(self, t: int) -> float:
         """Make step ``t``, the next of the state; return the loss before it."""
-        plan = self._plan
+        plan = self.plan
         lr, top_k = plan.schedule(t), plan.schedule.top_k(t, plan.state.config.top_k)
         parts, rows = plan.batches.parts(t, plan.accumulate), plan.schedule.batch_size
         return step_on_parts(plan.state, plan.recipe, lr, parts, rows, plan.backend, top_k)
