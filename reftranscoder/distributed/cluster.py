@@ -238,6 +238,7 @@ class ClusterSteps(Steps):
     def _results(self, layout: Layout, tasks: list[Any]) -> list[Any]:
         """What ``tasks`` return, if no worker is lost meanwhile."""
         from distributed import KilledWorker, wait
+        from distributed.client import CancelledError
 
         client = self._client
         while True:
@@ -246,6 +247,8 @@ class ClusterSteps(Steps):
                 break
             except TimeoutError:
                 self._look(layout)
+            except CancelledError as error:
+                raise Lost(f"a task was cancelled: {error}") from error
         failed = [task for task in tasks if task.status != "finished"]
         for task in failed:
             self._look(layout)
