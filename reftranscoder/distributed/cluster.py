@@ -248,7 +248,7 @@ class ClusterSteps(Steps):
             except TimeoutError:
                 self._look(layout)
             except CancelledError as error:
-                raise Lost(f"a task was cancelled: {error}") from error
+                raise Lost(f"a task was cancelled: {cancelled}") from cancelled
         failed = [task for task in tasks if task.status != "finished"]
         for task in failed:
             self._look(layout)
