@@ -247,7 +247,7 @@ class ClusterSteps(Steps):
                 break
             except TimeoutError:
                 self._look(layout)
-            except CancelledError as error:
+            except CancelledError as cancelled:
                 raise Lost(f"a task was cancelled: {cancelled}") from cancelled
         failed = [task for task in tasks if task.status != "finished"]
         for task in failed:
