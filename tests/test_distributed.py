@@ -66,12 +66,12 @@ def bits(fit):
 @pytest.mark.parametrize(
     "options",
     [
-        {"skip": True, "accumulate": 3},
+        pytest.param({"skip": True, "accumulate": 3}, marks=pytest.mark.kernels),
         {"activation": "relu", "unit_norm_decoder": True, "average": 0.9},
         {"activation": "groupmax"},
         {"activation": "abstopk", "second_moment": "entry"},
         {"ties": "keep_all", "validation": 0.25, "patience": 1},
-        {"aux_k": 2, "dead_after": 1},
+        pytest.param({"aux_k": 2, "dead_after": 1}, marks=pytest.mark.kernels),
         {"aux_k": 40, "dead_after": 1, "accumulate": 2, "top_k_start": 6},
         {"clip_norm": 0.01, "skip": True, "average": 0.5},
         {"dtype": "float64", "top_k": D},
@@ -102,6 +102,7 @@ def test_more_workers_than_features():
     assert bits(got) == bits(plain(**options))
 
 
+@pytest.mark.kernels
 def test_equal_activations_are_chosen_as_there(three):
     """Every row twice, in whole numbers: features tie, in several slices."""
     x, target = (np.rint(a) for a in data())
