@@ -67,7 +67,10 @@ def bits(fit):
     "options",
     [
         pytest.param({"skip": True, "accumulate": 3}, marks=pytest.mark.kernels),
-        {"activation": "relu", "unit_norm_decoder": True, "average": 0.9},
+        pytest.param(
+            {"activation": "relu", "unit_norm_decoder": True, "average": 0.9},
+            marks=pytest.mark.kernels,
+        ),
         {"activation": "groupmax"},
         {"activation": "abstopk", "second_moment": "entry"},
         {"ties": "keep_all", "validation": 0.25, "patience": 1},
