@@ -224,4 +224,3 @@ def _readers(names: Container[str], parents: Mapping[str, tuple[str, ...]]) -> s
 
 def _index_in(shape: tuple[int, ...], place: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(place, shape))
-

@@ -204,7 +204,8 @@ class SelectionJudge:
         row, column = given.pattern.rows()[live], given.pattern.indices[live]
         got = given.entries.value[live]
         own = pre_acts.value[row, column]
-        centre, errors = boxes.at((row, column)).value, boxes.at((row, column)).each(np.asarray)
+        there = boxes.at((row, column))
+        centre, errors = there.value, there.each(np.asarray)
         if pre_acts.errors is None:
             written = self.intervals.mistaken("hidden", Interval(own))
             same = np.abs(got - written.value) <= written.error(0)
