@@ -244,6 +244,7 @@ FUNCTIONS = {
     "evaluated": (evaluated, SAME | {"hidden": None, "mean": None}),
     "evaluate": (rt.evaluate, {"tc": TC} | PAIR | REFERENCE),
     "fit": (rt.fit, FIT),
+    "fit_cross_layer": (rt.fit_cross_layer, FIT | OF_LAYERS),
     "load": (rt.load, {"path": "model.npz"}),
     "loss": (rt.loss, SAME | {"hidden_acts": STAGES["hidden"], "l1_coeff": 0} | REFERENCE),
     "metrics.dead_features": (metrics.dead_features, {}),
@@ -266,6 +267,13 @@ WITHIN = {
     ),
     "CrossLayerTranscoder hidden[1]": lambda v: CLT.decode([np.eye(B, D), v], **REFERENCE),
     "CrossLayerTranscoder x[1]": lambda v: CLT([X, v], **REFERENCE),
+    "evaluate cross-layer x": lambda v: rt.evaluate(CLT, v, OF_LAYERS["target"], **REFERENCE),
+    "evaluate cross-layer target[1]": lambda v: rt.evaluate(
+        CLT, OF_LAYERS["x"], [Y, v], **REFERENCE
+    ),
+    "fit_cross_layer target[1]": lambda v: rt.fit_cross_layer(
+        **FIT | OF_LAYERS | {"target": [Y, v]}
+    ),
     "audit returned": lambda v: rt.audit(lambda *_: v, TC, X, Y),
     "audit arithmetic of pre": lambda v: rt.audit(**JUDGED, arithmetic={"pre": v}),
     "audit conventions[0]": lambda v: rt.audit(**JUDGED, conventions=[v]),

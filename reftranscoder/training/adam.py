@@ -93,9 +93,7 @@ class Recipe(Losses):
             if checked[name] >= 1:
                 raise OptionError(name, "from 0 to below 1", getattr(self, name))
         checked["unit_norm_decoder"] = truth("unit_norm_decoder", self.unit_norm_decoder)
-        checked["second_moment"] = one_of(
-            "second_moment", self.second_moment, ("row", "entry")
-        )
+        checked["second_moment"] = one_of("second_moment", self.second_moment, ("row", "entry"))
         checked["aux_k"] = integer_in("aux_k", self.aux_k, 0, 1 << 31)
         checked["dead_after"] = positive_integer("dead_after", self.dead_after)
         for name, value in checked.items():
@@ -144,6 +142,15 @@ class State:
         arrays: dict[str, Any] = {name: a for name, a in self.arrays.items() if name in NAMES}
         own = self.own and self.own.gradient({f"d{name}": a for name, a in self.arrays.items()})
         return Params.adopt(**arrays, own=own)
+
+    @property
+    def dict_size(self) -> int:
+        """How many features there are."""
+        return self.config.dict_size
+
+    def go_on_from(self, t: int) -> None:
+        """Say that ``t`` steps led to these arrays."""
+        self.t = t
 
     @property
     def measured(self) -> dict[str, np.ndarray]:
