@@ -318,8 +318,8 @@ CALLS = calls()
 #: What a user's own function raises passes through, and so many steps take their time.
 LEFT_OUT = {(call, repr(int)) for call in ("audit candidate", "audit progress", "fit progress")}
 LEFT_OUT |= {(call, repr(int)) for call in ("check_gradient fn", "evaluate advance")}
-LEFT_OUT |= {("describe advance", repr(int))}
-LEFT_OUT |= {("fit steps", repr(10**12))}
+LEFT_OUT |= {(call, repr(int)) for call in ("describe advance", "fit_cross_layer progress")}
+LEFT_OUT |= {(call, repr(10**12)) for call in ("fit steps", "fit_cross_layer steps")}
 #: Where NumPy says that a number overflows, and the result is infinite or refused.
 OVERFLOWS = {
     (call, repr(1e308))
