@@ -7,6 +7,7 @@ then the table of faults.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -428,6 +429,44 @@ def test_hands_computed_in_float64_and_rounded_are_copies():
     assert not rt.audit(rounded, clt, case.x, case.target, **given).passed
     given["arithmetic"] = "float32"
     assert rt.audit(rounded, clt, case.x, case.target, **given).passed
+
+
+def test_what_the_data_do_not_show_is_said_layer_by_layer():
+    case = random_layers(5, Machine("float32"), skip=True)
+    case.b_enc[1][7] = -100  # a feature that is never active
+    case.b_dec[2][:] = 0
+    results = simulate_layers(case, Machine("float32"))
+    clt = case.transcoder(np.float32)
+    report = rt.audit(results, clt, case.x, case.target, l1_coeff=case.l1_coeff)
+    assert report.passed
+    (words,) = [text for text in report.not_exercised if text.startswith("layer 1: ")]
+    dead = [j for j in range(24) if not results["hidden"][1][:, j].any()]
+    assert 7 in dead and f"of 24 features ({', '.join(map(str, dead))})" in words
+    assert "W_enc, b_enc, W_dec" not in words  # which pre tells
+    assert report.unseen == ("layer 2: b_dec is zero: whether it is added does not show",)
+    with pytest.raises(AssertionError, match="were not exercised"):
+        report.raise_if_failed(require_coverage=True)
+    assert "No row has fewer than K positive activations" in " ".join(report.coverage)
+    case.b_enc[2][:] = -100
+    clt = case.transcoder(np.float32)
+    results = simulate_layers(case, Machine("float32"))
+    report = rt.audit(results, clt, case.x, case.target, l1_coeff=case.l1_coeff)
+    assert any(text.startswith("Layers 0 and 1: No row") for text in report.coverage)
+    small = rt.audit(results, clt, case.x, case.target, l1_coeff=0.0)
+    assert small.blame == "loss"
+    results = simulate_layers(dataclasses.replace(case, l1_coeff=0.0), Machine("float32"))
+    zero = rt.audit(results, clt, case.x, case.target, l1_coeff=0.0)
+    assert "l1_coeff is zero: the L1 loss does not show" in zero.unseen
+
+
+def test_a_coarser_arithmetic_than_declared_is_proved_by_its_mark():
+    case = random_layers(5, Machine("float32"), B=64, D=40, I=30)
+    results = simulate_layers(case, Machine("bfloat16-inputs"))
+    wide = {name: results[name] for name in ("pre", "hidden")}
+    clt = case.transcoder(np.float32)
+    report = rt.audit(wide, clt, case.x, arithmetic="bfloat16")
+    assert report.passed and "looks like bfloat16" in report.arithmetic
+    assert rt.audit(wide, clt, case.x).blame == "pre[0]"
 
 
 def main() -> None:

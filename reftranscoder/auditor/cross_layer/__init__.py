@@ -8,6 +8,7 @@ is decoded for it that of one with the features of all layers up to it side by s
 - ``layers_candidate.py``: what was given, layer by layer, as each of them reads it.
 - ``layers_judge.py``: each judged on what the candidate itself fed to it.
 - ``mistakes.py``: what is wrong, if another layer's arrays explain it.
+- ``layers_coverage.py``: what the data did not show.
 - ``layers_report.py``: the report, in which ``reconstruction[2]`` is that of layer 2.
 - ``layers_audit.py``: from one to the next.
 """

@@ -19,6 +19,7 @@ from ..task.arithmetic import Arithmetic
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 from .layers_candidate import LayersCandidate
+from .layers_coverage import coverage_of
 from .layers_judge import LayersJudge, Results
 from .layers_report import LayersReport, Place, by_key, suspects_of
 from .mistakes import Mistakes
@@ -115,6 +116,7 @@ def _report(
         stages=results,
         declared=declared,
         arithmetic=arithmetic,
+        **coverage_of(views, given, judge, found)._asdict(),
         suspects=suspects_of(results, judge.L),
         layers=judge.L,
     )

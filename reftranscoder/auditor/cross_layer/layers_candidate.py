@@ -65,6 +65,12 @@ class LayersCandidate:
         self.encoding = tuple(self._with_slopes(encoding, decoding, l) for l in range(L))
         self.decoding = tuple(self._with_features(encoding, decoding, t) for t in range(L))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that the loss reads was given."""
+        layers = zip(self.encoding, self.decoding)
+        return all("hidden" in e and "reconstruction" in d for e, d in layers)
+
     def _with_slopes(
         self, encoding: list[Candidate], decoding: list[Candidate], l: int
     ) -> Candidate:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..judging.verdict import StageResult
+from ..reporting.exercised import missing_sentences
 from ..reporting.report import Report, listed
 from ..task.stage_graph import ALL_STAGES, OF_OWN, PARENTS
 from .views import DECODED
@@ -47,6 +48,16 @@ class LayersReport(Report):
         given."""
         keys = {name: Place(name, l).key for name in ALL_STAGES}
         return {name: self.stages[key] for name, key in keys.items() if key in self.stages}
+
+    @property
+    def not_exercised(self) -> tuple[str, ...]:
+        """The sentences of a `Report` on the features and columns of each layer."""
+        found = []
+        for l in range(self.layers):
+            places = ((place_of(one.stage), one) for one in self.exercised)
+            ours = [one._replace(stage=place.stage) for place, one in places if place.layer == l]
+            found += [f"layer {l}: {sentence}" for sentence in missing_sentences(ours)]
+        return tuple(found)
 
     def _place(self, name: str) -> str:
         place = place_of(name)

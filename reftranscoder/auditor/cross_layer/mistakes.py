@@ -58,8 +58,7 @@ class Mistakes:
 
     def of_loss(self, judge: LayersJudge) -> str | None:
         """The name of what makes the loss right, or None."""
-        of_layers = zip(self.candidate.encoding, self.candidate.decoding)
-        if not all("hidden" in e and "reconstruction" in d for e, d in of_layers):
+        if not self.candidate.is_whole:
             return None
         layers, mean = list(range(self.L)), {"factors": (("loss", 1 / self.L),)}
         ways: list[tuple[str, dict[str, Any], list[int]]] = [

@@ -48,6 +48,7 @@ class Views:
         if params.post_enc is not None:
             raise OptionError("post_enc", "None, for an audit", "given")
         self.config, self.x, self.target = config, x, target
+        self.as_given = params.layers  # the same as ``params``, in their own dtype
         self._given: dict[str, Any] = {"arithmetic": arithmetic, "l1_coeff": l1_coeff}
         L = config.layers
         self.params = tuple(layer.astype(np.float64) for layer in params.layers)
