@@ -469,6 +469,59 @@ def test_a_coarser_arithmetic_than_declared_is_proved_by_its_mark():
     assert rt.audit(wide, clt, case.x).blame == "pre[0]"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_torch_is_never_at_fault(dtype):
+    """What each layer writes is stored and added up, and gradients are those of autograd."""
+    torch = pytest.importorskip("torch")
+    kind = getattr(torch, dtype)
+    for number in range(12):
+        case = random_layers(
+            number, Machine(dtype), L=2 + number % 3, activation=("topk", "relu")[number % 2],
+            skip=number % 4 > 1,
+        )  # fmt: skip
+        layers = range(len(case.x))
+        names = [n for n in ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip") if getattr(case, n)]
+        params = {
+            n: [torch.tensor(a, dtype=kind, requires_grad=True) for a in getattr(case, n)]
+            for n in names
+        }
+        x = [torch.tensor(rows, dtype=kind, requires_grad=True) for rows in case.x]
+        target = torch.tensor(case.target, dtype=kind)
+        pre = [x[l] @ params["W_enc"][l].T + params["b_enc"][l] for l in layers]
+        acts = [torch.relu(p) for p in pre]
+        hidden = acts
+        if case.activation == "topk":
+            best = [a.topk(case.top_k, dim=1) for a in acts]
+            hidden = [
+                torch.zeros_like(a).scatter(1, b.indices, b.values) for a, b in zip(acts, best)
+            ]
+        y = []
+        for t in layers:
+            out = params["b_dec"][t]
+            for l in range(t + 1):
+                out = out + hidden[l] @ params["W_dec"][l][:, t - l]
+                if "W_skip" in params:
+                    out = out + x[l] @ params["W_skip"][l][t - l].T
+            y.append(out)
+        loss = sum(
+            ((target[t] - y[t]) ** 2).mean() + case.l1_coeff * hidden[t].abs().mean()
+            for t in layers
+        )
+        for stage in (*pre, *hidden, *y):
+            stage.retain_grad()
+        loss.backward()
+        results = {"pre": pre, "pre_acts": acts, "hidden": hidden, "reconstruction": y}
+        results |= {"loss": loss, "d_reconstruction": [a.grad for a in y]}
+        results |= {"dx": [a.grad for a in x], "d_hidden": [a.grad for a in hidden]}
+        results |= {f"d{n}": [a.grad for a in params[n]] for n in names}
+        if case.activation == "topk":  # else the gradient by hidden is that by pre_acts
+            results["d_pre"] = [a.grad for a in pre]
+        clt = case.transcoder(np.float32)
+        given = {"l1_coeff": case.l1_coeff, "arithmetic": dtype}
+        report = rt.audit(results, clt, case.x, case.target, **given)
+        assert report.blame is None and report.convention is None, (number, str(report))
+
+
 def main() -> None:
     total = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     failed = [(n, r) for n in range(total) if (r := clean(n)).faults]
