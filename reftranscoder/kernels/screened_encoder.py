@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..sparse import Sparse, row_starts
+from .affine import affine_block
 from .batchtopk import largest_entries
 from .encode import encode_forward
 from .engine.kernel_arrays import as_kernel_array
@@ -91,7 +92,7 @@ class Encoder:
             np.fmax(theta, 0.0, out=self._theta)
             self._screened_b = difference_up(self._b, self._theta)
             self._fits = bool(np.isfinite(self._screened_b).all())  # infinity is not above it
-        self._expected = Expectations(self._W, self._b, self._theta)
+        self._expected = Expectations(self._theta)
         self._panels, self._eight_bit = panels, panels != np.float32
         self._lock = Lock()
         self._packed, self._measured, self._as_floats = None, False, None
@@ -102,7 +103,7 @@ class Encoder:
         few = len(x) < FEWEST_FOR_FLOATS and not self._eight_bit
         screened = activation in SCREENED_ACTIVATIONS and I <= _LONGEST and self._fits
         x, keep_all = as_kernel_array(x, self._W.dtype), ties == "keep_all"
-        if few or not screened or self._expected.much(x, top_k, activation):
+        if few or not screened or self._expected.much(x, top_k, activation, self._p_of):
             selection = {"top_k": top_k, "activation": activation, "ties": ties, "own": own}
             hidden = encode_forward(x, self._W, self._b, **selection)
         elif activation == "batchtopk":
@@ -112,11 +113,17 @@ class Encoder:
         self._expected.had(hidden, top_k, activation)
         return hidden.astype(x.dtype)
 
+    def _p_of(self, x):
+        """p (B, D) of every feature, where that is above zero."""
+        p = np.empty((len(x), len(self._W)))
+        affine_block(x, self._W, self._b, True, p)
+        return p
+
     def _of_the_batch(self, x, top_k, ties):
         """batchtopk: where enough of p is at or above a level, what is below it is not kept."""
         most = len(x) * top_k
         hidden = None
-        for level in self._expected.levels(x, top_k):
+        for level in self._expected.levels(x, top_k, self._p_of):
             hidden = self._of_rows(x, len(self._W), True, level)
             if np.count_nonzero(~(hidden.values < level)) >= most:  # NaN is above all numbers
                 break

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..affine import affine_block
-
 #: The share of features, active in the mean row, above which all are computed without a screen.
 DENSE = 0.2
 
@@ -26,18 +24,22 @@ _LOWER, _WIDER = 0.02, 1.25
 
 
 class Expectations:
-    """What the batches of one encoder, with ``W`` (D, I), ``b`` (D,) and ``theta`` (D,), are
-    like."""
+    """What the batches of one encoder, with ``theta`` (D,), are like.
 
-    def __init__(self, W, b, theta):
-        self._layer, self._theta = (W, b), theta
+    ``p_of(x)`` is p (B, D), wherever some is to be computed.
+    """
+
+    def __init__(self, theta):
+        self._theta = theta
         self._share = None  # of the features that are active
         self._most = None  # candidates of the fullest row
         self._cuts = {}  # by top_k, the least value that a batch kept
 
-    def much(self, x, top_k, activation):
+    def much(self, x, top_k, activation, p_of):
         """Whether so much is kept of ``x`` (B, I) that a screen does not help."""
         D = len(self._theta)
+        if not len(x):
+            return True
         if activation == "topk":
             return top_k > D // 4
         few = len(x) < _FEWEST * PROBED
@@ -46,15 +48,15 @@ class Expectations:
         if self._share is None:
             if few:
                 return True
-            self._share = float((self._probed(x) > self._theta).mean())
+            self._share = float((p_of(_some(x)) > self._theta).mean())
         return self._share > DENSE
 
-    def levels(self, x, top_k):
+    def levels(self, x, top_k, p_of):
         """What batchtopk's cut may be above: guesses, each below the one before, the last one 0."""
         kept = len(x) * top_k
         cut = self._cuts.get(top_k)
         if cut is None:
-            p = self._probed(x).reshape(-1)
+            p = p_of(_some(x)).reshape(-1)
             wanted = min(int(_WIDER * kept * len(p) / (len(x) * len(self._theta))), len(p) - 1)
             guess = np.partition(p, len(p) - 1 - wanted)[len(p) - 1 - wanted]
         else:
@@ -74,14 +76,14 @@ class Expectations:
     def had(self, hidden, top_k, activation):
         """Take note of what ``hidden``, a `Sparse` (B, D), has."""
         B, D = hidden.shape
+        if not B:
+            return
         if activation == "batchtopk" and len(hidden.values):
             self._cuts[top_k] = float(hidden.values.min())
         elif activation != "topk":
-            self._share = len(hidden.values) / max(B * D, 1)
+            self._share = len(hidden.values) / (B * D)
 
-    def _probed(self, x):
-        """p of some of the rows, evenly spaced."""
-        rows = x[:: -(-len(x) // PROBED)]
-        p = np.empty((len(rows), len(self._theta)))
-        affine_block(rows, *self._layer, True, p)
-        return p
+
+def _some(x):
+    """Some of the rows, evenly spaced."""
+    return x[:: -(-len(x) // PROBED)]
