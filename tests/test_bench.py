@@ -344,6 +344,7 @@ def test_ours_may_not_raise_in_training(bench, training, rows, monkeypatch):
     assert bench([*TRAINING, *rows[0]]) == 1  # and nothing is left to compare with
 
 
+@pytest.mark.filterwarnings("ignore")  # what a library warns of when it is imported
 @pytest.mark.parametrize("target", [True, False], ids=["transcoder", "autoencoder"])
 @pytest.mark.parametrize(
     ("module", "library"),
