@@ -46,7 +46,7 @@ _READ = {"dtype": (np.float64, np.float32)}
 _PARAMETERS = (
     *("dict_size", "top_k", "activation", "skip"),
     *("steps", "batch_size", "lr"),
-    *("l1_coeff", "unit_norm_decoder", "backend"),
+    *("l1_coeff", "backend"),
 )
 _OPTIONS = set(declared(FitOptions)) - {*_PARAMETERS, "seed"}
 
@@ -74,7 +74,6 @@ class TranscoderRegressor(
         skip: whether ``X`` also reaches the prediction by a matrix.
         steps, batch_size, lr: of Adam.
         l1_coeff: of the L1 loss.
-        unit_norm_decoder: whether decoder rows keep norm 1.
         backend: ``"kernels"`` or ``"reference"``.
         random_state: None, an int or a ``RandomState``.
         options: None, or other options of `reftranscoder.fit` by name: a mapping such as
@@ -98,7 +97,6 @@ class TranscoderRegressor(
         batch_size: int = 1024,
         lr: float = 1e-3,
         l1_coeff: float = 1e-3,
-        unit_norm_decoder: bool = False,
         backend: str = "kernels",
         random_state: Any = None,
         options: Mapping[str, Any] | None = None,
@@ -111,7 +109,6 @@ class TranscoderRegressor(
         self.batch_size = batch_size
         self.lr = lr
         self.l1_coeff = l1_coeff
-        self.unit_norm_decoder = unit_norm_decoder
         self.backend = backend
         self.random_state = random_state
         self.options = options

@@ -84,7 +84,7 @@ CONVENTIONS = rt.Conventions(normalize_activations="layer_norm")
 @pytest.mark.parametrize(
     "options",
     [
-        {"average": 0.9, "aux_k": 4, "dead_after": 2, "clip_norm": 0.1},
+        {"average": 0.9, "aux_k": 4, "dead_after": 2, "clip_norm": 0.1, "unit_norm_decoder": True},
         {"reconstruction_loss": "mse_sum", "sparsity_loss": "l1_decoder_weighted"},
         {"validation": 0.25, "patience": 2, "log_every": 3, "warmup": 0.5, "accumulate": 3},
         {"conventions": CONVENTIONS, "dtype": "float64"},
