@@ -9,6 +9,7 @@ Variants are the keys of `VARIANTS`; without any, all.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -117,27 +118,29 @@ def unbroken(steps: int = STEPS, variant: str = "default") -> str:
 
 
 def survives(variant: str, count: int, chance: random.Random) -> bool:
-    """Whether a run that is killed so many times ends as another; says what happened."""
+    """Whether runs that are killed so many times end as one that is not; says what happened."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, leftovers, at = Path(folder, "run.npz"), 0, []
-        for _ in range(count):
+        checkpoint, leftovers, at, ends = Path(folder, "run.npz"), 0, [], set()
+        while len(at) < count:
             process = started(checkpoint, variant=variant)
             for _ in range(10):  # steps, in which kernels are loaded: after that, any moment
                 process.stdout.readline()
             time.sleep(chance.uniform(0, 0.6))
             process.kill()
             process.communicate()
-            if process.returncode == 0:
+            if process.returncode == 0:  # it was done: the next begins anew
+                ends.add(result(checkpoint))
+                checkpoint.unlink()
+                continue
+            if process.returncode != -signal.SIGKILL:
+                ends.add(f"status {process.returncode}")
                 break
             leftovers += len(list(Path(folder).glob(".*.tmp")))
-            if checkpoint.exists():
-                with np.load(checkpoint) as archive:
-                    at.append(json.loads(str(archive["meta"]))["t"])
-            else:
-                at.append(0)
-        status = run_once(checkpoint, variant=variant)
+            with np.load(checkpoint) as archive:
+                at.append(json.loads(str(archive["meta"]))["t"])
+        ends.add(result(checkpoint) if run_once(checkpoint, variant=variant) == 0 else "a failure")
         stay = len(list(Path(folder).glob(".*.tmp")))
-        same = status == 0 and result(checkpoint) == unbroken(variant=variant)
+    same = ends == {unbroken(variant=variant)}
     print(f"{variant}: {len(at)} kills, with checkpoints of steps {at}; {leftovers} while one was")
     end = "the same, to the bit" if same else "ANOTHER"
     print(f"written, of which {stay} stay; the end is {end}", flush=True)
@@ -167,7 +170,8 @@ def cluster(count: str = "20", seed: str = "0") -> int:
         alive = [p.pid for p in processes if p is not None and p.pid]
         if alive:
             victims.append(chance.choice(alive))
-            os.kill(victims[-1], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it died a moment ago
+                os.kill(victims[-1], signal.SIGKILL)
 
     def told(progress):
         if progress.step in due:
