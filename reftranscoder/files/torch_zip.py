@@ -130,9 +130,7 @@ def _content(
 class Tensors:
     """The names that a pickle of tensors refers to, and what they make."""
 
-    def __init__(
-        self, path: Path, file: BinaryIO, inside: Mapping[str, zipfile.ZipInfo]
-    ) -> None:
+    def __init__(self, path: Path, file: BinaryIO, inside: Mapping[str, zipfile.ZipInfo]) -> None:
         self.path, self.file, self.inside = path, file, inside
         makers: dict[str, Callable[..., Any] | None] = {
             "collections.OrderedDict": _ordered,
@@ -190,9 +188,7 @@ class Tensors:
             raise ValueError(f"its pickle makes a tensor of the type {shown(name)}")
         return self._stored(storage, name, first, shape, strides)
 
-    def _stored(
-        self, storage: _Storage, name: str, first: Any, shape: Any, strides: Any
-    ) -> Stored:
+    def _stored(self, storage: _Storage, name: str, first: Any, shape: Any, strides: Any) -> Stored:
         written = _DTYPES[name]
         named = written == name  # a type that NumPy lacks
         dtype = extension_dtype(self.path, name) if named else np.dtype(written)

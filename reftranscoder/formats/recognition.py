@@ -83,9 +83,7 @@ def recognised(place: Place, decisions: Decisions) -> Reader | None:
     return rows[0] if rows else None
 
 
-def publish(
-    place: Place, row: Reader, decisions: Decisions
-) -> Published | CrossLayerPublished:
+def publish(place: Place, row: Reader, decisions: Decisions) -> Published | CrossLayerPublished:
     """What the reader ``row`` finds at ``place``.
 
     Raises:
@@ -137,9 +135,7 @@ def found_at(place: Place, row: Reader, decisions: Decisions) -> Found:
     else:
         check_shapes(published)
     I, D, O = published.sizes
-    return Found(
-        place.path, row.name, published.variant, published.layer, I, D, O, published.dtype
-    )
+    return Found(place.path, row.name, published.variant, published.layer, I, D, O, published.dtype)
 
 
 def _weights(names: frozenset[str]) -> list[str]:
