@@ -29,6 +29,7 @@ from .checkpoint import Checkpoint, load
 from .evaluation import Measure
 from .history import History
 from .identity import identity_of, start_digests
+from .inference import for_inference
 from .keeping import Keeper
 from .metrics_log import MetricsLog
 from .options import FitOptions
@@ -76,7 +77,9 @@ def fit(options: FitOptions) -> Fit:
     Adam on ``mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden))``, or on other
     losses, by the names of `Losses`.  The options of the transcoder are those of
     `TranscoderConfig`.  Thresholds of jumprelu are trained by straight-through gradients, the gates
-    of gated by an auxiliary loss.
+    of gated by an auxiliary loss.  What batchtopk has trained is returned as the jumprelu
+    transcoder whose threshold is the least activation that a batch keeps, on average over batches
+    of training rows (``training/inference.py``); ``history`` is measured before.
 
     Ctrl-C, SIGTERM and SIGHUP end training after the step under way, and so does a
     ``KeyboardInterrupt`` raised by ``progress``: the result is then what was reached, with
@@ -120,7 +123,7 @@ def fit_in(place: Here, options: FitOptions) -> Fit:
     run, measure = _prepared(place, options, config, (x, target), held_out)
     log = MetricsLog(options.log, run.saved, (x, target, *(held_out or ())))
     requested = _train(run, options, log)
-    transcoder = run.transcoder()
+    transcoder = for_inference(run.transcoder(), x, run.batches, options.backend)
     metrics = measure.all(transcoder) if held_out and run.done else None
     signal = None if run.done else requested
     return Fit(transcoder, run.history(), metrics, run.steps, not run.done, signal, run.best_step)

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import OptionError
 from ..params import TranscoderConfig
 from ..transcoder import Transcoder
+from .batches import Batches
 from .checkpoint import Checkpoint
 from .evaluation import Measure
 from .history import Entry, History
@@ -49,6 +50,11 @@ class Run:
     def steps(self) -> int:
         """The steps made, in this process or before."""
         return self.saved.state.t
+
+    @property
+    def batches(self) -> Batches:
+        """The rows of each step."""
+        return self._steps.plan.batches
 
     @property
     def done(self) -> bool:
