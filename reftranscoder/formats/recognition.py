@@ -18,7 +18,7 @@ from ..errors import FileError, words
 from ..files.container import inside, text_of
 from .cross_layer import CrossLayerPublished
 from .place import Place, matching, names_in
-from .published import Decisions, Published, check_shapes
+from .published import QUIET, Decisions, Published, check_shapes
 
 _DEEPEST = 5
 _MOST_FOLDERS = 2000
@@ -88,6 +88,7 @@ def recognised(place: Place, decisions: Decisions) -> Reader | None:
     return rows[0] if rows else None
 
 
+@QUIET
 def publish(place: Place, row: Reader, decisions: Decisions) -> Published | CrossLayerPublished:
     """What the reader ``row`` finds at ``place``.
 
