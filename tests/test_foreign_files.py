@@ -265,7 +265,7 @@ def entry(shape, start, stop, dtype="F32"):
         (safetensors({"a": entry((10**12,), 0, 4 * 10**12)}, bytes(8)), "8 follow it"),
         (safetensors({"a": entry((3,), 0, 8)}, bytes(8)), "another number of bytes"),
         (safetensors({"a": entry((2,), 0, 8, "F6_E2M3")}, bytes(8)), "holds F6_E2M3"),
-        ((10**12).to_bytes(8, "little") + b"{}", "it is unknown"),
+        ((10**12).to_bytes(8, "little") + b"{}", "it is a file of unknown format"),
         (safetensors({"a": entry((2,), 0, 8)}, bytes(4)), "4 follow it"),
     ],
 )
@@ -326,6 +326,26 @@ def test_links_lead_nowhere_but_into_the_blobs_of_the_hub(tmp_path):
     for name in ("bad", "../../../elsewhere"):
         with pytest.raises(FileError, match="leads out of its folder"):
             inside(snapshot, name)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "loop", "a" * 5000])
+def test_a_name_that_can_be_no_file(tmp_path, name):
+    """A link in a circle, and names that the system refuses."""
+    odd = "is no file in its folder|too long|[Ss]ymbolic links"  # Python 3.13 follows no circle
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(FileError, match=odd):
+        open_container(index(tmp_path, a=name))
+    (tmp_path / "sae.safetensors").symlink_to("sae.safetensors")
+    with pytest.raises(FileError, match=odd):
+        rt.load(tmp_path)
+    with pytest.raises(FileError, match=odd):
+        rt.scan(tmp_path)
+
+
+def test_a_file_of_before_pytorch_1_6(tmp_path):
+    (tmp_path / "ae.pt").write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + bytes(100))
+    with pytest.raises(FileError, match="saved by PyTorch before 1.6, as a bare pickle. Save it"):
+        rt.load(tmp_path)
 
 
 # Settings.
