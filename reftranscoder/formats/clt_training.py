@@ -65,11 +65,13 @@ def read(place: Place, decisions: Decisions) -> CrossLayerPublished:
     layers = [_layer_at(place, name) for name in _folders(place)]
     _check_settings(layers)
     first = layers[0].settings
-    targets = [layer.settings.get("n_targets") for layer in layers]
-    for l, n in enumerate(targets):
+    targets: list[int] = []
+    for l, layer in enumerate(layers):
+        n = layer.settings.get("n_targets")
         if not schema.is_whole(n) or not 1 <= n <= len(layers) - l:
             problem = f"its n_targets must be from 1 to {len(layers) - l}, the layers from it on"
-            raise FileError(layers[l].place.folder / SETTINGS, f"{problem}; it is {shown(n)}")
+            raise FileError(layer.place.folder / SETTINGS, f"{problem}; it is {shown(n)}")
+        targets.append(n)
     made = _Maker(layers, targets)
     L = len(layers)
     arrays: dict[str, tuple[Any, ...]] = {
