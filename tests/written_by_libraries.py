@@ -4,10 +4,11 @@
 
 With torch, sae-lens, eai-sparsify, dictionary-learning and circuit-tracer.  Of each model the
 library's own features, and its reconstruction from them, against ours in float64, as fractions of
-the bound in `library_bounds`; what `written_for_libraries` does for files that we write.  Sizes are
-random, D = I, K = 1 and K = D among them; types are float32, float64, float16 and bfloat16; some
-lie in shards with an index, and some have the settings of before version 6 of SAELens, as sae-lens
-reads them.  Exits with 1 if anything is beyond, or is refused that names no option to say.
+the bound in `library_bounds`, and what an audit says of them; `written_for_libraries` does it for
+files that we write.  Sizes are random, D = I, K = 1 and K = D among them; types are float32,
+float64, float16 and bfloat16; some lie in shards with an index, and some have the settings of
+before version 6 of SAELens, as sae-lens reads them.  Exits with 1 if anything is beyond, fails the
+audit or is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from written_for_libraries import PACKAGES, compared, of_layers
 
 import reftranscoder as rt
-from reftranscoder.errors import FileError
+from reftranscoder.errors import Error, FileError
 
 os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # there is no GPU
 from circuit_tracer.transcoder.activation_functions import JumpReLU
@@ -40,7 +41,7 @@ from sparsify import SparseCoder, SparseCoderConfig
 
 CPU = torch.device("cpu")
 ALL_U = U | {"float16": 2.0**-11, "float64": 2.0**-53}
-LINE = "{:44} {:9} {:>3} {:>3} {:>3} {:>3} {:>9} {:>9} {:>5}"
+LINE = "{:44} {:9} {:>3} {:>3} {:>3} {:>3} {:>9} {:>9} {:>5} {}"
 
 
 class Drawn:
@@ -104,31 +105,50 @@ def sae_lens(drawn, folder, name):
         # Saved as float32, and computed by what was saved.
     else:
         model.save_model(folder)
-    if name in ("StandardSAE", "TopKSAE") and rng.random() < 0.5:
-        before_version_6(folder, options.get("k"))
+    heads = "none"
+    if name in ("StandardSAE", "TopKSAE", "JumpReLUSAE", "GatedSAE") and rng.random() < 0.6:
+        heads = before_version_6(folder, options.get("k"), rng)
     model = SAE.load_from_disk(folder)
     x = drawn.rows(drawn.B, I).to(model.dtype)
     if options["normalize_activations"] == "constant_norm_rescale":
         x[0] = 1  # a row of zeros has no norm, and the library makes NaN of it
     drawn.dtype = str(model.dtype).removeprefix("torch.")
-    return x, model.encode(x), model(x)
+    by_heads = x.reshape(drawn.B, 1, I) if heads == "hook_z" else x
+    return x, model.encode(by_heads), model(by_heads).reshape(drawn.B, -1)
 
 
-def before_version_6(folder, k):
-    """The settings as version 5 wrote them, flat, which the library still reads."""
+def before_version_6(folder, k, rng):
+    """The settings as earlier versions wrote them, flat and by other names, which the library still
+    reads: how it reshapes the input by them."""
     path = folder / "cfg.json"
     new = json.loads(path.read_text())
-    kept = ("d_in", "d_sae", "dtype", "device", "apply_b_dec_to_input", "normalize_activations")
+    kept = ("d_in", "d_sae", "dtype", "device", "architecture", "normalize_activations")
     old = {name: new[name] for name in kept}
-    old |= {"architecture": "standard", "activation_fn_str": "relu", "activation_fn_kwargs": {},
-            "finetuning_scaling_factor": False, "context_size": 128, "prepend_bos": True,
-            "model_name": "gpt2-small", "hook_name": "blocks.8.hook_resid_pre", "hook_layer": 8,
-            "hook_head_index": None, "dataset_path": "x", "sae_lens_training_version": "5.1.0",
-            "dataset_trust_remote_code": True, "model_from_pretrained_kwargs": {},
-            "neuronpedia_id": None, "seqpos_slice": [None]}  # fmt: skip
+    hook = rng.choice(["blocks.8.hook_resid_pre", "blocks.8.attn.hook_z"])
+    old |= {"finetuning_scaling_factor": False, "context_size": 128, "prepend_bos": True,
+            "model_name": "gpt2-small", rng.choice(["hook_name", "hook_point"]): hook,
+            "hook_layer": 8, "hook_head_index": None, "dataset_path": "x",
+            "sae_lens_training_version": "5.1.0", "dataset_trust_remote_code": True,
+            "model_from_pretrained_kwargs": {}, "neuronpedia_id": None,
+            "seqpos_slice": [None]}  # fmt: skip
+    if rng.random() < 0.5 or not new["apply_b_dec_to_input"]:
+        old["apply_b_dec_to_input"] = new["apply_b_dec_to_input"]
+    if old["normalize_activations"] in ("none", "expected_average_only_in"):
+        said = old.pop("normalize_activations") != "none"
+        old |= rng.choice([{}, {"normalize_activations": said}])
+    function = "topk" if k is not None else "relu"
+    if k is not None or rng.random() < 0.5:
+        old[rng.choice(["activation_fn_str", "activation_fn"])] = function
+        old["activation_fn_kwargs"] = {} if k is None else {"k": k}
     if k is not None:
-        old |= {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": k}}
+        old["architecture"] = "standard"
+    if old["architecture"] == "standard" and k is None and rng.random() < 0.5:
+        del old["architecture"]
+        tensors = load_file(folder / "sae_weights.safetensors")
+        save_file(tensors | {"scaling_factor": torch.ones(new["d_sae"])},
+                  folder / "sae_weights.safetensors")  # fmt: skip
     path.write_text(json.dumps(old))
+    return "hook_z" if "hook_z" in hook else "none"
 
 
 def sparsify(drawn, folder, **options):
@@ -232,6 +252,18 @@ KINDS = {
 }
 
 
+def audited(tc, x, features, outputs, dtype):
+    """What `audit` says of the library's own results, in the type that it computed in."""
+    results = {"hidden": features, "reconstruction": outputs}
+    results = {name: array.astype(tc.config.dtype) for name, array in results.items()}
+    target = np.zeros_like(results["reconstruction"])
+    try:
+        report = rt.audit(results, tc, x.astype(tc.config.dtype), target, arithmetic=dtype)
+    except Error as error:
+        return f"refused: {error}"
+    return "passed" if report.passed else "FAILED"
+
+
 def tried(what, drawn, folder):
     """A line about one model, and whether it is of a failure."""
     try:
@@ -246,9 +278,10 @@ def tried(what, drawn, folder):
         return f"{what:44} {drawn.dtype:9} REFUSED: {error}", True
     judge = of_layers if isinstance(tc, rt.CrossLayerTranscoder) else compared
     near, far, edge = judge(tc, x, features, outputs, ALL_U[drawn.dtype])
-    beyond = not max(near, far) <= 1
+    verdict = audited(tc, x, features, outputs, drawn.dtype)
+    beyond = not max(near, far) <= 1 or verdict == "FAILED"
     sizes = drawn.I, tc.config.output_size, tc.config.dict_size, tc.config.top_k
-    line = LINE.format(what, drawn.dtype, *sizes, f"{near:.3f}", f"{far:.3f}", edge)
+    line = LINE.format(what, drawn.dtype, *sizes, f"{near:.3f}", f"{far:.3f}", edge, verdict)
     return line + " BEYOND" * beyond, beyond
 
 
@@ -256,7 +289,7 @@ def main() -> int:
     count, seed = [*map(int, sys.argv[1:3]), *(2, 0)[len(sys.argv) - 1 :]]
     names = (*PACKAGES, "dictionary-learning")
     print(", ".join(f"{name} {version(name)}" for name in names))
-    print(LINE.format("kind", "type", "I", "O", "D", "K", "features", "outputs", "edge"))
+    print(LINE.format("kind", "type", "I", "O", "D", "K", "features", "outputs", "edge", "audit"))
     torch.manual_seed(seed)
     rng, failed = random.Random(seed), 0
     for what in KINDS:
