@@ -31,16 +31,22 @@ class Majorant:
         self.depth = depth
 
     def __add__(self, other):
+        if isinstance(other, np.ndarray):  # it does it entry by entry
+            return NotImplemented
         other = majorant(other)
         depth = max(self.depth, other.depth) + 1
         return Majorant(self.value + other.value, self.size + other.size, depth)
 
     def __mul__(self, other):
+        if isinstance(other, np.ndarray):  # it does it entry by entry
+            return NotImplemented
         other = majorant(other)
         depth = self.depth + other.depth + 1
         return Majorant(self.value * other.value, self.size * other.size, depth)
 
     def __truediv__(self, other):
+        if isinstance(other, np.ndarray):  # it does it entry by entry
+            return NotImplemented
         other = majorant(other)
         size = other.size / other.value**2  # at least 1 / |value|: of 1 / other
         depth = self.depth + other.depth + 1
@@ -50,6 +56,8 @@ class Majorant:
         return Majorant(-self.value, self.size, self.depth)
 
     def __sub__(self, other):
+        if isinstance(other, np.ndarray):  # it does it entry by entry
+            return NotImplemented
         return self + -majorant(other)
 
     def __rsub__(self, other):
