@@ -128,8 +128,10 @@ FAULTS = {
     "a magnitude without its bias": ("gated_magnitude", lambda m, pre, b_mag, *_: m - b_mag),
     "a gate of the magnitude": (
         "gated_forward",
-        lambda h, pre, b, b_mag, r: np.where(reference.gated_magnitude(pre, b_mag, r) > 0, 1, 0)
-        * reference.gated_magnitude(pre, b_mag, r),
+        lambda h, pre, b, b_mag, r: (
+            np.where(reference.gated_magnitude(pre, b_mag, r) > 0, 1, 0)
+            * reference.gated_magnitude(pre, b_mag, r)
+        ),
     ),
 }
 

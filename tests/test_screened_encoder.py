@@ -415,9 +415,7 @@ def _all_tiles(operands, thresholds, bounds, tile, masks):
     for n in range(features.shape[1] // TILE.features):
         for m in range(rows.shape[1] // TILE.rows):
             j, r = n * TILE.features, m * TILE.rows
-            screen_tile(
-                operands, n * w_stride, m * x_stride, r, j, thresholds, 0, tile, masks
-            )
+            screen_tile(operands, n * w_stride, m * x_stride, r, j, thresholds, 0, tile, masks)
             bounds[r : r + TILE.rows, j : j + TILE.features] = tile
     release(W)
 

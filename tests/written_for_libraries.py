@@ -116,6 +116,7 @@ def by_sae_lens(path, x, dtype):
 def by_sae_lens_as_gemma_3(path, x, dtype):
     """Its loader for the hub, given the folder in place of a download."""
     name = "transcoder/layer_3_width_16_l0_small"
+
     def found(repo_id, filename, **_):
         return str(path.parent / filename.rpartition("/")[2])
 

@@ -139,9 +139,7 @@ def _header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> He
     return header
 
 
-def _found(
-    path: Path, file: BinaryIO, archive: zipfile.ZipFile, member: zipfile.ZipInfo
-) -> Stored:
+def _found(path: Path, file: BinaryIO, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Stored:
     header = _header(path, archive, member)
     start = first_byte(file, member)
     strides = row_major(header.shape[:: -1 if header.fortran else 1], header.dtype.itemsize)

@@ -93,9 +93,7 @@ class Recipe(Losses):
             if checked[name] >= 1:
                 raise OptionError(name, "from 0 to below 1", getattr(self, name))
         checked["unit_norm_decoder"] = truth("unit_norm_decoder", self.unit_norm_decoder)
-        checked["second_moment"] = one_of(
-            "second_moment", self.second_moment, ("row", "entry")
-        )
+        checked["second_moment"] = one_of("second_moment", self.second_moment, ("row", "entry"))
         checked["aux_k"] = integer_in("aux_k", self.aux_k, 0, 1 << 31)
         checked["dead_after"] = positive_integer("dead_after", self.dead_after)
         for name, value in checked.items():

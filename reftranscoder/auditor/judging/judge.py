@@ -17,6 +17,7 @@ from ..intervals.parameter_gradients import ParameterGradients
 from ..intervals.sparse_interval import (
     SparseInterval,
     active,
+    at_other_features,
     entries_at,
     one_of_each,
     widened,
@@ -99,7 +100,10 @@ class Judge:
         needed = self.needed
         pre, pre_acts, hidden = self._encoded(x, rows, kept)
         reconstruction = self._stage(
-            "reconstruction", lambda: intervals.reconstruction(hidden, x), rows, kept
+            "reconstruction",
+            lambda: intervals.reconstruction(self._read_at("reconstruction", hidden), x),
+            rows,
+            kept,
         )
         if not backward:
             return
@@ -150,6 +154,10 @@ class Judge:
             read = hidden if name == "dW_dec" else d_affine
             if read is not None:
                 other[name] = one_of_each(read, self._counted(which) - rows.start)
+        for name, _ in definition.read_at:
+            read = hidden if name == "dW_dec" else d_affine
+            if read is not None:
+                other[name] = self._read_at(name, read)
         gradients.add(x, hidden, d_reconstruction, d_affine, other)
 
     def _encoded(
@@ -178,6 +186,11 @@ class Judge:
             return self.choices.hidden(made(pre_acts), boxes, rows, kept, signed, gates)
 
         return pre, pre_acts, self._once_missing("hidden", rows, selected)
+
+    def _read_at(self, stage: str, features: SparseInterval) -> SparseInterval:
+        """``features`` where a stage reads them: by mistake, elsewhere."""
+        where = self.intervals.definition.reads_at(stage)
+        return features if where is None else at_other_features(features, where)
 
     def _once_missing(self, name: str, rows: slice, make: Callable[[], Kept]) -> Kept:
         """``make()``; or, of a stage that was not given, what it made under other definitions."""

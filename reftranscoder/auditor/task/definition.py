@@ -38,13 +38,19 @@ _SELECTING: dict[str, dict[str, Any]] = {
     "abstopk": {"selects": "signed magnitudes", "rectified": False},
 }
 
-#: Where hidden holds the feature j.
+#: Where hidden holds the feature j, or where what reads it looks for it.
 MOVES = {
     "up": "j + 1",
     "down": "j - 1",
-    "15": "j less 2^15, where j is that or more",
-    "16": "j less 2^16, where j is that or more",
+    **{str(n): f"j less 2^{n}, where j is that or more" for n in (7, 8, 15, 16)},
     "anywhere": "any other feature",
+}
+
+#: And where a sum may look for it, too: what is negative counts from the end.
+PLACES = {
+    **{kind: what for kind, what in MOVES.items() if kind != "anywhere"},
+    **{f"int{n}": f"j as an int{n}" for n in (8, 16)},
+    **{f"D/{n}": f"j modulo D/{n}" for n in (2, 4, 8)},
 }
 
 
@@ -107,6 +113,8 @@ class Definition:
     stored: tuple[tuple[str, str], ...] = ()  # (stage, format that it was rounded to in the end)
     # (stage, "first" or "last": the one row of those with a feature that its sum counts)
     scattered: tuple[tuple[str, str], ...] = ()
+    # (stage, one of `PLACES` or the number of a feature left out: where it reads feature j)
+    read_at: tuple[tuple[str, str | int], ...] = ()
 
     def factor(self, stage: str) -> float:
         return dict(self.factors).get(stage, 1.0)
@@ -116,6 +124,9 @@ class Definition:
 
     def scatter(self, stage: str) -> str | None:
         return dict(self.scattered).get(stage)
+
+    def reads_at(self, stage: str) -> str | int | None:
+        return dict(self.read_at).get(stage)
 
     @property
     def reaches_norms(self) -> bool:

@@ -26,6 +26,20 @@ STAGES = (
 OF_OWN = ("dtheta", "db_gate", "db_mag", "dr_mag")
 ALL_STAGES = (*STAGES, *OF_OWN)
 
+#: What the indices of a stage count.
+AXES = {
+    **dict.fromkeys(("pre", "pre_acts", "hidden", "d_hidden", "d_pre"), ("row", "feature")),
+    **dict.fromkeys(("reconstruction", "d_reconstruction"), ("row", "output column")),
+    "loss": (),
+    "dW_dec": ("feature", "output column"),
+    "db_dec": ("output column",),
+    "dW_skip": ("output column", "input column"),
+    "dW_enc": ("feature", "input column"),
+    "db_enc": ("feature",),
+    "dx": ("row", "input column"),
+    **dict.fromkeys(OF_OWN, ("feature",)),
+}
+
 #: Stages that `Transcoder.stages` has under conventions, and that are judged by what follows.
 NOT_JUDGED = ("encoder_input", "d_encoder_input")
 
@@ -123,7 +137,7 @@ def said_of(stage: str, definition: Definition) -> tuple[object, ...]:
     """All that a stage depends on in a definition, given what it reads."""
     names = stage, *_BOXED.get(stage, ())
     own: tuple[object, ...] = tuple((definition.factor(n), definition.format(n)) for n in names)
-    own += (stage in definition.flipped, definition.scatter(stage))
+    own += (stage in definition.flipped, definition.scatter(stage), definition.reads_at(stage))
     masked = definition.mask != "selected" and definition.mask_at == stage
     if masked or (stage == "dW_dec" and definition.dW_dec != "hidden"):
         return (*own, definition)  # it reads other stages, and these may not be given

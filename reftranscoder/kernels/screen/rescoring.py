@@ -65,9 +65,7 @@ def rescore(
 
 
 @routine
-def _rescore_rows(
-    first, last, x, encoding, candidates, kept, caution, keep_all, selected
-):
+def _rescore_rows(first, last, x, encoding, candidates, kept, caution, keep_all, selected):
     W, counts, ids, found = encoding.W, candidates.counts, candidates.ids, selected.counts
     S = counts.shape[1]
     C = len(ids) // counts.size
