@@ -302,13 +302,13 @@ def from_sae_lens():
                     l1_coeff=PENALTY, conventions=conventions))  # fmt: skip
     for kind in ("TopK", "AbsTopK", "BatchTopK"):
         for rescaled in (False, True):
+            name, conventions = f"{kind}TrainingSAE", RESCALED if rescaled else SAE
             said = {"k": K, "rescale_acts_by_decoder_norm": rescaled}
-            yield (f"{kind}TrainingSAE{', rescaled' * rescaled}",
-                   of_sae_lens(f"{kind}TrainingSAE", **said),
-                   ours(kind.lower(), **SUMMED, conventions=RESCALED if rescaled else SAE))  # fmt: skip
+            yield (name + ", rescaled" * rescaled, of_sae_lens(name, **said),
+                   ours(kind.lower(), **SUMMED, conventions=conventions))  # fmt: skip
     said = {"k": K, "rescale_acts_by_decoder_norm": False, "dead": DEAD}
     base = ours("topk", **SUMMED, conventions=SAE)
-    kept = I // 2, lambda *_: O_OF_AUTOENCODER
+    kept = I // 2, lambda *_: I  # a mean over outputs, where they have a sum
     yield ("TopKTrainingSAE, AuxK", of_sae_lens("TopKTrainingSAE", lifted=12.0, **said),
            plus_aux(base, DEAD, *kept, subtracted=True))  # fmt: skip
     yield ("TopKTrainingSAE, AuxK below zero", of_sae_lens("TopKTrainingSAE", lifted=-6.0, **said),
@@ -342,9 +342,6 @@ def from_sae_lens():
         own = jumprelu(None) if activation == "jumprelu" else None
         yield (f"{name}, mse + l1", of_sae_lens(name, d_out=O, apply_b_dec_to_input=False),
                ours(activation, own=own, l1_coeff=L1))  # fmt: skip
-
-
-O_OF_AUTOENCODER = I  # what makes a mean of a sum over outputs
 
 
 # eai-sparsify.
@@ -415,7 +412,7 @@ def from_sparsify():
            "their fault: no gradient of AuxK reaches the encoder")  # fmt: skip
     yield ("topk skip transcoder, fvu + multi_topk / 8",
            of_sparsify(lambda m: m.fvu + m.multi_topk_fvu / 8, multi_topk=True, **skip), multi_topk,
-           "their fault: the second pass lacks W_skip, no gradient reaches the encoder")  # fmt: skip
+           "their fault: the second pass lacks W_skip, and trains the decoder alone")  # fmt: skip
     yield ("topk transcoder of all features",
            of_sparsify(lambda m: m.fvu, k=D, **transcode), where_inactive,
            "their fault: a gradient passes where ReLU is inactive")  # fmt: skip
@@ -437,10 +434,8 @@ def of_trainer(module, name, dead=None, lifted=0.0, **options):
         if dead is not None:
             with torch.no_grad():
                 model.encoder.bias[torch.tensor(dead)] += lifted
-            trainer.num_tokens_since_fired = torch.tensor(dead) * trainer.dead_feature_threshold
-            fired, trainer.num_tokens_since_fired = trainer.num_tokens_since_fired, None
-            # As if those that fire in this batch were dead still: else none of the lifted were.
-            trainer.num_tokens_since_fired = _Stubborn(fired)
+            counts = torch.tensor(dead) * trainer.dead_feature_threshold
+            trainer.num_tokens_since_fired = _Stubborn(counts)
         made = trainer.loss(x, step=0, logging=True)
         forward = {"hidden": made.f, "reconstruction": getattr(made, "x_hat", None)}
         if forward["reconstruction"] is None:
@@ -453,7 +448,8 @@ def of_trainer(module, name, dead=None, lifted=0.0, **options):
 
 
 class _Stubborn:
-    """Counts of tokens since a feature fired, which no batch changes."""
+    """Counts of tokens since a feature fired, which no batch changes: what the auxiliary loss takes
+    for dead fires in this one, so that its activations are above zero."""
 
     def __init__(self, counts):
         self.counts = counts
@@ -485,12 +481,10 @@ def of_hidden(theirs):
     first = ours("jumprelu", own=jumprelu(0.5), reconstruction_loss="mse_sum")(theirs)
     hidden, theta = first["hidden"], majorants(theirs.arrays["theta"])
     target = 2.5
-    count = np.sum(hidden != 0, axis=1, keepdims=True)
     loss = reference.l0_target_forward(hidden, PENALTY, target)
     d_active = 0 * hidden + majorants(reference.l0_target_backward(hidden, PENALTY, target))
     inside = 2 * np.abs(hidden - theta) < 0.5
     d_theta = -np.sum(np.where(inside, d_active, 0 * d_active), axis=0) / 0.5
-    assert count.sum()
     return added(first, {"loss": majorants(loss)[()], "theta": d_theta})
 
 
