@@ -20,7 +20,7 @@ from .task.candidate import Candidate
 from .task.case import Case, non_finite_rows
 from .task.definition import definition_of
 from .task.problem import Problem
-from .task.stage_graph import ALL_STAGES, NOT_JUDGED, OF_OWN, gradients_of
+from .task.stage_graph import ALL_STAGES, NOT_JUDGED, OF_OWN, gradients_of, without_bounds
 
 _MOST_AT_ONCE = 1 << 25  # entries of (B, D), of which there are a dozen arrays of float64
 
@@ -82,7 +82,9 @@ def judge_batch(
     if config.activation == "batchtopk":
         _check_whole_batch(config, x, bad, results)
     own = gradients_of(config.activation)
-    unjudged = tuple(name for name in OF_OWN if name in results and name not in own)
+    definition = definition_of(config, case.params.own)
+    unknown = {*OF_OWN} - {*own} | {*without_bounds(definition, config.skip)}
+    unjudged = tuple(name for name in ALL_STAGES if name in results and name in unknown)
     results = {n: r for n, r in results.items() if n not in (*NOT_JUDGED, *unjudged)}
     refused = results.pop("refused", None)
     refused = checked_refusals([] if refused is None else refused, bad)
@@ -95,7 +97,7 @@ def judge_batch(
             raise OptionError("target", f"given, since {needs[0]} depends on it", None)
     problem = Problem(
         params=case.params,
-        definition=definition_of(config, case.params.own),
+        definition=definition,
         arithmetic=arithmetic,
         x=x,
         target=target,

@@ -119,6 +119,8 @@ class Judge:
             kept,
         )
         encoded = pre, pre_acts, hidden
+        if d_reconstruction is not None:  # what the decoder's gradients read
+            d_reconstruction = intervals.d_decoded(d_reconstruction, x)
         self._gradients(x, encoded, d_reconstruction, rows, kept, gradients)
 
     def _gradients(
