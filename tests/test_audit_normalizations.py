@@ -128,3 +128,14 @@ def test_a_function_is_audited_on_probes():
     assert rt.audit(candidate, tc).passed
     plain = rt.Conventions(apply_b_dec_to_input=True)
     assert rt.audit(lambda *given: candidate(*given, plain), tc).blame == "pre"
+
+
+def test_a_row_without_a_norm_becomes_no_number():
+    tc, x, _ = made("constant_norm_rescale")
+    x[3] = 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        norms = np.float32(I**0.5) / np.linalg.norm(x, axis=1, keepdims=True)
+        pre = (x * norms) @ tc.params.W_enc.T + tc.params.b_enc
+    assert not np.isfinite(pre[3]).any() and rt.audit({"pre": pre}, tc, x).passed
+    report = rt.audit({"pre": np.nan_to_num(pre)}, tc, x)
+    assert report.blame == "pre"

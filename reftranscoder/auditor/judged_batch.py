@@ -78,6 +78,8 @@ def judge_batch(
     x, target = checked_batch(config, case.x, case.target)
     if not isinstance(results, Mapping):
         raise OptionError("candidate", "a mapping from stages to arrays", type(results).__name__)
+    if config.conventions.normalize_activations == "constant_norm_rescale":
+        x = np.where(x.any(axis=1, keepdims=True), x, np.nan)  # what has no norm becomes no number
     bad = non_finite_rows(x, target)
     if config.activation == "batchtopk":
         _check_whole_batch(config, x, bad, results)

@@ -123,12 +123,23 @@ class Forward:
             pre = self.normed(pre, self.norms, "pre")
         return self.mistaken("pre", pre)
 
-    def pre_acts(self, pre: Interval) -> Interval:
+    def _tied(self, pre: Interval, x: Interval) -> Interval:
+        """``pre`` as the magnitude path of gated may have it where it is not given: with weights
+        that exp(r_mag) multiplied first, each of them stored or cast."""
+        if pre.errors is None:
+            return pre
+        arithmetic = self.arithmetic["pre"]
+        read = np.abs(self.encoder_input(x).value)
+        unit = 1.01 * max(arithmetic.store.unit, arithmetic.inputs.unit)
+        off = multiply_up(unit, read @ np.abs(self.W_enc).T)
+        return Interval(pre.value, pre.each(lambda error: add_up(error, off)))
+
+    def pre_acts(self, pre: Interval, x: Interval) -> Interval:
         """(R1): monotone, and no further than its argument; exact where that is.
 
         Of gated, the rectified magnitudes.
         """
-        read = pre if self.gates is None else self.gates.magnitudes(pre)
+        read = pre if self.gates is None else self.gates.magnitudes(self._tied(pre, x))
         return self.mistaken("pre_acts", self._pre_acts(read))
 
     def _pre_acts(self, pre: Interval) -> Interval:
@@ -202,9 +213,9 @@ class Forward:
         _, gain, shift = normalized(x.value, self.definition, arithmetic)
         return sum_of_two(self._gained(decoded, gain, "reconstruction"), shift, arithmetic)
 
-    def d_decoded(self, d_reconstruction: Interval, x: Interval) -> Interval:
-        """(N2).  Stores: the product."""
-        if not self.definition.rescaled:
+    def d_decoded(self, d_reconstruction: Interval | None, x: Interval) -> Interval | None:
+        """(N2), where there is anything to make it of.  Stores: the product."""
+        if d_reconstruction is None or not self.definition.rescaled:
             return d_reconstruction
         gain = normalized(x.value, self.definition, self.arithmetic["d_hidden"]).gain
         return self._gained(d_reconstruction, gain, "d_hidden")
