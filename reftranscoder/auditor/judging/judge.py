@@ -118,8 +118,8 @@ class Judge:
             rows,
             kept,
         )
-        encoded = pre, pre_acts, hidden
-        self._gradients(x, encoded, d_reconstruction, rows, kept, gradients)
+        encoded, d_decoded = (pre, pre_acts, hidden), intervals.d_decoded(d_reconstruction, x)
+        self._gradients(x, encoded, d_decoded, rows, kept, gradients)
 
     def _gradients(
         self,
@@ -169,7 +169,7 @@ class Judge:
         pre = self._stage("pre", any_pre, rows, kept)
         pre_acts = self._stage(
             "pre_acts",
-            lambda: comparison.kept_as("pre_acts", "pre", intervals.pre_acts(made(pre))),
+            lambda: comparison.kept_as("pre_acts", "pre", intervals.pre_acts(made(pre), x)),
             rows,
             kept,
         )
@@ -177,7 +177,7 @@ class Judge:
             return pre, pre_acts, comparison.given_features("hidden", rows)
 
         def selected() -> SparseInterval:
-            boxes = intervals.pre_acts(any_pre())
+            boxes = intervals.pre_acts(any_pre(), x)
             signed = gates = None
             if intervals.definition.selects in MAGNITUDES:
                 signed = any_pre() if pre is None else pre
