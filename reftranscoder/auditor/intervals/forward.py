@@ -41,7 +41,8 @@ class Forward:
     """The forward stages of one transcoder, under one definition, in a declared arithmetic.
 
     ``shape`` is (B, D, O) of the whole batch.  ``operands`` holds what is known of ``params``,
-    which are in float64 then, from another definition's `Forward`.
+    which are in float64 then, from another definition's `Forward`.  ``parts`` is how many layers'
+    products, stored one by one, may be added up for a result.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class Forward:
         arithmetic: dict[str, Arithmetic],
         shape: tuple[int, int, int],
         operands: dict[int, Operand] | None = None,
+        parts: int = 1,
     ) -> None:
-        self.definition, self.arithmetic = definition, arithmetic
+        self.definition, self.arithmetic, self.parts = definition, arithmetic, parts
         self._operands: dict[int, Operand] = {}
         self._shared = operands
         self.B, self.D, self.O = shape
@@ -192,7 +194,7 @@ class Forward:
             sparse_product(hidden.pattern), written, self.operand(self.W_dec), hidden.counts()
         )
         total.plus(*_bias(self.b_dec, arithmetic))
-        result = total.stored(2, self.b_dec)
+        result = total.stored(2, self.b_dec, self.parts)
         late = self.definition.skip_input == "x"
         if not late:
             result = self._with_skip(result, x)
@@ -236,7 +238,7 @@ class Forward:
         W_skip, arithmetic = made(self.W_skip), self.arithmetic["reconstruction"]
         total = Sum(arithmetic)
         total.add(by_rows, self.skip_input(x), self.operand(W_skip), W_skip.shape[1])
-        return total.stored()
+        return total.stored(parts=self.parts)
 
     def written(self, hidden: SparseInterval, stage: str) -> Interval:
         """What multiplies W_dec (nnz,): hidden, or hidden over |W_dec[j]| where that scales it."""
