@@ -4,11 +4,16 @@ The races come first: encoding, predicting, one row, a training step and the fir
 process, against every library that is installed, and against the machine's limits.  Then the pairs:
 each kernel against its reference, with at most 512 rows and 4096 features.  A ratio is ours over
 theirs: below 1, ours is faster.  Exit status 1 where results disagree; what is wrong is not timed.
+
+``--only training`` trains ours and others' transcoders on the same rows, of ``--x`` and
+``--target`` (``--x`` alone: autoencoders) or of the package's sample, and prints the held-out FVU
+against seconds.  It takes minutes, and is not among what runs without ``--only``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -16,72 +21,115 @@ from collections.abc import Iterator
 from reftranscoder.errors import Error, OptionError
 from reftranscoder.twins import TWINS, find
 
-from . import machine, pairs, races, table
+from . import machine, pairs, plot, races, table
 from .contest import Result
+from .training import Learning, Task, hold
 from .work import Work
+
+TRAINING = "training"
+#: The sizes, and those of training.
+SIZES = {"B": 2048, "I": 768, "D": 16384, "O": 768, "K": 32}
+OF_TRAINING = {"B": 1024, "D": 4096}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; return the exit status."""
     options = parser().parse_args(arguments)
-    sizes = {letter: getattr(options, letter) for letter in "BIDOK"}
+    sizes = given(options, SIZES)
+    wrong: list[str] = []
+    absent: list[str] = []
+    measured: dict[str, object] = {}
     try:
-        if min(sizes.values()) < 1 or sizes["K"] > sizes["D"] or options.rounds < 1:
-            raise OptionError("sizes and rounds", "at least 1, with K at most D", sizes)
-        chosen = {name: name in races.RACES or find(name) for name in options.only}
-        if options.model and not (options.x and options.target):
-            raise OptionError("--model", "with --x and --target", options.model)
-        work = Work.load(options) if options.model else Work.draw(sizes, options.seed)
+        results = contests(options, sizes, measured, wrong, absent)
     except (Error, OSError) as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 2
 
-    wrong: list[str] = []
-    absent: list[str] = []
-    results = contests(chosen, work, options, wrong, absent)
-    measured = {"data": work.origin, "dtype of pairs": options.dtype, "rounds": options.rounds}
-    measured |= work.sizes
     if options.json:
-        held = [table.as_dict(result) for result in results]
+        held = list(results)
         facts = {"machine": machine.describe(), "measured": measured}
-        print(
-            json.dumps(facts | {"contests": held, "not_timed": wrong, "absent": absent}, indent=2)
-        )
+        found = {"contests": list(map(table.as_dict, held)), "not_timed": wrong, "absent": absent}
+        print(json.dumps(facts | found, indent=2))
     else:
+        held = []
         print(*table.facts(machine.describe() | measured), "", sep="\n")
-        for line in table.lines(results):
+        for line in table.lines(_kept(results, held)):
             print(line, flush=True)
         print(*(f"absent: {reason}" for reason in absent), sep="\n", end="\n" if absent else "")
         print(*(f"not timed: {problem}" for problem in wrong), sep="\n", end="\n" if wrong else "")
+    if options.plot:
+        plot.draw(held, options.plot)
     return 1 if wrong else 0
 
 
+def given(options: argparse.Namespace, defaults: dict[str, int]) -> dict[str, int]:
+    """The sizes that were given, or else the defaults."""
+    found = {letter: getattr(options, letter) for letter in SIZES}
+    return {n: defaults.get(n, SIZES[n]) if size is None else size for n, size in found.items()}
+
+
 def contests(
-    chosen: dict,
-    work: Work,
     options: argparse.Namespace,
+    sizes: dict[str, int],
+    measured: dict[str, object],
     wrong: list[str],
     absent: list[str],
-) -> Iterator[Result]:
-    """Yield the result of each contest of those that agree; what does not goes to ``wrong``, who is
-    not here to ``absent``."""
-    some = [name for name in chosen if name in races.RACES]
-    if some or not chosen:
-        yield from races.hold_all(some or races.RACES, work, options.rounds, wrong, absent)
-    for twin in [chosen[n] for n in chosen if n not in some] if chosen else TWINS:
-        if twin.kernel:
-            yield from pairs.hold_one(twin, pairs.smaller(work.sizes), options, wrong)
+) -> Iterator[Result | Learning]:
+    """Return the results, each yielded as soon as its contest was held; ``measured`` says on what.
+
+    What does not agree goes to ``wrong``, who is not here to ``absent``.
+
+    Raises:
+        Error: options that make no sense, or files that cannot be read.
+    """
+    if min(sizes.values()) < 1 or sizes["K"] > sizes["D"] or min(options.rounds, options.steps) < 1:
+        asked = sizes | {"rounds": options.rounds, "steps": options.steps}
+        raise OptionError("sizes, rounds and steps", "at least 1, with K at most D", asked)
+    some = [name for name in options.only if name in races.RACES]
+    twins = [find(name) for name in options.only if name not in (TRAINING, *some)]
+    if options.plot:
+        plot.check(options.plot)
+    if options.model and not (options.x and options.target):
+        raise OptionError("--model", "with --x and --target", options.model)
+    held = []
+    if some or twins or not options.only:
+        work = Work.load(options, sizes) if options.model else Work.draw(sizes, options.seed)
+        measured |= {"data": work.origin, "dtype of pairs": options.dtype, "rounds": options.rounds}
+        measured |= work.sizes
+        if not options.only:
+            some, twins = list(races.RACES), list(TWINS)
+        held.append(races.hold_all(some, work, options.rounds, wrong, absent) if some else ())
+        held += [
+            pairs.hold_one(twin, pairs.smaller(work.sizes), options, wrong)
+            for twin in twins
+            if twin.kernel
+        ]
+    if TRAINING in options.only:
+        task = Task.load(options, given(options, SIZES | OF_TRAINING))
+        of_training = {"data": task.origin, **task.sizes}
+        measured |= {f"{TRAINING}: {name}": value for name, value in of_training.items()}
+        held.append(hold(task, wrong, absent) for _ in range(1))
+    return itertools.chain.from_iterable(held)
+
+
+def _kept(results: Iterator[Result | Learning], held: list) -> Iterator[Result | Learning]:
+    """``results``, each put into ``held`` too."""
+    for result in results:
+        held.append(result)
+        yield result
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command line."""
     made = argparse.ArgumentParser("python -m bench", description=__doc__)
-    letters = {"B": 2048, "I": 768, "D": 16384, "O": 768, "K": 32}
-    for letter, default in letters.items():
-        made.add_argument(f"-{letter}", type=int, default=default, metavar="N", help=f"{default}")
+    for letter, default in SIZES.items():
+        other = f"; in training {OF_TRAINING[letter]}" if letter in OF_TRAINING else ""
+        made.add_argument(f"-{letter}", type=int, metavar="N", help=f"{default}{other}")
     made.add_argument("--model", metavar="FILE", help="race with this transcoder, and not a random")
-    made.add_argument("--x", metavar="FILE", help="and B of these rows (.npy)")
+    made.add_argument("--x", metavar="FILE", help="and B of these rows (.npy); or train on these")
     made.add_argument("--target", metavar="FILE", help="and of these")
+    made.add_argument("--steps", type=int, default=600, help="of training: 600")
+    made.add_argument("--held-out", type=int, default=2048, metavar="N", help="the last rows: 2048")
     made.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="of pairs")
     made.add_argument("--rounds", type=int, default=7, help="how often each contestant runs: 7")
     made.add_argument("--seed", type=int, default=0)
@@ -89,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
         "--only", nargs="+", default=[], metavar="NAME", help="these races and pairs alone"
     )
     made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--plot", metavar="FILE", help="draw ratios and curves, with Matplotlib")
     return made
 
 

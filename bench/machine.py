@@ -24,7 +24,8 @@ def describe() -> dict[str, str]:
         "reftranscoder": reftranscoder.__version__,
     }
     facts |= {name: version(name) for name in ("numpy", "numba", "llvmlite", "scipy")}
-    facts |= {name: _version(name) for name in ("torch", "jax", "eai-sparsify")}
+    others = ("torch", "jax", "eai-sparsify", "sae-lens", "dictionary-learning")
+    facts |= {name: _version(name) for name in others}
     facts["BLAS"] = f"{blas.get('name')} {blas.get('version')}"
     # Some of these slow OpenBLAS down; whoever reads a ratio should know.
     settings = (f"{n}={v}" for n, v in sorted(os.environ.items()) if n.startswith("OPENBLAS_"))

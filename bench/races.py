@@ -7,8 +7,10 @@ whatever it may, when it is imported, made, judged or timed, is absent, and its 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -48,11 +50,14 @@ def hold_all(
         yield hold(name, [contestant(peer, name, work) for peer in able], rounds, absent)
 
 
-def entrants(work: Work, absent: list[str]) -> Iterator[object]:
-    """Make every peer whose library is installed."""
-    for name in PEERS:
+def entrants(
+    work: object, absent: list[str], modules: Iterable[str] | None = None, kind: str = "ENTRANTS"
+) -> Iterator[object]:
+    """Make every peer of ``modules``, or of `PEERS`, whose library is installed."""
+    for name in PEERS if modules is None else modules:
         try:
-            made = importlib.import_module(f".peers.{name}", __package__).ENTRANTS
+            with contextlib.redirect_stdout(sys.stderr):  # what a library says when it is imported
+                made = getattr(importlib.import_module(f".peers.{name}", __package__), kind)
         except Exception as error:
             absent.append(f"{name}: {reason(error)}")
             continue

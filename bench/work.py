@@ -44,7 +44,7 @@ class Work(NamedTuple):
         return cls(tc, x, target, batches, f"random, seed {seed}")
 
     @classmethod
-    def load(cls, options: argparse.Namespace) -> Work:
+    def load(cls, options: argparse.Namespace, sizes: dict[str, int]) -> Work:
         """A saved transcoder, and B rows of two ``.npy`` files, evenly spaced.
 
         Raises:
@@ -54,17 +54,17 @@ class Work(NamedTuple):
         arrays = []
         for name in (options.x, options.target):
             array = np.load(name, mmap_mode="r", allow_pickle=False)
-            if len(array) < options.B:
-                raise ShapeError(name, f"at least {options.B} rows (-B)", array.shape)
+            if len(array) < sizes["B"]:
+                raise ShapeError(name, f"at least {sizes['B']} rows (-B)", array.shape)
             arrays.append(array)
         most = min(map(len, arrays))
 
         def rows(chosen: np.ndarray) -> tuple[np.ndarray, ...]:
             return tuple(np.ascontiguousarray(a[chosen], np.float32) for a in arrays)
 
-        evenly = np.linspace(0, most - 1, options.B).astype(int)
+        evenly = np.linspace(0, most - 1, sizes["B"]).astype(int)
         rng = np.random.default_rng(options.seed)
-        batches = [rows(rng.choice(most, options.B, replace=False)) for _ in range(BATCHES)]
+        batches = [rows(rng.choice(most, sizes["B"], replace=False)) for _ in range(BATCHES)]
         return cls(tc, *rows(evenly), batches, f"{options.model} on {options.x}")
 
     @property

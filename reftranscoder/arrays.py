@@ -272,9 +272,7 @@ def to_batch(
     return spread_non_finite(rows) if spread else rows
 
 
-def to_target(
-    value: Any, x: np.ndarray, width: int, dtype: np.dtype, check: bool
-) -> np.ndarray:
+def to_target(value: Any, x: np.ndarray, width: int, dtype: np.dtype, check: bool) -> np.ndarray:
     """Return the target (B, O) that goes with ``x`` (B, I), B >= 1.
 
     Raises:

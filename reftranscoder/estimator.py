@@ -7,17 +7,21 @@ nothing imports this module before it is asked for.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .activations import Activations
+from .declaring import declared
 from .errors import OptionError
 from .options import LARGEST_SIZE, positive_integer
-from .params import TranscoderConfig
+from .params import Architecture, TranscoderConfig
 from .training import fit
 from .training.adam import Recipe, State
 from .training.batches import start_generator
+from .training.fitting import check_trained
+from .training.options import FitOptions
 from .training.scaling import Moments, Scaling
 from .training.start import folded, starting_arrays, starting_own
 from .training.step import training_step
@@ -37,6 +41,14 @@ except ImportError as error:
     raise ImportError(f'{what}[sklearn]" ({error})') from None
 
 _READ = {"dtype": (np.float64, np.float32)}
+#: Options of `fit` that are parameters of `TranscoderRegressor`, and those that may be given in its
+#: ``options``.  The seed is its ``random_state``.
+_PARAMETERS = (
+    *("dict_size", "top_k", "activation", "skip"),
+    *("steps", "batch_size", "lr"),
+    *("l1_coeff", "backend"),
+)
+_OPTIONS = set(declared(FitOptions)) - {*_PARAMETERS, "seed"}
 
 
 class TranscoderRegressor(
@@ -49,8 +61,8 @@ class TranscoderRegressor(
     """Predicts ``Y`` (N, O) from ``X`` (N, I) through few of many features, and shows them.
 
     The options are those of `reftranscoder.fit`, which trains; ``random_state`` is its seed, as
-    scikit-learn has it.  ``score`` is the mean over columns of R^2, which is 1 less ``fvu_macro``
-    of `reftranscoder.metrics` on all rows.
+    scikit-learn has it, and ``options`` holds those that are no parameters here.  ``score`` is the
+    mean over columns of R^2, which is 1 less ``fvu_macro`` of `reftranscoder.metrics` on all rows.
 
     Attributes: ``transcoder_`` (a `Transcoder`, for data in their own units), ``n_features_in_``
     (I), ``n_outputs_`` (O), ``n_steps_`` (of Adam, made so far); after `fit` also ``history_``.
@@ -62,9 +74,16 @@ class TranscoderRegressor(
         skip: whether ``X`` also reaches the prediction by a matrix.
         steps, batch_size, lr: of Adam.
         l1_coeff: of the L1 loss.
-        unit_norm_decoder: whether decoder rows keep norm 1.
         backend: ``"kernels"`` or ``"reference"``.
         random_state: None, an int or a ``RandomState``.
+        options: None, or other options of `reftranscoder.fit` by name: a mapping such as
+            ``{"average": 0.99, "aux_k": 64}``.  `partial_fit` heeds those of the transcoder, of the
+            losses and of Adam.
+
+    >>> model = rt.TranscoderRegressor(8, 2, steps=5, options={"sparsity_loss": "l1_sum"})
+    >>> x = np.random.default_rng(0).standard_normal((50, 4))
+    >>> model.fit(x, np.tanh(x)).transform(x).shape
+    (50, 8)
     """
 
     def __init__(
@@ -78,9 +97,9 @@ class TranscoderRegressor(
         batch_size: int = 1024,
         lr: float = 1e-3,
         l1_coeff: float = 1e-3,
-        unit_norm_decoder: bool = False,
         backend: str = "kernels",
         random_state: Any = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.dict_size = dict_size
         self.top_k = top_k
@@ -90,9 +109,9 @@ class TranscoderRegressor(
         self.batch_size = batch_size
         self.lr = lr
         self.l1_coeff = l1_coeff
-        self.unit_norm_decoder = unit_norm_decoder
         self.backend = backend
         self.random_state = random_state
+        self.options = options
 
     def fit(self, X: Any, y: Any) -> TranscoderRegressor:
         """Train anew on ``X`` (N, I) and ``y`` (N, O) or (N,).
@@ -102,17 +121,9 @@ class TranscoderRegressor(
         """
         X, y = self._checked(X, y, reset=True)
         self._state: State | None = None
-        result = fit(
-            X,
-            y,
-            **self._options(),
-            steps=self.steps,
-            batch_size=min(len(X), positive_integer("batch_size", self.batch_size)),
-            lr=self.lr,
-            **self._losses(),
-            backend=self.backend,
-            seed=self._seed(),
-        )
+        options = {name: getattr(self, name) for name in _PARAMETERS} | self._others()
+        options["batch_size"] = min(len(X), positive_integer("batch_size", self.batch_size))
+        result = fit(X, y, **options, seed=self._seed())
         self.transcoder_, self.history_, self.n_steps_ = (
             result.transcoder,
             result.history,
@@ -135,14 +146,15 @@ class TranscoderRegressor(
             self._state = state = self._begin(X, y)
         elif y.shape[1] != self.n_outputs_:
             raise OptionError("y", f"{self.n_outputs_} columns wide, as before", y.shape[1])
-        recipe = self._recipe()
+        dtype = np.dtype(state.config.dtype)
         x, target = (
-            (part / scale).astype(np.float32)
+            (part.astype(np.result_type(part, dtype)) / scale).astype(dtype)
             for part, scale in ((X, self._scaling.input_scale), (y, self._scaling.target_scale))
         )
+        recipe = Recipe(**self._of(Recipe))
         training_step(state, recipe, float(self.lr), x, target, self.backend)
         # The state's own arrays are overwritten by the next step: these are others.
-        self.transcoder_ = folded(state.config, self._scaling, state.arrays)
+        self.transcoder_ = folded(self._config, self._scaling, state.measured)
         self.n_steps_ = state.t
         return self
 
@@ -172,34 +184,41 @@ class TranscoderRegressor(
             self.n_outputs_ = 1 if self._is_flat else y.shape[1]
         return X, np.asarray(y, np.float64).reshape(len(y), -1)
 
-    def _options(self) -> dict[str, Any]:
-        """Those of the transcoder."""
-        return {
-            "dict_size": self.dict_size,
-            "top_k": self.top_k,
-            "activation": self.activation,
-            "skip": self.skip,
-        }
+    def _others(self) -> dict[str, Any]:
+        """``options``, if they can be passed on."""
+        given = {} if self.options is None else self.options
+        if not isinstance(given, Mapping):
+            raise OptionError("options", "a mapping from options of fit to values, or None", given)
+        for name in given:
+            if name in _PARAMETERS:
+                want = f"without {name}, a parameter of TranscoderRegressor itself"
+                raise OptionError("options", want, name, "Pass it there.")
+            if name not in _OPTIONS:
+                want = "of names of options of reftranscoder.fit, and not of its data or its seed"
+                raise OptionError("options", want, name, "See help(reftranscoder.fit).")
+        return dict(given)
+
+    def _of(self, kind: type) -> dict[str, Any]:
+        """What is chosen of the options that ``kind`` declares."""
+        chosen = {name: getattr(self, name) for name in _PARAMETERS} | self._others()
+        return {name: chosen[name] for name in declared(kind) if name in chosen}
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(LARGEST_SIZE))
 
     def _begin(self, X: np.ndarray, y: np.ndarray) -> State:
-        config = TranscoderConfig(input_size=X.shape[1], output_size=y.shape[1], **self._options())
-        x, target = Activations(X, "X"), Activations(y, "y")
+        sizes = {"input_size": X.shape[1], "output_size": y.shape[1]}
+        self._config = config = TranscoderConfig(**sizes, **self._of(Architecture))
+        recipe = Recipe(**self._of(Recipe))
+        check_trained(recipe, config)
+        x, target = (Activations(data, n, dtype=config.dtype) for n, data in (("X", X), ("y", y)))
         moments = Moments.of(x, target)
-        self._scaling = Scaling.of(moments, config.dtype)
+        self._scaling = scaling = Scaling.of(moments, config.dtype, config.conventions)
+        conventions = scaling.conventions(config.conventions)
+        scaled = dataclasses.replace(config, conventions=conventions)
         rng = start_generator(np.random.SeedSequence(self._seed()))
-        arrays = starting_arrays(config, x, target, moments, self._scaling, rng)
-        recipe = self._recipe()
-        return State.start(config, arrays, recipe, own=starting_own(config, recipe))
-
-    def _recipe(self) -> Recipe:
-        return Recipe(**self._losses())
-
-    def _losses(self) -> dict[str, Any]:
-        """Those of the recipe."""
-        return {"l1_coeff": self.l1_coeff, "unit_norm_decoder": self.unit_norm_decoder}
+        arrays = starting_arrays(scaled, x, target, moments, scaling, rng)
+        return State.start(scaled, arrays, recipe, own=starting_own(config, recipe))
 
     @property
     def _n_features_out(self) -> int:

@@ -153,8 +153,9 @@ def audits() -> Iterator[tuple[str, str]]:
         for fault, results in faults(stages, tc):
             report = rt.audit(results, tc, x, target)
             yield f"audit {regime}, {fault}", _of_report(report)
-        yield f"audit {regime}, other arithmetic", _of_report(
-            rt.audit(stages, tc, x, target, arithmetic="bfloat16-inputs")
+        yield (
+            f"audit {regime}, other arithmetic",
+            _of_report(rt.audit(stages, tc, x, target, arithmetic="bfloat16-inputs")),
         )
     yield from _audits_of_functions()
 

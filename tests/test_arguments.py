@@ -282,8 +282,7 @@ WITHIN = {
         **CHECKED | {"fn": lambda *given: (v, gradients(*given)[1])}
     ),
     "check_gradient W_enc": lambda v: rt.check_gradient(
-        **CHECKED
-        | {"fn": lambda *a: (gradients(*a)[0], gradients(*a)[1].arrays() | {"W_enc": v})}
+        **CHECKED | {"fn": lambda *a: (gradients(*a)[0], gradients(*a)[1].arrays() | {"W_enc": v})}
     ),
 }
 

@@ -15,6 +15,7 @@ import pytest
 from simulated_transcoder import Case, Machine, random_case, select, simulate
 from test_audit_faults import judged, real_case
 
+import reftranscoder as rt
 from reftranscoder.auditor.explaining.estimates import Entries, estimate, times_of
 from reftranscoder.auditor.explaining.explain import explain
 from reftranscoder.auditor.explaining.known_faults import name_fault
@@ -82,6 +83,11 @@ def kept(case: Case, right: dict, mask, values=None):
 def groups(case: Case, right: dict):
     acts = right["pre_acts"].reshape(len(case.x), case.top_k, -1)
     return (acts == acts.max(axis=2, keepdims=True)).reshape(len(case.x), -1)
+
+
+def decoded(case: Case, right: dict, hidden):
+    _, bias, skipped = parts(case, right)
+    return after(case, reconstruction=hidden @ case.W_dec + bias + skipped)
 
 
 def anywhere(case: Case, right: dict):
@@ -169,6 +175,29 @@ NAMED = {
         case, hidden=np.pad(right["hidden"], ((0, 0), (0, 1)))[:, 1:]
     ),
     "and stand at other features": anywhere,
+    "feature j is decoded by W_dec's row for j + 1": lambda case, right: decoded(
+        case, right, np.roll(right["hidden"], 1, axis=1)
+    ),
+    "feature j is decoded by W_dec's row for j - 1": lambda case, right: decoded(
+        case, right, np.roll(right["hidden"], -1, axis=1)
+    ),
+    "feature 7 is not decoded": lambda case, right: decoded(
+        case, right, np.where(np.arange(48) == 7, 0, right["hidden"])
+    ),
+    **{
+        f"{stage} has feature j at j + 1": (
+            lambda case, right, stage=stage: {stage: np.roll(right[stage], 1, axis=0)}
+        )
+        for stage in ("dW_dec", "dW_enc", "db_enc")
+    },
+    **{
+        f"feature 7 is left out of {stage}": (
+            lambda case, right, stage=stage: {
+                stage: np.where(np.arange(48)[:, None] == 7, 0, right[stage])
+            }
+        )
+        for stage in ("dW_dec", "dW_enc")
+    },
     "9 features are kept, not 6": lambda case, right: kept(
         case, right, select(right["pre_acts"], 9)
     ),
@@ -210,6 +239,46 @@ def test_an_index_that_wraps_is_what_explains_it(bits):
     wrapped = dataclasses.replace(problem.definition, moved=str(bits))
     found = Judge(problem._replace(definition=wrapped), candidate).run()
     assert found["hidden"].verdict == "exact"
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        (lambda j: j % 128, "j less 2^7, where j is that or more"),
+        (lambda j: j % 256, "j less 2^8, where j is that or more"),
+        (lambda j: j.astype(np.int8), "j as an int8"),
+    ],
+)
+def test_an_index_of_too_few_bits_is_named(index, words):
+    case = random_case(3, MACHINE, D=300)
+    right = simulate(case, MACHINE)
+    W_dec = case.W_dec[index(np.arange(300))]
+    _, bias, skipped = parts(case, right)
+    results = after(case, reconstruction=right["hidden"] @ W_dec + bias + skipped)
+    assert said(case, results) == f"feature j is decoded by W_dec's row for {words}"
+
+
+def test_where_all_wrong_entries_are_is_said():
+    x = np.random.default_rng(0).standard_normal((20, 6))
+    tc = rt.build(input_size=6, output_size=4, dict_size=16, top_k=3, dtype="float64")
+
+    def concluded(change):
+        theirs = dict(tc.stages(x))
+        change(theirs)
+        return rt.audit(theirs, tc, x).sentence()
+
+    def one(theirs):
+        theirs["reconstruction"][5, 1] += 1
+
+    def column(theirs):
+        theirs["reconstruction"][3:9, 1] += np.arange(1, 7)
+
+    def scattered(theirs):
+        theirs["reconstruction"][[3, 5], [1, 2]] += 1, 2
+
+    assert concluded(one).endswith("; of 80 entries, that alone is wrong.")
+    assert concluded(column).endswith("; 6 of 80 entries are wrong, all in output column 1.")
+    assert concluded(scattered).endswith("; 2 of 80 entries are wrong.")
 
 
 def test_what_padding_overwrites_is_named():

@@ -1,8 +1,9 @@
 """The benchmark verifies before it times, and says so when it does not.  No time is judged here."""
 
-import importlib
+import importlib.util
 import json
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +184,235 @@ def test_contestants_take_turns_and_blas_may_rest(bench):
     assert len(rests) == 3
     assert result.times == {"a": (1, 1, 1), "b": (2, 2, 2), "c": (4 / 3,) * 3}
     assert result.ratio("b") == 0.5, "ours over theirs"
+
+
+# Training
+
+TRAINING = "--only training -D 24 -K 3 -B 16 --steps 9 --held-out 20".split()
+
+
+class Untrained:
+    """A trainer that learns nothing."""
+
+    name = "other"
+    calls_blas = False
+
+    def __init__(self, task):
+        self.task, self.begun = task, []
+        sizes = {"input_size": task.x.shape[1], "output_size": task.target.shape[1]}
+        self.tc = rt.build(**sizes, dict_size=task.dict_size, top_k=task.top_k, seed=1)
+
+    def train(self, begin):
+        for t in range(1, self.task.steps + 1):
+            begin(t)
+            self.begun.append(t)
+
+    def transcoder(self):
+        return self.tc
+
+    def reconstruct(self, x):
+        return self.tc(x)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """The options that name 80 rows of data, and the rows."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((80, 6)).astype(np.float32) + 1
+    target = np.maximum(x @ rng.standard_normal((6, 4)).astype(np.float32), 0)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "target.npy", target)
+    return [f"--x={tmp_path / 'x.npy'}", f"--target={tmp_path / 'target.npy'}"], (x, target)
+
+
+@pytest.fixture
+def training(bench, monkeypatch):
+    """`bench.training` with ours and `Untrained`, which the tests change."""
+    module = importlib.import_module("bench.training")
+    monkeypatch.setattr(module, "PEERS", ("ours", "other"))
+    peer = type("Other", (Untrained,), {})
+    monkeypatch.setitem(sys.modules, "bench.peers.other", types.SimpleNamespace(TRAINERS=[peer]))
+    module.Other = peer
+    yield module
+    del module.Other
+
+
+def test_training_is_measured_on_rows_held_out(bench, training, rows, capsys):
+    files, data = rows
+    assert bench([*TRAINING, *files, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (result,) = found["contests"]
+    curves = result["curves"]
+    assert list(curves) == ["reftranscoder", "other"] and result["ratios"]["reftranscoder"] == 1
+    for points in curves.values():
+        assert [p["step"] for p in points] == [1, 2, 3, 4, 5, 6, 7, 9]
+        assert sorted(p["seconds"] for p in points) == [p["seconds"] for p in points]
+    norms = [np.sqrt(np.mean(np.square(a[:60], dtype=np.float64))) for a in data]
+    scaled = [np.split((a / norm).astype(np.float32), [60]) for a, norm in zip(data, norms)]
+    (x, held_x), (target, held_target) = scaled
+    options = {"dict_size": 24, "top_k": 3, "batch_size": 16, "steps": 9}
+    fit = rt.fit(x, target, **options, validation=(held_x, held_target))
+    last = curves["reftranscoder"][-1]
+    assert last["fvu"] == fit.metrics.fvu
+    assert last["dead"] == len(fit.metrics.dead_features)
+    assert found["measured"]["training: rows"] == 60
+    untrained = {(p["fvu"], p["l0"], p["dead"]) for p in curves["other"]}
+    assert len(untrained) == 1
+
+
+def test_training_is_a_table_too(bench, training, rows, capsys):
+    assert bench([*TRAINING, *rows[0], "--only", "training", "l1_forward"]) == 0
+    header, *lines = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    assert header.split()[:2] == ["contest", "contestant"] and lines[0].startswith("l1_forward")
+    header, *lines = lines[2:]
+    assert header.split() == "contest contestant step seconds FVU L0 dead ratio".split()
+    assert len(lines) == 16 and [len(line.split()) for line in lines[1:8]] == [5] * 7
+    assert lines[0].split()[:3] == ["training", "reftranscoder", "1"]
+    assert lines[8].split()[:2] == ["other", "1"] and len(lines[15].split()) == 6
+
+
+def test_every_trainer_sees_the_same_rows(bench, training, rows, monkeypatch):
+    task = training.Task.load(
+        bench.__globals__["parser"]().parse_args([*TRAINING, *rows[0]]),
+        {"B": 16, "D": 24, "K": 3},
+    )
+    ours = importlib.import_module("bench.peers.ours").Fit(task)
+    ours.train(lambda t: None)
+    batches = task.batches()
+    for t in range(1, 10):
+        np.testing.assert_array_equal(batches.rows(t), ours.place.plan.batches.rows(t))
+        for got, want in zip(batches(t), (task.x, task.target)):
+            np.testing.assert_array_equal(got, want[batches.rows(t)])
+    assert not task.autoencodes
+
+
+def test_trainers_take_turns(training):
+    made = []
+
+    def train(begin):
+        made.append("start")
+        for t in range(1, 6):
+            begin(t)
+            made.append(t)
+            print("said by a trainer")
+
+    turns = training.Turns(train, {1, 3})
+    for seen in (["start"], ["start", 1, 2], ["start", 1, 2, 3, 4, 5]):
+        assert turns.take() >= 0 and made == seen
+
+    def fails(begin):
+        begin(1)
+        raise RuntimeError("in a thread")
+
+    turns = training.Turns(fails, {1})
+    turns.take()
+    with pytest.raises(RuntimeError, match="in a thread"):
+        turns.take()
+
+
+@pytest.mark.parametrize("when", ["from the start", "in the end"])
+def test_a_trainer_that_is_wrong_is_not_measured(bench, training, rows, capsys, when):
+    def wrong(self, x):
+        return self.tc(x) * (1.01 if self.begun or when == "from the start" else 1)
+
+    training.Other.reconstruct = wrong
+    assert bench([*TRAINING, *rows[0]]) == 1
+    out = capsys.readouterr().out
+    assert "\nnot timed: other: Fault at reconstruction" in out
+    assert "reftranscoder  " in out and "\n    other" not in out
+
+
+@pytest.mark.parametrize("method", ["__init__", "train", "transcoder", "reconstruct"])
+def test_a_trainer_that_raises_is_absent(bench, training, rows, capsys, method):
+    def broken(self, *arguments):
+        raise RuntimeError("0 active drivers\nand more")
+
+    setattr(training.Other, method, broken)
+    assert bench([*TRAINING, *rows[0]]) == 0
+    out = capsys.readouterr().out
+    where = "" if method == "__init__" else ", training"
+    assert f"\nabsent: other{where}: RuntimeError: 0 active drivers" in out
+    assert out.count("reftranscoder  ") == 2  # its version, and its line
+
+
+def test_ours_may_not_raise_in_training(bench, training, rows, monkeypatch):
+    ours = importlib.import_module("bench.peers.ours").Fit
+    monkeypatch.setattr(ours, "reconstruct", lambda self, x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bench([*TRAINING, *rows[0]])
+    monkeypatch.setattr(ours, "reconstruct", lambda self, x: 2 * self.transcoder()(x))
+    assert bench([*TRAINING, *rows[0]]) == 1  # and nothing is left to compare with
+
+
+@pytest.mark.filterwarnings("ignore")  # what a library warns of when it is imported
+@pytest.mark.parametrize("target", [True, False], ids=["transcoder", "autoencoder"])
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [
+        ("pytorch", "torch"),
+        ("sparsify", "sparsify"),
+        ("sae_lens", "sae_lens"),
+        ("dictionary_learning", "dictionary_learning"),
+    ],
+)
+def test_trainers_of_libraries(
+    bench, training, tmp_path, capsys, monkeypatch, module, library, target
+):
+    if importlib.util.find_spec(library) is None:  # bench sets what sparsify reads when imported
+        pytest.skip(f"{library} is no dependency")
+    monkeypatch.setattr(training, "PEERS", ("ours", module))
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((80, 6)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "target.npy", np.tanh(x))
+    files = [f"--x={tmp_path / 'x.npy'}"]
+    files += [f"--target={tmp_path / 'target.npy'}"] if target else []
+    steps = ["--steps", "40"]  # a twentieth of which is a warm-up
+    assert bench([*TRAINING, *files, *steps, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    theirs = found["contests"][0]["curves"]
+    assert theirs.pop("reftranscoder")
+    if target and module in ("sae_lens", "dictionary_learning"):
+        assert not theirs and "autoencoders alone" in found["absent"][0]
+        return
+    assert found["absent"] == [] and len(theirs) == (2 if module == "sparsify" else 1)
+    for points in theirs.values():
+        assert len({point["fvu"] for point in points}) == len(
+            points
+        )  # it learns, if not always well
+
+
+def test_plot(bench, training, rows, tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures are drawn by Matplotlib")
+    picture = tmp_path / "made.svg"
+    names = ["training", "encode", "mse_forward"]
+    small = ["--rounds", "1", "-I", "5", "-O", "4"]
+    assert bench([*TRAINING, *rows[0], *small, "--only", *names, "--plot", str(picture)]) == 0
+    text = picture.read_text()
+    for title in ("encode: seconds of reftranscoder over theirs", "mse_forward: seconds of kernel"):
+        assert f"<!-- {title}" in text
+    for name in ("sgemm, NumPy", "NumPy", "FVU on held-out rows", "other: "):
+        assert f"<!-- {name}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--held-out", "80"], "--held-out must be from 1 to 79, of 80 rows"),
+        (["--held-out", "0"], "--held-out must be from 1 to 79, of 80 rows"),
+        (["--steps", "0"], "sizes, rounds and steps must be at least 1"),
+        (["--target", "nowhere.npy"], "nowhere.npy"),
+        (["--plot", "picture.xyz"], "a file that ends in one of"),
+        (["--plot", "no folder/picture.png"], "a file in a folder that exists"),
+    ],
+)
+def test_unusable_options_of_training(bench, training, rows, capsys, arguments, message):
+    assert bench([*TRAINING, *rows[0], *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_without_matplotlib_nothing_is_drawn(bench, training, rows, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert bench([*TRAINING, *rows[0], "--plot", "picture.png"]) == 2
+    assert "--plot must be left out without Matplotlib" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -178,6 +179,32 @@ def test_without_a_target_and_without_data(case, tmp_path):
         writer.add(x, y)
     both = describe(tc, tmp_path / "acts", features=2, **REFERENCE)
     assert both.evaluated.whole["fvu"] == whole.evaluated.whole["fvu"]
+
+
+@pytest.mark.parametrize("look", [rt.evaluate, describe])
+def test_memory_does_not_grow_with_the_data(tmp_path, look):
+    """The peak over 12 shards is that over 3, but for less than the rows of one."""
+    rows, width, rng = 1024, 64, np.random.default_rng(4)
+    for shards in (3, 12):
+        with rt.ActivationWriter(tmp_path / f"{shards}", dtype="float32") as writer:
+            for _ in range(shards):
+                writer.add(*rng.standard_normal((2, rows, width), np.float32))
+    sizes = {"input_size": width, "output_size": width, "dict_size": 64}
+    tc = rt.build(**sizes, top_k=4, seed=0)
+    options = {"batch_rows": rows} | REFERENCE
+    options |= {"features": [5]} if look is describe else {}
+    look(tc, *rt.paired(tmp_path / "3"), **options)  # what is imported is imported now
+    peaks = {}
+    for shards in (3, 12):
+        tracemalloc.start()
+        try:
+            look(tc, *rt.paired(tmp_path / f"{shards}"), **options)
+            peaks[shards] = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    of_a_shard = 2 * rows * width * 4
+    assert peaks[3] > of_a_shard  # what is seen of a batch is counted
+    assert peaks[12] - peaks[3] < of_a_shard, peaks
 
 
 def test_what_cannot_be_described(case):

@@ -78,6 +78,68 @@ def test_partial_fit_learns_and_goes_on_after_a_pickle(regressor, data):
     assert one.partial_fit(*data).n_steps_ == 1  # begins anew
 
 
+CONVENTIONS = rt.Conventions(normalize_activations="layer_norm")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"average": 0.9, "aux_k": 4, "dead_after": 2, "clip_norm": 0.1, "unit_norm_decoder": True},
+        {"reconstruction_loss": "mse_sum", "sparsity_loss": "l1_decoder_weighted"},
+        {"validation": 0.25, "patience": 2, "log_every": 3, "warmup": 0.5, "accumulate": 3},
+        {"conventions": CONVENTIONS, "dtype": "float64"},
+        {"activation": "jumprelu", "sparsity_loss": "l0_step", "theta_start": 0.1},
+        {"activation": "gated", "gate_l1_coeff": 0.1},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_other_options_are_those_of_fit(regressor, data, options):
+    from sklearn.base import clone
+
+    others = {name: value for name, value in options.items() if name != "activation"}
+    parameters = {n: options[n] for n in ("activation",) if n in options} | {"options": others}
+    model = clone(regressor).set_params(steps=12, **parameters).fit(*data)
+    seed = int(np.random.RandomState(0).randint(2**31 - 1))
+    want = rt.fit(*data, **OPTIONS | {"steps": 12, "seed": seed} | options)
+    assert model.n_steps_ == want.steps and len(model.history_) == len(want.history)
+    arrays = want.transcoder.params.all_arrays()
+    for name, array in model.transcoder_.params.all_arrays().items():
+        assert array.tobytes() == arrays[name].tobytes(), name
+    assert model.transcoder_.config == want.transcoder.config
+    # partial_fit begins where fit does: a step on all rows is that of a fit without a schedule.  It
+    # divides y in float64, fit in float32: the same where rows are of float32 (a quotient that is
+    # rounded to 53 bits and then to 24 is the one that is rounded to 24).
+    data = tuple(part.astype(np.float32) for part in data)
+    rows = {"steps": 1, "batch_size": 120, "warmup": 0, "decay": 0}
+    heeded = {n: v for n, v in options.items() if n not in ("validation", "patience", "accumulate")}
+    want = rt.fit(*data, **OPTIONS | heeded | rows | {"seed": seed}).transcoder.params.all_arrays()
+    for name, array in model.partial_fit(*data).transcoder_.params.all_arrays().items():
+        assert array.tobytes() == want[name].tobytes(), name
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["average"], "options must be a mapping from options of fit to values, or None; got"),
+        ({"lr": 0.1}, "options must be without lr, a parameter of TranscoderRegressor itself"),
+        ({"seed": 1}, "options must be of names of options of reftranscoder.fit, and not of"),
+        ({"x": 1}, "options must be of names of options of reftranscoder.fit, and not of"),
+        ({3: 1}, "options must be of names of options of reftranscoder.fit"),
+        ({"average": 2}, "average must be"),
+        ({"sparsity_loss": "l0_step"}, "sparsity_loss must be another, for topk"),
+    ],
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_options_that_make_no_sense_are_refused_in_one_line(regressor, data, method, options, said):
+    from sklearn.base import clone
+
+    model = clone(regressor).set_params(options=options)
+    with pytest.raises(ValueError) as error:
+        getattr(model, method)(*data)
+    text = str(error.value)
+    assert text.startswith(said) and "\n" not in text and len(text) <= 300
+
+
 def test_without_scikit_learn_it_says_what_to_install():
     code = (
         "import sys; sys.modules['sklearn'] = None; sys.modules['sklearn.base'] = None\n"

@@ -331,6 +331,14 @@ def test_every_table_scrolls_in_its_own_box(found, record):
 # The command
 
 
+def test_what_is_printed_has_the_colours_of_day():
+    """Whatever the screen has: those of the night are on light ink, and paper is white."""
+    rules = re.findall(r"@media ([^{]*)\{", CSS + style.CSS)
+    dark = [rule for rule in rules if "dark" in rule]
+    assert dark and all(rule.startswith("screen and ") for rule in dark)
+    assert [rule.strip() for rule in rules].count("print") == 2
+
+
 def test_the_command_writes_the_page_and_says_what_is_in_it(report, folder, tmp_path):
     out = tmp_path / "report.html"
     data = [folder / name for name in ("model.npz", "x.npy", "y.npy")]

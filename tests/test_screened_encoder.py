@@ -24,6 +24,7 @@ from reftranscoder import Params, kernels, reference
 from reftranscoder.kernels import screened_encoder
 from reftranscoder.kernels.encoders import encoder_of
 from reftranscoder.kernels.gated_encoder import GatedEncoder
+from reftranscoder.kernels.screen import expectations
 from reftranscoder.kernels.screen.cpu_target import PANELS, TILE
 from reftranscoder.kernels.screen.layout import RESIDUAL, Operands
 from reftranscoder.kernels.screen.packed_float32 import FloatWeights
@@ -46,6 +47,9 @@ both_types = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.fixture(autouse=True)
 def _any_number_of_rows_may_be_screened(monkeypatch):
     monkeypatch.setattr(screened_encoder, "FEWEST_FOR_FLOATS", 1)
+    # What would be too much of it is in test_screen_expectations.py.
+    monkeypatch.setattr(expectations, "DENSE", 1.0)
+    monkeypatch.setattr(expectations, "_FEWEST", 0)
 
 
 def problem(rng, dtype, B, I, D):
@@ -138,6 +142,8 @@ SELECTIONS = [
     {"top_k": 7},
     {"top_k": 7, "ties": "keep_all"},
     {"top_k": 1, "activation": "relu"},
+    {"top_k": 2, "activation": "batchtopk"},
+    {"top_k": 3, "activation": "batchtopk", "ties": "keep_all"},
 ]
 
 
@@ -415,9 +421,7 @@ def _all_tiles(operands, thresholds, bounds, tile, masks):
     for n in range(features.shape[1] // TILE.features):
         for m in range(rows.shape[1] // TILE.rows):
             j, r = n * TILE.features, m * TILE.rows
-            screen_tile(
-                operands, n * w_stride, m * x_stride, r, j, thresholds, 0, tile, masks
-            )
+            screen_tile(operands, n * w_stride, m * x_stride, r, j, thresholds, 0, tile, masks)
             bounds[r : r + TILE.rows, j : j + TILE.features] = tile
     release(W)
 

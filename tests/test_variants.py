@@ -137,16 +137,18 @@ def test_a_file_that_lacks_half_of_a_threshold_is_refused(tmp_path):
     meta = str(entries.pop("meta"))
     theta = entries.pop("theta")
     without = meta[: meta.index(', "own"')] + "}"
-    for number, (held, text, match) in enumerate([
-        (entries, meta, "it takes theta, own; it holds own"),
-        (entries | {"theta": theta}, without, "it takes theta, own; it holds theta"),
-        (entries, without, "it takes theta, own; it holds nothing"),
-        (entries | {"theta": theta}, meta.replace("jumprelu", "relu"), "it takes nothing more"),
-        (entries | {"b_mag": theta}, meta, "it holds b_mag, own"),
-        (entries | {"theta": theta}, meta.replace('"jumprelu"', "[]"), "it takes nothing more"),
-        (entries | {"theta": theta[:-1]}, meta, "theta must have shape"),
-        (entries | {"theta": theta}, meta.replace('"through"', '"by"'), "bandwidth, through"),
-    ]):
+    for number, (held, text, match) in enumerate(
+        [
+            (entries, meta, "it takes theta, own; it holds own"),
+            (entries | {"theta": theta}, without, "it takes theta, own; it holds theta"),
+            (entries, without, "it takes theta, own; it holds nothing"),
+            (entries | {"theta": theta}, meta.replace("jumprelu", "relu"), "it takes nothing more"),
+            (entries | {"b_mag": theta}, meta, "it holds b_mag, own"),
+            (entries | {"theta": theta}, meta.replace('"jumprelu"', "[]"), "it takes nothing more"),
+            (entries | {"theta": theta[:-1]}, meta, "theta must have shape"),
+            (entries | {"theta": theta}, meta.replace('"through"', '"by"'), "bandwidth, through"),
+        ]
+    ):
         np.savez(tmp_path / f"{number}.npz", meta=np.array(text), **held)
         with pytest.raises(FileError, match=match):
             rt.load(tmp_path / f"{number}.npz")

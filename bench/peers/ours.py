@@ -8,7 +8,11 @@ import sys
 import numpy as np
 
 from reftranscoder.training.adam import Recipe, State
+from reftranscoder.training.fitting import fit_in
+from reftranscoder.training.options import FitOptions
+from reftranscoder.training.start import folded
 from reftranscoder.training.step import training_step
+from reftranscoder.training.steps import Here, Steps
 
 from ..work import Work
 
@@ -56,4 +60,54 @@ class Ours:
         return stages | {"hidden": self.tc.encode(x)}
 
 
+class Fit:
+    """``rt.fit`` with its defaults."""
+
+    name = "reftranscoder"
+    calls_blas = False
+
+    def __init__(self, task) -> None:
+        self.task, self.place = task, None
+        self._fit(steps=2, begin=lambda t: None)  # kernels compile
+
+    def train(self, begin):
+        self._fit(self.task.steps, begin)
+
+    def transcoder(self):
+        plan = self.place.plan
+        return folded(plan.state.config, plan.scaling, plan.state.measured)
+
+    def reconstruct(self, x):
+        return self.transcoder()(x)
+
+    def _fit(self, steps, begin):
+        task, self.place = self.task, _Place(begin)
+        sizes = {"dict_size": task.dict_size, "top_k": task.top_k, "batch_size": task.batch_size}
+        # What it has learnt is measured here, for all alike.
+        options = {"steps": steps, "seed": task.seed, "log_every": steps}
+        fit_in(self.place, FitOptions(task.x, task.target, **sizes, **options))
+
+
+class _Place(Here):
+    """Where a run is seen from outside between its steps."""
+
+    def __init__(self, begin) -> None:
+        self.begin, self.plan = begin, None
+
+    def steps(self, plan):
+        self.plan = plan
+        return _Begun(plan, self.begin)
+
+
+class _Begun(Steps):
+    def __init__(self, plan, begin) -> None:
+        super().__init__(plan)
+        self._begin = begin
+
+    def make(self, t):
+        self._begin(t)
+        return super().make(t)
+
+
 ENTRANTS = [Ours]
+TRAINERS = [Fit]

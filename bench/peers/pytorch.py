@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 import numba
+import numpy as np
 import torch
 from torch.nn import functional
+
+import reftranscoder as rt
 
 from ..work import Work
 
@@ -48,11 +51,13 @@ class Dense:
     own = staticmethod(torch.from_numpy)
 
     def __init__(self, work: Work) -> None:
-        arrays = work.tc.params.arrays()
+        self._start(work.tc.params.arrays(), work.tc.config.top_k)
+
+    def _start(self, arrays, top_k):
         self.parameters = {
             name: torch.from_numpy(a.copy()).requires_grad_() for name, a in arrays.items()
         }
-        self.top_k = work.tc.config.top_k
+        self.top_k = top_k
         self.adam = torch.optim.Adam(self.parameters.values(), lr=1e-3)
 
     def forward(self, x):
@@ -126,4 +131,38 @@ class Compiled(Dense):
         self.encode = self.row = torch.compile(self.encode)
 
 
+class AdamLoop(Dense):
+    """What one writes first: Adam at a rate of 0.001, from random directions of norm 1 that the
+    encoder and the decoder share, and with the mean of the target as b_dec."""
+
+    name = "PyTorch, Adam"
+
+    def __init__(self, task) -> None:
+        rng = np.random.default_rng(task.seed)
+        (I, O), D = (task.x.shape[1], task.target.shape[1]), task.dict_size
+        directions = rng.standard_normal((D, max(I, O)), np.float32)
+        W_enc, W_dec = (
+            part / np.linalg.norm(part, axis=1, keepdims=True)
+            for part in (directions[:, :I], directions[:, :O])
+        )
+        arrays = {"W_enc": W_enc, "b_enc": np.zeros(D, np.float32), "W_dec": W_dec}
+        arrays["b_dec"] = task.target.mean(axis=0)
+        self._start(arrays, task.top_k)
+        self.task = task
+
+    def train(self, begin):
+        batches = self.task.batches()
+        for t in range(1, self.task.steps + 1):
+            begin(t)
+            self.step(*map(self.own, batches(t)))
+
+    def transcoder(self):
+        arrays = {name: p.detach().numpy() for name, p in self.parameters.items()}
+        return rt.Transcoder.from_arrays(**arrays, top_k=self.top_k)
+
+    def reconstruct(self, x):
+        return self.predict(self.own(x)).numpy()
+
+
 ENTRANTS = [TorchProduct, Dense, EmbeddingBag, Compiled]
+TRAINERS = [AdamLoop]

@@ -120,9 +120,7 @@ class ClusterSteps(Steps):
             for n, owned in enumerate(layout.owned):
                 arrays = scattered(client, _part(plan.state, owned), layout.workers[n])
                 given = owned, plan.recipe, self._fetched, arrays
-                tasks.append(
-                    layout.task(client, n, slices.hold, *given, name="hold", key=f"{n}")
-                )
+                tasks.append(layout.task(client, n, slices.hold, *given, name="hold", key=f"{n}"))
         except ClusterError as error:
             if set(workers) <= set(client.nthreads()):
                 raise
@@ -178,9 +176,7 @@ class ClusterSteps(Steps):
         client, t, numbers = self._client, rates.t, range(len(layout.workers))
         if not self.plan.recipe.clip_norm:
             return [
-                layout.held(
-                    client, n, moving.move, rates, parts, name="gradient", key=f"{t}-{n}"
-                )
+                layout.held(client, n, moving.move, rates, parts, name="gradient", key=f"{t}-{n}")
                 for n in numbers
             ]
         norms = [

@@ -125,18 +125,14 @@ def encode(
     if state.encoder is None:
         state.encoder = Encoder(W, b)
     most = config.top_k if config.activation == "groupmax" else min(top_k, config.dict_size)
-    hidden = state.encoder.encode(
-        x, top_k=most, activation=config.activation, ties=config.ties
-    )
+    hidden = state.encoder.encode(x, top_k=most, activation=config.activation, ties=config.ties)
     found = None
     if held.recipe.aux_k and held.dead.any():
         found = with_sums(select_dead(x, held.dead, W, b, held.recipe.aux_k), x, W, b)
     return with_sums(hidden, x, W, b), found
 
 
-def choose(
-    config: TranscoderConfig, top_k: int, aux_k: int, candidates: Sequence[Any]
-) -> Chosen:
+def choose(config: TranscoderConfig, top_k: int, aux_k: int, candidates: Sequence[Any]) -> Chosen:
     """The active features of all: ``candidates`` are what `encode` made of each slice, in order."""
     from ..kernels.feature_slices import choose, side_by_side
 

@@ -75,7 +75,7 @@ def find_arrays(path: Path) -> dict[str, Stored]:
     except FileError:
         raise
     except Exception as error:  # whatever zipfile stumbles over, the file is at fault
-        raise FileError(path, f"is damaged: {words(error)}", AGAIN) from error
+        raise FileError(path, f"is damaged: {words(error).rstrip('.')}", AGAIN) from error
 
 
 def write_arrays(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
@@ -139,9 +139,7 @@ def _header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> He
     return header
 
 
-def _found(
-    path: Path, file: BinaryIO, archive: zipfile.ZipFile, member: zipfile.ZipInfo
-) -> Stored:
+def _found(path: Path, file: BinaryIO, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Stored:
     header = _header(path, archive, member)
     start = first_byte(file, member)
     strides = row_major(header.shape[:: -1 if header.fortran else 1], header.dtype.itemsize)

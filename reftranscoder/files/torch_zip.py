@@ -24,6 +24,7 @@ from .pickled import LARGEST, Name, Record, load
 from .stored import AGAIN, Checksum, Stored, extension_dtype
 
 _MOST_AXES = 8
+_NEWER = "Save it again with a newer one, by torch.save of torch.load(path, weights_only=True)."
 
 #: torch's names of number types -> NumPy's, or that of ml_dtypes.
 _DTYPES = {
@@ -82,6 +83,8 @@ def read_torch(path: Path) -> Any:
     """
     try:
         with open(path, "rb") as file:
+            if file.read(2) != b"PK":
+                raise FileError(path, "was saved by PyTorch before 1.6, as a bare pickle", _NEWER)
             listed = members(file)
             prefix = _prefix(listed)
             inside = {m.filename.removeprefix(prefix): m for m in listed}
@@ -130,9 +133,7 @@ def _content(
 class Tensors:
     """The names that a pickle of tensors refers to, and what they make."""
 
-    def __init__(
-        self, path: Path, file: BinaryIO, inside: Mapping[str, zipfile.ZipInfo]
-    ) -> None:
+    def __init__(self, path: Path, file: BinaryIO, inside: Mapping[str, zipfile.ZipInfo]) -> None:
         self.path, self.file, self.inside = path, file, inside
         makers: dict[str, Callable[..., Any] | None] = {
             "collections.OrderedDict": _ordered,
@@ -190,9 +191,7 @@ class Tensors:
             raise ValueError(f"its pickle makes a tensor of the type {shown(name)}")
         return self._stored(storage, name, first, shape, strides)
 
-    def _stored(
-        self, storage: _Storage, name: str, first: Any, shape: Any, strides: Any
-    ) -> Stored:
+    def _stored(self, storage: _Storage, name: str, first: Any, shape: Any, strides: Any) -> Stored:
         written = _DTYPES[name]
         named = written == name  # a type that NumPy lacks
         dtype = extension_dtype(self.path, name) if named else np.dtype(written)

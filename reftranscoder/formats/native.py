@@ -142,9 +142,7 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> AnyMo
         raise FileError(path, str(error).rstrip(".")) from error
 
 
-def _model(
-    options: dict[str, Any], given: dict[str, Any], own: Any, L: int | None
-) -> AnyModel:
+def _model(options: dict[str, Any], given: dict[str, Any], own: Any, L: int | None) -> AnyModel:
     if L is None:
         params = Params.taking(**given, own=None if own is None else own[0])
         model = Model(TranscoderConfig(**options), params)

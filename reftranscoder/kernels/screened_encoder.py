@@ -12,11 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..sparse import Sparse, row_starts
+from .affine import affine_block
+from .batchtopk import largest_entries
 from .encode import encode_forward
 from .engine.kernel_arrays import as_kernel_array
 from .engine.threads_and_forks import Lock, threads, threads_are_awake
 from .engine.work_division import few_threads
 from .screen.cpu_target import PANELS, TILE
+from .screen.expectations import Expectations
 from .screen.packed_float32 import FloatWeights
 from .screen.packed_int8 import FEWEST_ROWS, Columns, PackedWeights
 from .screen.quantised import SCREENED, ZERO, Quantised
@@ -39,7 +42,9 @@ FEWEST_FOR_FLOATS = 16
 _MOST_FLOAT_BYTES = 1 << 27
 
 #: The activations that the screen serves; the others are computed in full.
-SCREENED_ACTIVATIONS = ("topk", "relu", "jumprelu")
+SCREENED_ACTIVATIONS = ("topk", "relu", "jumprelu", "batchtopk")
+
+_NONE = np.float32(0)  # a level: p that is not above it is never kept
 
 _LONGEST = 1 << 17  # inputs that the theorem of a screen allows
 
@@ -54,6 +59,16 @@ class Threshold(NamedTuple):
     """What `encode_forward` takes of jumprelu."""
 
     theta: np.ndarray  # (D,) float64
+
+
+class Search(NamedTuple):
+    """What a screen looks for in each row."""
+
+    kept: int  # features, or D: all
+    keep_all: bool  # that equal the least of these
+    level: np.float32  # below which none is wanted
+    caution: np.float32  # in guessing a threshold: see `CAUTION`
+    room: int  # for candidates, in every segment of the features
 
 
 class Encoder:
@@ -77,6 +92,7 @@ class Encoder:
             np.fmax(theta, 0.0, out=self._theta)
             self._screened_b = difference_up(self._b, self._theta)
             self._fits = bool(np.isfinite(self._screened_b).all())  # infinity is not above it
+        self._expected = Expectations(self._theta)
         self._panels, self._eight_bit = panels, panels != np.float32
         self._lock = Lock()
         self._packed, self._measured, self._as_floats = None, False, None
@@ -85,22 +101,50 @@ class Encoder:
         """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I), as `encode_forward` does."""
         D, I = self._W.shape
         few = len(x) < FEWEST_FOR_FLOATS and not self._eight_bit
-        keeps_much = activation == "topk" and top_k > D // 4
         screened = activation in SCREENED_ACTIVATIONS and I <= _LONGEST and self._fits
-        if few or keeps_much or not screened:
+        x, keep_all = as_kernel_array(x, self._W.dtype), ties == "keep_all"
+        if few or not screened or self._expected.much(x, top_k, activation, self._p_of):
             selection = {"top_k": top_k, "activation": activation, "ties": ties, "own": own}
-            return encode_forward(x, self._W, self._b, **selection)
-        kept = top_k if activation == "topk" else D
-        selection = {"kept": kept, "keep_all": ties == "keep_all"}
-        x = as_kernel_array(x, self._W.dtype)
+            hidden = encode_forward(x, self._W, self._b, **selection)
+        elif activation == "batchtopk":
+            hidden = self._of_the_batch(x, top_k, ties)
+        else:
+            hidden = self._of_rows(x, top_k if activation == "topk" else D, keep_all)
+        self._expected.had(hidden, top_k, activation)
+        return hidden.astype(x.dtype)
+
+    def _p_of(self, x):
+        """p (B, D) of every feature, where that is above zero."""
+        p = np.empty((len(x), len(self._W)))
+        affine_block(x, self._W, self._b, True, p)
+        return p
+
+    def _of_the_batch(self, x, top_k, ties):
+        """batchtopk: where enough of p is at or above a level, what is below it is not kept."""
+        most = len(x) * top_k
+        hidden = None
+        for level in self._expected.levels(x, top_k, self._p_of):
+            hidden = self._of_rows(x, len(self._W), True, level)
+            if np.count_nonzero(~(hidden.values < level)) >= most:  # NaN is above all numbers
+                break
+        return largest_entries(hidden, most, ties)
+
+    def _of_rows(self, x, kept, keep_all, level=_NONE):
+        """The ``kept`` largest of each row, in float64; or all that are above their thresholds,
+        or of these at least those that are not below ``level``."""
+        D, I = self._W.shape
         weights = self._weights(x)
-        rows = max(min(_BLOCK_BYTES // (20 * _capacity(kept, D)), _MOST_ROWS), TILE.rows)
+        room = _capacity(kept, D)
+        if kept == D:
+            room = self._expected.room(room)
+        rows = max(min(_BLOCK_BYTES // (20 * room), _MOST_ROWS), TILE.rows)
         caution = np.float32(min(CAUTION / np.sqrt(I), _SURE))
+        search = Search(kept, keep_all, level, caution, room)
         blocks = [
-            self._block(x[first : first + rows], weights, caution, **selection)
+            self._block(x[first : first + rows], weights, search)
             for first in range(0, len(x), rows)
         ]
-        return joined(blocks, D).astype(x.dtype)
+        return joined(blocks, D)
 
     def rewrite(self):
         """Before all weights are overwritten: where their 8-bit copies must be, too.
@@ -131,40 +175,50 @@ class Encoder:
                 self._as_floats = FloatWeights(self._W, self._screened_b)
             return self._as_floats
 
-    def _block(self, x, weights, caution, kept, keep_all):
+    def _block(self, x, weights, search):
         work = -(-len(x) // TILE.rows) * weights.panels.nbytes
         with few_threads(work // (_WORTH_SHARING if threads_are_awake() else _WORTH_WAKING)):
             inputs = weights.pack(x)
-            found, block = self._screened(x, weights, inputs, caution, kept, keep_all)
-        selection = {"kept": kept, "keep_all": keep_all}
+            found, block = self._screened(x, weights, inputs, search)
 
-        wrong = np.flatnonzero(found == WRONG_GUESS)
-        if len(wrong) and caution < _SURE:
-            again = self._block(_rows(x, wrong), weights, _SURE, **selection)
-            block = _replaced(block, wrong, again, np.arange(len(wrong)))
-            found[wrong] = 0
-        crowded = np.flatnonzero((found < 0) & (inputs.states == SCREENED))
+        def again(rows, weights, **changes):
+            """Search some rows of this block once more."""
+            nonlocal block
+            if len(rows):
+                other = self._block(_rows(x, rows), weights, search._replace(**changes))
+                block = _replaced(block, rows, other, np.arange(len(rows)))
+                found[rows] = 0
+
+        if search.caution < _SURE:
+            again(np.flatnonzero(found == WRONG_GUESS), weights, caution=_SURE)
+        room = _capacity(search.kept, len(self._W))
+        if search.room < room:
+            again(self._crowded(found, inputs), weights, room=room)
+        crowded = self._crowded(found, inputs)
         if self._hands_over(weights, len(crowded)):
-            again = self._block(_rows(x, crowded), self._floats(), caution, **selection)
-            block = _replaced(block, crowded, again, np.arange(len(crowded)))
-            found[crowded] = 0
+            again(crowded, self._floats())
         left = np.flatnonzero(found < 0)
         if len(left):
-            rest = self._without_screen(x, left, inputs.states, kept, keep_all)
+            rest = self._without_screen(x, left, inputs.states, search.kept, search.keep_all)
             block = _replaced(block, left, *rest)
         return block
 
-    def _screened(self, x, weights, inputs, caution, kept, keep_all):
+    def _crowded(self, found, inputs):
+        """The rows that were screened, to no avail."""
+        return np.flatnonzero((found < 0) & (inputs.states == SCREENED))
+
+    def _screened(self, x, weights, inputs, search):
         """How many features each row has, or why that is not known, and the `Sparse` of them."""
         B, D = len(x), len(self._W)
         tiles = -(-B // TILE.rows)
         tasks, segments = _division(tiles, len(weights.features[0]) // TILE.features)
         S, padded = len(segments) - 1, tiles * TILE.rows
-        capacity = min(_capacity(kept, D), np.diff(segments).max() * TILE.features)
+        capacity = min(search.room, np.diff(segments).max() * TILE.features)
         thresholds = np.full((S, padded), np.inf, np.float32)
-        thresholds[:, :B][:, inputs.states == SCREENED] = 0
+        thresholds[:, :B][:, inputs.states == SCREENED] = search.level
         counts = np.zeros((padded, S), np.int64)
         found = np.where(inputs.states == SCREENED, 0, NO_ROOM)
+        kept, caution, keep_all = search.kept, search.caution, search.keep_all
         most = S * capacity if keep_all else min(kept, S * capacity)
         with workspace() as work:
             candidates = [
@@ -175,6 +229,9 @@ class Encoder:
                 weights.panels, inputs.panels, weights.steps, inputs.rows, inputs.starts,
                 weights.features, kept, caution, thresholds, tasks, segments, counts, *candidates,
             )  # fmt: skip
+            if kept == D:
+                self._expected.found(counts)
+                thresholds[:] = 0  # a level is not what the K-th largest has to reach
             ids, p = work.array("kept", (B, most), "i4"), work.array("p", (B, most), "f8")
             with few_threads(B):
                 rescore(
@@ -201,10 +258,11 @@ class Encoder:
         all_kept = kept == len(self._W)
         selection = {"top_k": kept, "ties": "keep_all" if keep_all else "lowest_index"}
         selection |= {"activation": "jumprelu", "own": Threshold(self._theta)} if all_kept else {}
-        plain = encode_forward(x[chosen], self._W, self._b, **selection)
+        # In float64, where rows compete: what is rounded may be equal.
+        plain = encode_forward(x[chosen].astype(np.float64), self._W, self._b, **selection)
         places = np.cumsum(~zero) - 1 + zero.any()
         places[zero] = 0
-        return plain.astype(np.float64), places
+        return plain, places
 
 
 def difference_up(b, theta):

@@ -163,9 +163,7 @@ ACTIVATIONS = {
 }
 
 
-def encode_forward(
-    x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index", own=None
-):
+def encode_forward(x, W_enc, b_enc, *, top_k, activation="topk", ties="lowest_index", own=None):
     """Return ``hidden`` (B, D) of ``x`` (B, I), with ``W_enc`` (D, I) and ``b_enc`` (D,)."""
     pre = affine_forward(x, W_enc, b_enc)
     _, hidden = ACTIVATIONS[activation].forward(pre, top_k, ties, own)  # (E1)

@@ -30,6 +30,7 @@ from .checkpoint import Checkpoint, load
 from .evaluation import Measure
 from .history import History
 from .identity import identity_of, start_digests
+from .inference import for_inference
 from .keeping import Keeper
 from .metrics_log import MetricsLog
 from .options import FitOptions
@@ -78,7 +79,9 @@ def fit(options: FitOptions) -> Fit:
     Adam on ``mean((target - reconstruction)**2) + l1_coeff * mean(abs(hidden))``, or on other
     losses, by the names of `Losses`.  The options of the transcoder are those of
     `TranscoderConfig`.  Thresholds of jumprelu are trained by straight-through gradients, the gates
-    of gated by an auxiliary loss.
+    of gated by an auxiliary loss.  What batchtopk has trained is returned as the jumprelu
+    transcoder whose threshold is the least activation that a batch keeps, on average over batches
+    of training rows (``training/inference.py``); ``history`` is measured before.
 
     Ctrl-C, SIGTERM and SIGHUP end training after the step under way, and so does a
     ``KeyboardInterrupt`` raised by ``progress``: the result is then what was reached, with
@@ -119,10 +122,10 @@ def fit_in(place: Here, options: FitOptions) -> Fit:
     if options.patience and held_out is None:
         raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
     place.check(config, Recipe(**chosen(Recipe, options)), options.backend)
-    run, measure = _prepared(place, options, config, (x, target), held_out)
+    run, measure, batches = _prepared(place, options, config, (x, target), held_out)
     log = MetricsLog(options.log, run.saved, (x, target, *(held_out or ())))
     requested = train(run, options, log)
-    transcoder = run.transcoder()
+    transcoder = for_inference(run.transcoder(), x, batches, options.backend)
     metrics = measure.all(transcoder) if held_out and run.done else None
     signal = None if run.done else requested
     return Fit(transcoder, run.history(), metrics, run.steps, not run.done, signal, run.best_step)
@@ -199,7 +202,7 @@ def _prepared(
     config: TranscoderConfig,
     training: Pair,
     held_out: Pair | None,
-) -> tuple[Run[Transcoder], Measure]:
+) -> tuple[Run[Transcoder], Measure, Batches]:
     """The run before its next step, the first or the one after its checkpoint."""
     # Without a checkpoint nobody asks what the data were.
     digests = start_digests(training, held_out) if options.checkpoint is not None else {}
@@ -232,7 +235,8 @@ def _prepared(
     plan = Plan(start, schedule, recipe, batches, training, scaling, *divided)
     often = options.log_every, options.patience
     made = functools.partial(folded, config, scaling)
-    return Run(saved, schedule, place.steps(plan), scaling, measure, *often, made), measure
+    run = Run(saved, schedule, place.steps(plan), scaling, measure, *often, made)
+    return run, measure, batches
 
 
 def train(run: Run[M], options: FitOptions, log: MetricsLog) -> int | None:

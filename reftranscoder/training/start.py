@@ -99,9 +99,7 @@ def starting_own(config: TranscoderConfig, recipe: Recipe) -> Own | None:
     return None
 
 
-def folded(
-    config: TranscoderConfig, scaling: Scaling, arrays: dict[str, np.ndarray]
-) -> Transcoder:
+def folded(config: TranscoderConfig, scaling: Scaling, arrays: dict[str, np.ndarray]) -> Transcoder:
     """The transcoder for data as they are, of trained arrays.  Its gradients are derivatives."""
     found: dict[str, Any] = scaling.folded(arrays, config.conventions)
     kind = OWN.get(config.activation)

@@ -273,7 +273,7 @@ class Transcoder:
 
         ``theta`` is one number for all features, or (D,).  This is how one that was trained by
         batchtopk is used: with the least activation that training kept, on average over batches,
-        what a row gives no longer depends on the rows it comes with.
+        what a row gives no longer depends on the rows it comes with.  `reftranscoder.fit` does so.
 
         Raises:
             ShapeError, DTypeError, NonFiniteError: as `JumpReLU`.

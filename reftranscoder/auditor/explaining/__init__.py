@@ -9,6 +9,7 @@
 - ``estimates.py``, ``evidence.py``: how often something counts, read from what a candidate gave.
 - ``estimated_faults.py``: mistakes with such a number, or a format, in their names.
 - ``selections.py``: mistaken selections.
+- ``misplaced.py``: sums that look for features at other places than theirs.
 - ``known_faults.py``: which of these mistakes the first fault is.
 - ``explain.py``: which conventions, however many, make a candidate right.
 """

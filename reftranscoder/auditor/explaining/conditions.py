@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..task.problem import Problem
+
+Condition = Callable[[Problem], bool]
+
+#: Bits in which a feature's number may be kept where that is too few.
+WRAPS = (16, 15, 8, 7)
 
 
 def always(problem: Problem) -> bool:
@@ -73,3 +80,8 @@ def skip_subtracts_b_dec(problem: Problem) -> bool:
 def scales_features(problem: Problem) -> bool:
     """Features are scaled by |W_dec[j]|, by declaration."""
     return problem.definition.norms == "pre"
+
+
+def wraps(bits: int) -> Condition:
+    """A feature's number may have more than so many bits."""
+    return lambda problem: problem.sizes.D > 1 << bits

@@ -20,7 +20,7 @@ from .evidence import COARSE, Evidence
 from .hypotheses import Hypothesis
 
 _TOLD = 16  # entries that fit a coarser format, at least: no coincidence
-_DECISIVE = 1e-4  # of the loss: one number, and how well it has to be known
+_DECISIVE = 1e-4  # of the loss: one number, and how near it has to be
 _PARAMETERS = ("dW_dec", "db_dec", "dW_skip", "dW_enc", "db_enc")
 _LAST = {*_PARAMETERS, "dx"}  # no stage reads these
 _FIRST_GRADIENT = ALL_STAGES.index("d_reconstruction")
@@ -37,12 +37,13 @@ def stages_off_by_factors(evidence: Evidence) -> Iterator[list[Hypothesis]]:
         if c is None:
             continue
         others = [stage for stage in evidence.faults if stage != first]
-        if others and first in _LAST and set(others) <= _LAST:
+        if (others or evidence.unseen) and first in _LAST and {*others, *evidence.unseen} <= _LAST:
             found = {first: c} | {stage: _factor(evidence.entries(stage)) for stage in others}
             known = {stage: own for stage, own in found.items() if own is not None}
             if known.keys() == found.keys():
                 # The first stands for all; but each may be of its own, too.
-                yield [_scaled(dict.fromkeys(known, c), tangent, _norm(evidence, known))]
+                together = (*known, *evidence.unseen)
+                yield [_scaled(dict.fromkeys(together, c), tangent, _norm(evidence, together))]
                 yield [_scaled(known, tangent)]
         yield [_scaled({first: c}, tangent)]
 
@@ -52,7 +53,7 @@ def _factor(entries: Entries) -> float | None:
     return None if found is None or found[""] == 0 else found[""]
 
 
-def _norm(evidence: Evidence, stages: Mapping[str, float]) -> str:
+def _norm(evidence: Evidence, stages: Sequence[str]) -> str:
     """What clipping by the norm of all gradients leaves, in words, where all are given."""
     candidate = evidence.candidate
     every = [n for n in _PARAMETERS if n != "dW_skip" or evidence.problem.params.W_skip is not None]
@@ -95,9 +96,12 @@ def _parts(stage: str, c: float) -> str:
 
 
 def _the_loss_twice(evidence: Evidence) -> list[Hypothesis]:
-    """The only factor that one number can show."""
+    """The only factor that one number can show, and only where it is hit closely.
+
+    Its bound grows with the number of squares; what a sum of them is off by grows far less.
+    """
     loss = evidence.results["loss"]
-    if not loss.want or loss.bound is None or loss.bound > _DECISIVE * abs(loss.want):
+    if not loss.want or loss.got is None or abs(loss.got / loss.want - 2) > _DECISIVE:
         return []
     return [_scaled({"loss": 2.0})]
 

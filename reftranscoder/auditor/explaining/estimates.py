@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..intervals.interval import Interval
 from ..judging.judge import Judge
-from ..judging.verdict import Tally
+from ..judging.verdict import Index, Tally
 from ..task.candidate import Candidate
 from ..task.problem import Problem
 
@@ -43,7 +43,7 @@ class _Collected(Tally):
         super().__init__(stage)
         self.parts: list[tuple[np.ndarray, ...]] = []
 
-    def add(self, got: np.ndarray, want: Interval, index: Callable[[int], tuple[int, ...]]) -> None:
+    def add(self, got: np.ndarray, want: Interval, index: Index) -> None:
         super().add(got, want, index)
         bound = np.broadcast_to(want.error(0), want.value.shape)
         arrays = got, want.value, bound

@@ -17,12 +17,16 @@ COARSE = ("float16", "bfloat16")
 
 
 class Evidence(NamedTuple):
-    """A candidate with ``results`` of which ``first`` is the first at fault."""
+    """A candidate with ``results`` of which ``first`` is the first at fault.
+
+    Of a large one it is a part, and the stages ``unseen`` are at fault in others.
+    """
 
     problem: Problem
     candidate: Candidate
     results: Mapping[str, StageResult]
     first: str
+    unseen: tuple[str, ...] = ()
 
     @property
     def faults(self) -> list[str]:

@@ -6,7 +6,8 @@ so that each search has few to try, whatever the number of conventions is.
 
 One number proves little: under some of a hundred pairs, and within the bounds of a narrow format
 even under a single one, a wrong loss looks right.  Where nothing but the loss speaks for a
-convention, it has to be one alone, or declared, and the loss known to one part in a thousand.
+convention, it has to be one alone, or declared, and the loss known to one part in a thousand, or
+hit to one in a hundred thousand.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from .subsets import in_float64, is_large
 
 _SEARCHES, _SEARCHES_IN_LARGE = 8, 3  # at most, each of singles and pairs
 _CLAIMS = 64  # combinations of what was declared, at most
-_DECISIVE = 1e-3  # of the loss: how well it has to be known where it is the only evidence
+#: Of the loss, where it is the only evidence: how well it is known, or how near it is.
+_DECISIVE, _CLOSE = 1e-3, 1e-5
 
 
 class Explanation(NamedTuple):
@@ -170,9 +172,11 @@ def _belief(start: _Start, declared: Sequence[str]) -> Belief:
         if explained != ["loss"] or all(h.name in declared for h in combination):
             return True
         loss = results["loss"]
-        if len(combination) > 1 or loss.bound is None or loss.want is None:
+        if len(combination) > 1 or loss.bound is None or loss.want is None or loss.got is None:
             return False
-        return loss.bound <= _DECISIVE * abs(loss.want)
+        if loss.bound <= _DECISIVE * abs(loss.want):
+            return True
+        return abs(loss.got - loss.want) <= _CLOSE * abs(loss.want)
 
     return believed
 

@@ -69,9 +69,7 @@ FORWARD_FAULTS = (
         reaching=True,
     ),
     *(
-        mistake(
-            f"the thresholds are rounded to {name}", "hidden", has_thresholds, thresholds=name
-        )
+        mistake(f"the thresholds are rounded to {name}", "hidden", has_thresholds, thresholds=name)
         for name in COARSE
     ),
     mistake("W_enc is transposed", "pre", encodes_square, W_enc="transposed"),

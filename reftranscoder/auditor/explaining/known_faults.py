@@ -15,6 +15,7 @@ from .evidence import Evidence
 from .forward_faults import FORWARD_FAULTS
 from .gradient_faults import GRADIENT_FAULTS
 from .hypotheses import Hypothesis, possible
+from .misplaced import features_at_other_places
 from .search import Search, better
 from .selections import SELECTION_PROPOSALS
 
@@ -42,7 +43,7 @@ def name_fault(
     hypotheses = [h for h in known_faults(problem) if not _is_excluded(h, results[first], unit)]
     search = Search(problem, candidate, results, hypotheses, progress)
     found = search.best(pairs=False)
-    for propose in (*PROPOSALS, *SELECTION_PROPOSALS):
+    for propose in (*PROPOSALS, *SELECTION_PROPOSALS, features_at_other_places):
         for proposed in propose(_evidence(search)):
             if found is not None and found.complete:
                 break
@@ -59,9 +60,11 @@ def name_fault(
 
 def _evidence(search: Search) -> Evidence:
     """Everything; of a large candidate, the part that has the stage at fault."""
+    faults = [name for name, result in search.results.items() if result.verdict == "fault"]
     for part in search.subsets:
         if part.results[search.first].verdict == "fault":
-            return Evidence(part.problem, part.candidate, part.results, search.first)
+            given = part.problem, part.candidate, part.results, search.first
+            return Evidence(*given, tuple(n for n in faults if n not in part.candidate))
     return Evidence(search.problem, search.candidate, search.results, search.first)
 
 

@@ -15,6 +15,9 @@ from .subsets import Subset, in_float64, is_large, subsets_of, worst_part
 
 _CONFIRMED = 2  # full runs that a large audit may take
 
+#: Mistakes that make a stage read others, or another part of them.
+_ELSEWHERE = {"mask", "flipped", "read_at"}
+
 Combination = tuple[Hypothesis, ...]
 Belief = Callable[[Combination, dict[str, StageResult]], bool]
 
@@ -142,7 +145,8 @@ class Search:
             return False
         changes = {field for hypothesis in combination for field in hypothesis.changes}
         parts: list[Subset | Search] = [self]
-        if self.worst and not self.worst.blind & changes & {"mask", "flipped", *FIELDS[self.first]}:
+        read = _ELSEWHERE | {*FIELDS[self.first]}
+        if self.worst and not self.worst.blind & changes & read:
             parts.insert(0, self.worst)
         for part in parts:
             problem = applied_all(part.problem, combination)
@@ -153,9 +157,10 @@ class Search:
         return first_fault(results) is None
 
     def _screened(self, combinations: list[Combination], subset: Subset) -> list[Combination]:
-        """Those that come further than the default on a subset, or if it is clean spoil nothing."""
-        first = first_fault(subset.results)
-        least = ALL_STAGES.index(first) + 1 if first else len(ALL_STAGES)
+        """Those that come further than the default on a subset, or if that comes as far as the
+        stage at fault spoil nothing before it."""
+        first = first_fault(subset.results) or self.first
+        least = 1 + min(ALL_STAGES.index(first), ALL_STAGES.index(self.first))
         scored = []
         for combination in combinations:
             if any(subset.blind & set(h.changes) for h in combination):

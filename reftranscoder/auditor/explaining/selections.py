@@ -10,7 +10,7 @@ import numpy as np
 from ...bounds import PRECISIONS
 from ..task.definition import MOVES
 from ..task.problem import Problem
-from .conditions import selects
+from .conditions import WRAPS, Condition, selects, wraps
 from .evidence import COARSE, Evidence
 from .hypotheses import Hypothesis, Row, mistake, possible
 
@@ -21,15 +21,7 @@ def _has_groups(problem: Problem) -> bool:
     return selects(problem) and problem.sizes.D % problem.definition.top_k == 0
 
 
-def _wraps_at_15(problem: Problem) -> bool:
-    return problem.sizes.D > 1 << 15
-
-
-def _wraps_at_16(problem: Problem) -> bool:
-    return problem.sizes.D > 1 << 16
-
-
-def _moved(kind: str, condition: Callable[[Problem], bool] = selects) -> Row:
+def _moved(kind: str, condition: Condition = selects) -> Row:
     return mistake(f"hidden has feature j at {MOVES[kind]}", "hidden", condition, moved=kind)
 
 
@@ -79,8 +71,7 @@ SELECTION_FAULTS = (
     ),
     _moved("up"),
     _moved("down"),
-    _moved("16", _wraps_at_16),
-    _moved("15", _wraps_at_15),
+    *(_moved(str(bits), wraps(bits)) for bits in WRAPS),
 )
 
 

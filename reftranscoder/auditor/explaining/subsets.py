@@ -140,7 +140,7 @@ def _these_features(
     # Whatever needs all features at once.
     blind = (
         *("input", "skip_input", "W_enc", "W_dec", "mask", "flipped", "ties", "top_k", "rectified"),
-        "error_skipped",
+        *("error_skipped", "read_at"),
     )
     return _judged_subset(smaller, subset, progress, ("hidden", "reconstruction"), blind)
 

@@ -22,8 +22,7 @@ _EXP = 8.0  # u: 4 units in the last place
 
 
 class Gates:
-    """Both paths of one transcoder, with b_gate, b_mag and r_mag (D,) in float64 and ``I`` inputs.
-    """
+    """Both paths of one transcoder: b_gate, b_mag and r_mag (D,) in float64, and ``I`` inputs."""
 
     def __init__(
         self,

@@ -82,6 +82,24 @@ def one_of_each(features: SparseInterval, rows: np.ndarray) -> SparseInterval:
     return SparseInterval(left, entries)
 
 
+def at_other_features(features: SparseInterval, where: str | int) -> SparseInterval:
+    """``features``, each at another place, a key of `PLACES`; or without the one of a number."""
+    pattern, entries = features.pattern, features.entries
+    D, column = pattern.shape[1], pattern.indices
+    if isinstance(where, int):
+        left = column != where
+        starts = row_starts(np.bincount(pattern.rows()[left], minlength=pattern.shape[0]))
+        entries = entries.at(left)
+        return SparseInterval(Sparse(starts, column[left], entries.value, pattern.shape), entries)
+    if where in ("up", "down"):
+        moved = (column + (1 if where == "up" else -1)) % D
+    elif where.startswith("int"):
+        moved = column.astype(where).astype(np.int64) % D
+    else:
+        moved = column % (D // int(where[2:]) if where.startswith("D/") else 1 << int(where))
+    return SparseInterval(pattern._replace(indices=moved.astype(column.dtype)), entries)
+
+
 def active(pre_acts: Interval) -> SparseInterval:
     """Every active feature, selected or not."""
     rows, columns = np.nonzero(pre_acts.value > 0)

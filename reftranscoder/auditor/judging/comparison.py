@@ -68,7 +68,7 @@ class Comparison:
             self.tallies[name].add(
                 got if kept.all() else got[kept],
                 want if kept.all() else want.at(kept),
-                lambda k: (int(places[k // width]), int(k % width)),
+                lambda k: (places[k // width], k % width),
             )
         if name in self.broken or name in self.unjudged or not kept.all():
             return want
@@ -103,7 +103,7 @@ class Comparison:
         self.tallies[name].add(
             got[live],
             want.entries.at(live),
-            lambda k: (int(row[k]) + rows.start, int(column[k])),
+            lambda k: (row[k] + rows.start, column[k]),
         )
         self._compare_elsewhere(name, dense, elsewhere, pattern, rows, kept)
         if not kept.all():
@@ -138,15 +138,13 @@ class Comparison:
                 width = dense.shape[1]
                 full.value[inside] = 0.0
                 full.value[~kept] = 0.0
-                self.tallies[name].add(
-                    dense, full, lambda k: (int(k // width) + rows.start, int(k % width))
-                )
+                self.tallies[name].add(dense, full, lambda k: (k // width + rows.start, k % width))
                 return
             row, column = np.nonzero(dense)
             got = dense[row, column]
         if len(got):
             zeros = Interval(np.zeros(len(got)))
-            self.tallies[name].add(got, zeros, lambda k: (int(row[k]) + rows.start, int(column[k])))
+            self.tallies[name].add(got, zeros, lambda k: (row[k] + rows.start, column[k]))
 
     def kept_as(self, name: str, source: str, want: Interval) -> Interval:
         """A copy of a stage that was kept in a narrower format was rounded once more."""
@@ -175,18 +173,26 @@ class Comparison:
         pattern = self.candidate.features(name, rows)
         return SparseInterval(pattern, self.read(name, pattern.values))
 
+    def trusted_features(self, name: str, hidden: SparseInterval, rows: slice) -> SparseInterval:
+        """d_pre as given, or d_hidden at the entries of hidden."""
+        if name == "d_pre":
+            return self.given_features(name, rows)
+        pattern = hidden.pattern
+        row, column = pattern.rows(), pattern.indices
+        if self.candidate.is_sparse(name):
+            got = entries_at(self.candidate.features(name, rows), row, column)
+        else:
+            got = self.candidate.rows(name, rows)[row, column]
+        return SparseInterval(pattern, self.read(name, got))
+
     def usable(self, name: str) -> bool:
         return name in self.candidate and name not in self.broken
 
     def totals(self, wanted: Mapping[str, Interval]) -> None:
         """Judge what sums over rows."""
         for name, want in wanted.items():
-            shape = want.value.shape
-            self.tallies[name].add(
-                self.candidate.whole(name),
-                want,
-                functools.partial(_index_in, shape),
-            )
+            index = functools.partial(_index_in, want.value.shape)
+            self.tallies[name].add(self.candidate.whole(name), want, index)
 
     def sums(self) -> set[str]:
         """The sums over rows that are to be judged."""
@@ -222,5 +228,5 @@ def _readers(names: Container[str], parents: Mapping[str, tuple[str, ...]]) -> s
     return found
 
 
-def _index_in(shape: tuple[int, ...], place: int) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(place, shape))
+def _index_in(shape: tuple[int, ...], k: np.ndarray) -> tuple[np.ndarray, ...]:
+    return np.unravel_index(k, shape) if shape else ()

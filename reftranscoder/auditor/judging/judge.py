@@ -17,7 +17,7 @@ from ..intervals.parameter_gradients import ParameterGradients
 from ..intervals.sparse_interval import (
     SparseInterval,
     active,
-    entries_at,
+    at_other_features,
     one_of_each,
     widened,
 )
@@ -113,7 +113,8 @@ class Judge:
         if "loss" in self.needed:
             loss.add(target, made(compared), hidden, x)
         d_reconstruction = self.slopes(compared, target, rows, kept)
-        self.gradients(x, encoded, d_reconstruction, rows, kept, gradients)
+        d_decoded = intervals.d_decoded(d_reconstruction, x)
+        self.gradients(x, encoded, d_decoded, rows, kept, gradients)
 
     def inputs(self, rows: slice) -> tuple[Interval, np.ndarray]:
         """x of a block of rows, and which of them are judged."""
@@ -125,7 +126,8 @@ class Judge:
         self, hidden: SparseInterval, x: Interval, rows: slice, kept: np.ndarray
     ) -> Interval | None:
         """reconstruction, where something reads it."""
-        make = functools.partial(self.intervals.reconstruction, hidden, x)
+        read = self._read_at("reconstruction", hidden)
+        make = functools.partial(self.intervals.reconstruction, read, x)
         return self._stage("reconstruction", make, rows, kept)
 
     def slopes(
@@ -172,6 +174,10 @@ class Judge:
             read = hidden if name == "dW_dec" else d_affine
             if read is not None:
                 other[name] = one_of_each(read, self._counted(which) - rows.start)
+        for name, _ in definition.read_at:
+            read = hidden if name == "dW_dec" else d_affine
+            if read is not None:
+                other[name] = self._read_at(name, read)
         sums.add(x, hidden, d_reconstruction, d_affine, other)
 
     def encoded(
@@ -183,7 +189,7 @@ class Judge:
         pre = self._stage("pre", any_pre, rows, kept)
         pre_acts = self._stage(
             "pre_acts",
-            lambda: comparison.kept_as("pre_acts", "pre", intervals.pre_acts(made(pre))),
+            lambda: comparison.kept_as("pre_acts", "pre", intervals.pre_acts(made(pre), x)),
             rows,
             kept,
         )
@@ -191,7 +197,7 @@ class Judge:
             return pre, pre_acts, comparison.given_features("hidden", rows)
 
         def selected() -> SparseInterval:
-            boxes = intervals.pre_acts(any_pre())
+            boxes = intervals.pre_acts(any_pre(), x)
             signed = gates = None
             if intervals.definition.selects in MAGNITUDES:
                 signed = any_pre() if pre is None else pre
@@ -200,6 +206,11 @@ class Judge:
             return self.choices.hidden(made(pre_acts), boxes, rows, kept, signed, gates)
 
         return pre, pre_acts, self._once_missing("hidden", rows, selected)
+
+    def _read_at(self, stage: str, features: SparseInterval) -> SparseInterval:
+        """``features`` where a stage reads them: by mistake, elsewhere."""
+        where = self.intervals.definition.reads_at(stage)
+        return features if where is None else at_other_features(features, where)
 
     def _once_missing(self, name: str, rows: slice, make: Callable[[], Kept]) -> Kept:
         """``make()``; or, of a stage that was not given, what it made under other definitions."""
@@ -242,7 +253,7 @@ class Judge:
             elsewhere = functools.partial(intervals.d_hidden_dense, made(d_reconstruction))
             return self.comparison.features("d_hidden", want, elsewhere, rows, kept)
         if "d_hidden" in self.comparison.trusted:
-            return self._trusted_features("d_hidden", hidden, rows)
+            return self.comparison.trusted_features("d_hidden", hidden, rows)
         return None
 
     def _d_affine(
@@ -259,7 +270,7 @@ class Judge:
         intervals, definition = self.intervals, self.intervals.definition
         trusted = self.comparison.trusted
         if "d_pre" in trusted:
-            d_pre = self._trusted_features("d_pre", hidden, rows)
+            d_pre = self.comparison.trusted_features("d_pre", hidden, rows)
         elif d_hidden is None:
             return None, None
         else:
@@ -282,18 +293,6 @@ class Judge:
             return hidden
         places = self.candidate.inactive(rows)
         return hidden if places is None else widened(hidden, places)
-
-    def _trusted_features(self, name: str, hidden: SparseInterval, rows: slice) -> SparseInterval:
-        """d_pre as given, or d_hidden at the entries of hidden."""
-        if name == "d_pre":
-            return self.comparison.given_features(name, rows)
-        pattern = hidden.pattern
-        row, column = pattern.rows(), pattern.indices
-        if self.candidate.is_sparse(name):
-            got = entries_at(self.candidate.features(name, rows), row, column)
-        else:
-            got = self.candidate.rows(name, rows)[row, column]
-        return SparseInterval(pattern, self.comparison.read(name, got))
 
     def _needed_stages(self, wanted: frozenset[str]) -> set[str]:
         """The stages that are judged, and those upstream as far as nothing can be trusted."""

@@ -212,7 +212,7 @@ class SelectionJudge:
             centre = np.where(same, got, centre)
             errors = tuple(np.where(same, 0.0, e) for e in errors)
         self.comparison.tallies["hidden"].add(
-            got, Interval(centre, errors), lambda k: (int(row[k]) + rows.start, int(column[k]))
+            got, Interval(centre, errors), lambda k: (row[k] + rows.start, column[k])
         )
 
     def result(self) -> StageResult:

@@ -74,6 +74,30 @@ class StageResult:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+class Wrong:
+    """Where entries are beyond their bounds: how many of them, and from which indices to which."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._least: tuple[int, ...] = ()
+        self._most: tuple[int, ...] = ()
+
+    def add(self, index: tuple[np.ndarray, ...]) -> None:
+        """``index`` as `numpy.nonzero` has it."""
+        low, high = (tuple(int(end(axis)) for axis in index) for end in (np.min, np.max))
+        self._least = tuple(map(min, self._least, low)) if self.count else low
+        self._most = tuple(map(max, self._most, high)) if self.count else high
+        self.count += len(index[0]) if index else 1
+
+    def shared(self) -> tuple[int | None, ...]:
+        """For each axis, the index that all of them have, or None."""
+        return tuple(a if a == b else None for a, b in zip(self._least, self._most))
+
+
+#: The indices of the k-th entries of a flattened block, as `numpy.unravel_index` has them.
+Index = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+
+
 class Tally:
     """Collects a stage block by block."""
 
@@ -91,10 +115,10 @@ class Tally:
         self._all_hidden = True  # every bound so far is at least the reference
         self._equal = 0
         self._counts = np.zeros(HIGHEST - LOWEST + 1, np.int64)
+        self._wrong = Wrong()
 
-    def add(self, got: np.ndarray, want: Interval, index: Callable[[int], tuple[int, ...]]) -> None:
-        """Compare ``got`` with ``want``; ``index(k)`` names the k-th entry of the flattened
-        block."""
+    def add(self, got: np.ndarray, want: Interval, index: Index) -> None:
+        """Compare ``got`` with ``want``; ``index(k)`` names entries of the flattened block."""
         self.compared = True
         got = np.asarray(got)
         if not got.ndim:
@@ -110,7 +134,7 @@ class Tally:
         got: np.ndarray,
         want: Interval,
         start: int,
-        index: Callable[[int], tuple[int, ...]],
+        index: Index,
     ) -> None:
         if not got.size:
             return
@@ -124,7 +148,9 @@ class Tally:
         worst = int(ratio.argmax())
         if self.worst is None or ratio[worst] > self.max_ratio:
             found = (float(got[worst]), float(value[worst]), float(bounds[0][worst]))
-            self.worst = (index(start + worst), *found)
+            self.worst = (tuple(map(int, index(np.array(start + worst)))), *found)
+        if ratio[worst] > 1:
+            self._wrong.add(index(start + np.flatnonzero(ratio > 1)))
         self.max_ratio = max(self.max_ratio, float(ratio[worst]))
         if self._all_hidden:
             self._all_hidden = bool(np.all(bounds[0] >= size))
@@ -168,7 +194,13 @@ class Tally:
             want=want,
             bound=bound,
             histogram=self._histogram(),
+            extra=self._spread() if verdict == "fault" else {},
         )
+
+    def _spread(self) -> dict[str, Any]:
+        """How many entries are wrong, of how many, and the indices that all of these share."""
+        wrong = self._wrong
+        return {"wrong": wrong.count, "entries": self.count, "shared": wrong.shared()}
 
     def _histogram(self) -> Histogram:
         rigorous = self._totals[0]

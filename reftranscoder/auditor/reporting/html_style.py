@@ -6,7 +6,7 @@ CSS = """
   --bar: #7c9cbf; --good: #1a7f4b; --fault: #c42b1c; --care: #9a6700; --named: #3257c0;
   --none: #6b7280; --mark: #f3c98b;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #15171a; --ink: #e6e4df; --faint: #9aa1ab; --rule: #33373d; --card: #1c1f23;
     --bar: #5f83ab; --good: #57c78b; --fault: #ff7b6b; --care: #e0b050; --named: #8facff;
@@ -83,7 +83,7 @@ footer p { color: var(--faint); font-size: .84rem; }
   :root { --paper: #fff; --card: #fff; --ink: #000; --rule: #bbb; --faint: #444; }
   body { font-size: 11px; } main { max-width: none; padding: 0; }
   section { border: 0; padding: 0; break-inside: avoid-page; }
-  .stages tr { break-inside: avoid; }
+  .stages tr { break-inside: avoid; } .wide { overflow: visible; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

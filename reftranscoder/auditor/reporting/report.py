@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import Error
 from ...options import truth
 from ..judging.verdict import StageResult
-from ..task.stage_graph import OF_OWN
+from ..task.stage_graph import AXES, OF_OWN
 from .exercised import Exercised, missing_sentences
 
 
@@ -230,7 +230,7 @@ class Report:
                 text += f", as {result.extra['zero']}" if result.extra["zero"] else ""
             else:
                 text += f", and a correct {self.declared} result is "
-                text += f"within {result.bound:.2g} of {result.want:.9g}"
+                text += f"within {result.bound:.2g} of {result.want:.9g}{_spread(result)}"
         text += self._made(blame)
         later = self.faults[1:]
         if later:
@@ -244,6 +244,18 @@ class Report:
     def _words(self, names: Iterable[str], last: str = " and") -> str:
         """What a sentence calls several of them."""
         return listed(names, last)
+
+
+def _spread(result: StageResult) -> str:
+    """How many entries are wrong, and what they have in common, where there are many."""
+    wrong, entries = result.extra.get("wrong", 0), result.extra.get("entries", 0)
+    if entries < 2:
+        return ""
+    if wrong == 1:
+        return f"; of {entries:,} entries, that alone is wrong"
+    places = zip(AXES[result.stage], result.extra["shared"])
+    shared = [f", all in {axis} {place}" for axis, place in places if place is not None]
+    return f"; {wrong:,} of {entries:,} entries are wrong{''.join(shared)}"
 
 
 def _line(result: StageResult) -> str:

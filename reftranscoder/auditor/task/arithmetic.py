@@ -165,7 +165,5 @@ def quantum(value: np.ndarray, precision: Precision) -> np.ndarray:
     """What numbers of the format as large as ``value`` are multiples of: 2 u 2^e, where 2^e is the
     power of two at or below |value|, or eta."""
     _, exponent = np.frexp(value)
-    found: np.ndarray = np.maximum(
-        np.ldexp(2 * precision.unit, exponent - 1), precision.spacing
-    )
+    found: np.ndarray = np.maximum(np.ldexp(2 * precision.unit, exponent - 1), precision.spacing)
     return found

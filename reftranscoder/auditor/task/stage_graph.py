@@ -26,8 +26,22 @@ STAGES = (
 OF_OWN = ("dtheta", "db_gate", "db_mag", "dr_mag")
 ALL_STAGES = (*STAGES, *OF_OWN)
 
+#: What the indices of a stage count.
+AXES = {
+    **dict.fromkeys(("pre", "pre_acts", "hidden", "d_hidden", "d_pre"), ("row", "feature")),
+    **dict.fromkeys(("reconstruction", "d_reconstruction"), ("row", "output column")),
+    "loss": (),
+    "dW_dec": ("feature", "output column"),
+    "db_dec": ("output column",),
+    "dW_skip": ("output column", "input column"),
+    "dW_enc": ("feature", "input column"),
+    "db_enc": ("feature",),
+    "dx": ("row", "input column"),
+    **dict.fromkeys(OF_OWN, ("feature",)),
+}
+
 #: Stages that `Transcoder.stages` has under conventions, and that are judged by what follows.
-NOT_JUDGED = ("encoder_input", "d_encoder_input")
+NOT_JUDGED = ("encoder_input", "d_encoder_input", "decoded", "d_decoded")
 
 #: What each stage reads.  "Nearest given" walks up from here.
 PARENTS = {
@@ -73,6 +87,15 @@ def parents_of(definition: Definition) -> dict[str, tuple[str, ...]]:
 _WITHIN_WINDOW = ("d_hidden", "hidden", "pre", "d_reconstruction")
 
 
+def without_bounds(definition: Definition, skip: bool) -> tuple[str, ...]:
+    """The gradients that have no intervals where x is normalized: that of x as it was before, and
+    that of a skip connection around what is rescaled."""
+    if definition.normalize == "none":
+        return ()
+    outside = skip and definition.rescaled and definition.skip_input == "x"
+    return ("dx", "dW_skip") if outside else ("dx",)
+
+
 def gradients_of(activation: str) -> tuple[str, ...]:
     """Those `OF_OWN` that this activation has."""
     kind = OWN.get(activation)
@@ -86,26 +109,26 @@ _WINDOW = ("bandwidth", "through", "through_decoder", "W_dec")
 #: The fields of `Definition` that each stage depends on, given what it reads.  What multiplies or
 #: transposes it, and mistakes that make a gradient read other stages, are looked up by the stage.
 FIELDS = {
-    "pre": ("input", "norms", "W_enc", "x", "b_enc"),
+    "pre": ("normalize", "input", "norms", "W_enc", "x", "b_enc"),
     "pre_acts": ("rectified", "strengths", "b_mag"),
     # What it may have selected depends on what pre should be, too.
     "hidden": (
-        *("input", "norms", "W_enc", "x", "b_enc", "rectified"),
+        *("normalize", "input", "norms", "W_enc", "x", "b_enc", "rectified"),
         *("ties", "top_k", "activation", "W_dec", "selects", "across", "keys", "moved"),
         *("thresholds", "reaching", "gates", "strengths", "b_mag"),
     ),
     "reconstruction": (
-        *("norms", "skip_input", "W_dec", "W_skip"),
+        *("normalize", "rescaled", "norms", "skip_input", "W_dec", "W_skip"),
         *("decoded", "b_dec", "skipped"),
     ),
     "loss": (*_ERROR, "l1_loss", *_PENALTY),
     "d_reconstruction": _ERROR,
-    "d_hidden": ("inactive", "through_decoder", *_PENALTY),
+    "d_hidden": ("rescaled", "inactive", "through_decoder", *_PENALTY),
     "d_pre": ("inactive", "norms", "strengths", "strengthened", *_WINDOW),
-    "dW_dec": ("detached", "tangent", *_PENALTY),
-    "db_dec": ("input", "skip_input", "W_skip", "W_enc", "norms"),
+    "dW_dec": ("rescaled", "detached", "tangent", *_PENALTY),
+    "db_dec": ("rescaled", "input", "skip_input", "W_skip", "W_enc", "norms"),
     "dW_skip": ("skip_input",),
-    "dW_enc": ("input", "norms"),
+    "dW_enc": ("normalize", "input", "norms"),
     "db_enc": ("norms",),
     "dx": ("W_enc", "W_skip", "dx_paths", "norms"),
     "dtheta": _WINDOW,
@@ -123,7 +146,7 @@ def said_of(stage: str, definition: Definition) -> tuple[object, ...]:
     """All that a stage depends on in a definition, given what it reads."""
     names = stage, *_BOXED.get(stage, ())
     own: tuple[object, ...] = tuple((definition.factor(n), definition.format(n)) for n in names)
-    own += (stage in definition.flipped, definition.scatter(stage))
+    own += (stage in definition.flipped, definition.scatter(stage), definition.reads_at(stage))
     masked = definition.mask != "selected" and definition.mask_at == stage
     if masked or (stage == "dW_dec" and definition.dW_dec != "hidden"):
         return (*own, definition)  # it reads other stages, and these may not be given

@@ -33,5 +33,9 @@ mark.w2 { background: color-mix(in srgb, var(--mark) 50%, transparent); }
 mark.w3 { background: color-mix(in srgb, var(--mark) 75%, transparent); }
 mark.w4 { background: var(--mark); }
 mark.at { font-weight: 700; outline: 1.5px solid var(--named); outline-offset: 0; }
-@media print { .charts figure, .feature tr { break-inside: avoid; } }
+@media print {
+  section { break-inside: auto; }
+  .charts figure, .feature tr { break-inside: avoid; }
+  h2, h3, .feature > p { break-after: avoid; }
+}
 """

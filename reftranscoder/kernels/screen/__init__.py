@@ -8,6 +8,7 @@ products, so that only these are computed in float64.  In reading order::
     packed_float32.py  the same where there are none, or too many candidates are left
     layout.py          how both lie in memory, and the candidates
     tile.py            the innermost loop of either
+    expectations.py    what a call may expect of a batch, from those before it
     rounding.py        numbers rounded to 8 bits, four bytes at a time
     cpu_target.py      what the processor that is compiled for can do
     workspace.py       memory that one call after the other works in
