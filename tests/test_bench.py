@@ -80,6 +80,16 @@ def test_variants_are_as_sparse_as_top_k(bench):
         assert (20 if name == "relu, half" else 2.9) < mean < (30 if name == "relu, half" else 3.1)
 
 
+def test_data_on_the_disk_are_compared_with_data_in_memory(bench, capsys, tmp_path):
+    disk = importlib.import_module("bench.disk")
+    sizes = "-B 8 -I 4 -D 12 -O 3 -K 2 --rows 40 --shards 3 --steps 4 --rounds 1".split()
+    assert disk.main([*sizes, "--folder", str(tmp_path)]) == 0
+    *_, encode, memory, step = capsys.readouterr().out.splitlines()
+    assert encode.startswith("encode: from disk ") and "; time ratio " in encode
+    assert memory.startswith("memory beside ") and step.startswith("step: from disk ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pairs_are_timed_at_sizes_that_a_reference_can_do(bench):
     smaller = importlib.import_module("bench.pairs").smaller
     large = {"B": 2048, "I": 768, "D": 16384, "O": 768, "K": 5000}
