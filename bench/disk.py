@@ -2,7 +2,7 @@
 
 Random activations in float16 are written as shards to a folder, which is removed in the end.  They
 are encoded a block at a time, from the disk and from one block in memory that is encoded as often;
-and ``rt.fit`` makes steps from all shards, and from some of the rows in memory.  The two take turns.
+and ``rt.fit`` makes steps from all shards, and from some of the rows in memory.  Both take turns.
 Prints rows a second, the ratios of medians, and the memory that encoding from the disk took of its
 own beside what was there before.
 """
