@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # what the table below says, in words that editors and type c
     from .loading import load, scan
     from .params import Conventions, Gated, JumpReLU, Losses, Params, TranscoderConfig
     from .sparse import Sparse
-    from .training import fit
+    from .training import fit, fit_cross_layer
     from .transcoder import Transcoder
     from .transcoder.cross_layer import CrossLayerTranscoder
 
@@ -48,6 +48,7 @@ _HOMES = {
     "describe": "evaluating",
     "evaluate": "evaluating",
     "fit": "training",
+    "fit_cross_layer": "training",
     "load": "loading",
     "loss": "edifice",
     "output_size": "edifice",
@@ -80,6 +81,7 @@ __all__ = [
     "errors",
     "evaluate",
     "fit",
+    "fit_cross_layer",
     "kernels",
     "load",
     "loss",

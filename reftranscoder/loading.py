@@ -17,6 +17,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     layer: int | None = None,
+    hook: str | None = None,
     format: str | None = None,
     apply_b_dec_to_input: bool | None = None,
     top_k: int | None = None,
@@ -26,10 +27,11 @@ def load(
     """The transcoder in ``path``: a file that `Transcoder.save` wrote, or a file or folder as
     another library or the Hugging Face hub leaves it.
 
-    What it is, is told by what is there, and ``tc.origin`` says it.  ``layer`` picks one from a
-    folder of many, which `scan` lists.  The other options decide what some files leave open, and
-    are refused where nothing is: `reftranscoder/guide/formats.rst` has the formats and these.
-    Nothing in a file is ever executed, and PyTorch is not needed.
+    What it is, is told by what is there, and ``tc.origin`` says it.  ``layer`` and ``hook`` pick
+    one from a folder of many, which `scan` lists: a hook by the name that the publisher has for
+    where activations are taken, or the last parts of it.  The other options decide what some files
+    leave open, and are refused where nothing is: `reftranscoder/guide/formats.rst` has the formats
+    and these.  Nothing in a file is ever executed, and PyTorch is not needed.
 
     Returns:
         A `Transcoder`, or a `CrossLayerTranscoder` where its features write to several layers, with
@@ -51,7 +53,7 @@ def load(
         activation=activation,
         W_dec_rows=W_dec_rows,
     )
-    model = formats.load(path, layer=layer, decisions=decisions)
+    model = formats.load(path, layer=layer, hook=hook, decisions=decisions)
     if isinstance(model, formats.CrossLayerModel):
         return CrossLayerTranscoder(*model)
     return Transcoder(*model)
@@ -62,7 +64,8 @@ def scan(root: str | os.PathLike[str]) -> list[Found]:
 
     Returns:
         For each its ``path``, ``format``, ``variant``, ``layer``, ``input_size``, ``dict_size``,
-        ``output_size`` and ``dtype``, in the order of layers; `load` reads one by its path.
+        ``output_size``, ``dtype``, ``hook_in`` and ``hook_out``, in the order of layers; `load`
+        reads one by its path, its layer or its hook.
 
     Raises:
         FileError: ``root`` is missing, or a file in it is damaged or not what its name says.

@@ -83,7 +83,8 @@ def at_run_time(function: Any) -> list[Parameter]:
 
 def as_revealed(text: str) -> list[Parameter] | None:
     """The same of what mypy reveals, ``def (x: Any, *, k: int =) -> int``; None for what is no
-    function."""
+    function.  Of one that is overloaded the first way, as the parameters are the same in all."""
+    text = text.removeprefix("Overload(")
     if not text.startswith("def "):
         return None
     parameters: list[Parameter] = []

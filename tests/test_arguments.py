@@ -244,6 +244,7 @@ FUNCTIONS = {
     "evaluated": (evaluated, SAME | {"hidden": None, "mean": None}),
     "evaluate": (rt.evaluate, {"tc": TC} | PAIR | REFERENCE),
     "fit": (rt.fit, FIT),
+    "fit_cross_layer": (rt.fit_cross_layer, FIT | OF_LAYERS),
     "load": (rt.load, {"path": "model.npz"}),
     "loss": (rt.loss, SAME | {"hidden_acts": STAGES["hidden"], "l1_coeff": 0} | REFERENCE),
     "metrics.dead_features": (metrics.dead_features, {}),
@@ -266,6 +267,13 @@ WITHIN = {
     ),
     "CrossLayerTranscoder hidden[1]": lambda v: CLT.decode([np.eye(B, D), v], **REFERENCE),
     "CrossLayerTranscoder x[1]": lambda v: CLT([X, v], **REFERENCE),
+    "evaluate cross-layer x": lambda v: rt.evaluate(CLT, v, OF_LAYERS["target"], **REFERENCE),
+    "evaluate cross-layer target[1]": lambda v: rt.evaluate(
+        CLT, OF_LAYERS["x"], [Y, v], **REFERENCE
+    ),
+    "fit_cross_layer target[1]": lambda v: rt.fit_cross_layer(
+        **FIT | OF_LAYERS | {"target": [Y, v]}
+    ),
     "audit returned": lambda v: rt.audit(lambda *_: v, TC, X, Y),
     "audit arithmetic of pre": lambda v: rt.audit(**JUDGED, arithmetic={"pre": v}),
     "audit conventions[0]": lambda v: rt.audit(**JUDGED, conventions=[v]),
@@ -309,8 +317,8 @@ CALLS = calls()
 #: What a user's own function raises passes through, and so many steps take their time.
 LEFT_OUT = {(call, repr(int)) for call in ("audit candidate", "audit progress", "fit progress")}
 LEFT_OUT |= {(call, repr(int)) for call in ("check_gradient fn", "evaluate advance")}
-LEFT_OUT |= {("describe advance", repr(int))}
-LEFT_OUT |= {("fit steps", repr(10**12))}
+LEFT_OUT |= {(call, repr(int)) for call in ("describe advance", "fit_cross_layer progress")}
+LEFT_OUT |= {(call, repr(10**12)) for call in ("fit steps", "fit_cross_layer steps")}
 #: Where NumPy says that a number overflows, and the result is infinite or refused.
 OVERFLOWS = {
     (call, repr(1e308))

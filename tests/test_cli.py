@@ -159,7 +159,7 @@ def test_a_command_line_that_makes_no_sense(refused, argv, words):
 
 
 def test_ctrl_c_outside_training(run, monkeypatch, files):
-    def interrupted(path, layer=None):
+    def interrupted(path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("reftranscoder.cli.info.load", interrupted)
@@ -168,7 +168,7 @@ def test_ctrl_c_outside_training(run, monkeypatch, files):
 
 
 def test_out_of_memory(refused, monkeypatch, files):
-    def too_much(path, layer=None):
+    def too_much(path):
         raise MemoryError
 
     monkeypatch.setattr("reftranscoder.cli.info.load", too_much)
@@ -176,7 +176,7 @@ def test_out_of_memory(refused, monkeypatch, files):
 
 
 def test_a_system_error_without_a_word_of_ours(refused, monkeypatch, files):
-    def denied(path, layer=None):
+    def denied(path):
         raise PermissionError(13, "Permission denied", "model.npz")
 
     monkeypatch.setattr("reftranscoder.cli.info.load", denied)
@@ -185,7 +185,7 @@ def test_a_system_error_without_a_word_of_ours(refused, monkeypatch, files):
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch, files):
-    monkeypatch.setattr("reftranscoder.cli.info.load", lambda path, layer=None: 1 / 0)
+    monkeypatch.setattr("reftranscoder.cli.info.load", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["info", str(files / "model.npz")])
 
@@ -1107,7 +1107,7 @@ def test_a_full_standard_output_says_that_the_model_is_there(files, tmp_path, js
 
 
 def test_warnings_of_numpy_add_no_line(run, files, monkeypatch):
-    def warns(path, layer=None):
+    def warns(path):
         np.float32(1e30) * np.float32(1e30)
         return rt.load(path)
 
@@ -1117,7 +1117,7 @@ def test_warnings_of_numpy_add_no_line(run, files, monkeypatch):
 
 
 def test_a_warning_of_ours_is_one_line(run, files, monkeypatch):
-    def warns(path, layer=None):
+    def warns(path):
         warnings.warn("the last bits\nmay differ", rt.errors.VersionWarning, stacklevel=1)
         return rt.load(path)
 
@@ -1148,7 +1148,7 @@ def test_what_a_cluster_sends_ends_as_ctrl_c_does(files, tmp_path, name, want):
 
 
 def test_a_signal_outside_training(run, monkeypatch, files):
-    def terminated(path, layer=None):
+    def terminated(path):
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("reftranscoder.cli.info.load", terminated)

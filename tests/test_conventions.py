@@ -496,8 +496,6 @@ def test_what_makes_no_sense_or_is_not_there_is_refused_in_one_line():
     tc = made(layer_norm, skip=False)
     with pytest.raises(OptionError, match="x must be the input"):
         tc.decode(tc.encode(x))
-    with pytest.raises(OptionError, match="normalize_activations must be none, for an audit"):
-        rt.audit(tc.stages(x), tc, x)
     with pytest.raises(OptionError, match="conventions must be none, for check_gradient"):
         rt.check_gradient(lambda *given: (0, {}), tc.config, tc.params, x, target)
 

@@ -239,7 +239,7 @@ def test_a_line_of_the_log_every_so_often_and_at_the_end(data):
 
 
 def test_only_the_first_rows_are_measured_for_the_log(monkeypatch, data):
-    monkeypatch.setattr("reftranscoder.training.evaluation._SOME", 10)
+    monkeypatch.setattr("reftranscoder.training.evaluation.SOME", 10)
     fit = rt.fit(*data, **OPTIONS, validation=0.25)
     assert fit.history.measured_on == "the first 10 of 20 validation rows"
     assert fit.metrics.rows == 20

@@ -3,11 +3,14 @@ wrong with them is one line, and nothing in them is executed."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import pickle
 import random
+import shutil
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,8 +21,9 @@ import pytest
 
 import reftranscoder as rt
 from reftranscoder.errors import FileError
-from reftranscoder.files import plain_yaml, schema
-from reftranscoder.files.container import inside, open_container
+from reftranscoder.files import pickled, plain_yaml, schema
+from reftranscoder.files.container import inside, json_of, open_container
+from reftranscoder.files.npz import find_arrays
 from reftranscoder.files.pickled import Name, Record, load
 from reftranscoder.files.torch_zip import CONFIGURATIONS, read_torch
 
@@ -261,7 +265,7 @@ def entry(shape, start, stop, dtype="F32"):
         (safetensors({"a": entry((10**12,), 0, 4 * 10**12)}, bytes(8)), "8 follow it"),
         (safetensors({"a": entry((3,), 0, 8)}, bytes(8)), "another number of bytes"),
         (safetensors({"a": entry((2,), 0, 8, "F6_E2M3")}, bytes(8)), "holds F6_E2M3"),
-        ((10**12).to_bytes(8, "little") + b"{}", "it is unknown"),
+        ((10**12).to_bytes(8, "little") + b"{}", "it is a file of unknown format"),
         (safetensors({"a": entry((2,), 0, 8)}, bytes(4)), "4 follow it"),
     ],
 )
@@ -322,6 +326,26 @@ def test_links_lead_nowhere_but_into_the_blobs_of_the_hub(tmp_path):
     for name in ("bad", "../../../elsewhere"):
         with pytest.raises(FileError, match="leads out of its folder"):
             inside(snapshot, name)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "loop", "a" * 5000])
+def test_a_name_that_can_be_no_file(tmp_path, name):
+    """A link in a circle, and names that the system refuses."""
+    odd = "is no file in its folder|too long|[Ss]ymbolic links"  # Python 3.13 follows no circle
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(FileError, match=odd):
+        open_container(index(tmp_path, a=name))
+    (tmp_path / "sae.safetensors").symlink_to("sae.safetensors")
+    with pytest.raises(FileError, match=odd):
+        rt.load(tmp_path)
+    with pytest.raises(FileError, match=odd):
+        rt.scan(tmp_path)
+
+
+def test_a_file_of_before_pytorch_1_6(tmp_path):
+    (tmp_path / "ae.pt").write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + bytes(100))
+    with pytest.raises(FileError, match="saved by PyTorch before 1.6, as a bare pickle. Save it"):
+        rt.load(tmp_path)
 
 
 # Settings.
@@ -414,7 +438,126 @@ def test_arrays_without_number(tmp_path):
         rt.load(tmp_path / "params.npz")
 
 
+# Length: what is longer than a transcoder has need of is refused before it is looked at.
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Nothing that takes a long text or table apart may be called."""
+
+    def called(*_, **__):
+        raise AssertionError("what is too long was taken apart")
+
+    monkeypatch.setattr("reftranscoder.files.schema.json.loads", called)
+    monkeypatch.setattr("reftranscoder.files.pickled.pickletools.genops", called)
+    monkeypatch.setattr("reftranscoder.files.archive.zipfile.ZipFile", called)
+
+
+def many_members(count):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for number in range(count):
+            archive.writestr(f"{number:050}.npy", b"")
+    return made.getvalue()
+
+
+def test_a_header_of_more_than_a_megabyte(tmp_path, unread):
+    path = tmp_path / "x.safetensors"
+    for count in (500_000, 5_000_000):
+        header = b'{"a":[' + b"[]," * count + b"[]]}"
+        path.write_bytes(safetensors(header))
+        with pytest.raises(FileError, match=f"its header has {len(header)} bytes by its first ei"):
+            open_container(path)
+
+
+def test_a_table_of_more_than_a_megabyte(tmp_path, monkeypatch):
+    content = many_members(10_001)
+    monkeypatch.setattr("zipfile.ZipFile", lambda *_: 1 / 0)
+    path = tmp_path / "params.npz"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="a truncated or damaged archive|damaged zip"):
+        rt.load(path)
+    with pytest.raises(FileError, match="its table of contents is too long"):
+        find_arrays(path)
+
+
+def test_a_pickle_of_more_than_a_megabyte(tmp_path, monkeypatch):
+    monkeypatch.setattr("pickletools.genops", lambda *_: 1 / 0)
+    content = b"\x80\x02" + b"]" * 1_000_000 + b"."
+    (tmp_path / "ae.pt").write_bytes(torch_zip(content))
+    with pytest.raises(FileError, match="its data.pkl has 1000003 bytes"):
+        read_torch(tmp_path / "ae.pt")
+
+
+def test_settings_of_more_than_a_megabyte(tmp_path, unread):
+    (tmp_path / "cfg.json").write_text('{"a":"' + "x" * 1_000_000 + '"}')
+    with pytest.raises(FileError, match="is longer than 1,000,000 bytes"):
+        json_of(tmp_path / "cfg.json")
+    (tmp_path / "cfg.json").unlink()
+    os.mkfifo(tmp_path / "cfg.json")  # a reader would wait for a writer
+    with pytest.raises(FileError, match="is not an ordinary file"):
+        json_of(tmp_path / "cfg.json")
+    with pytest.raises(ValueError, match="too long"):
+        plain_yaml.parse("a: 1\n" * 20_001)
+
+
+@pytest.mark.parametrize("operation", [b"]", b"}", b"(", b"]\x94", b"Nq\x00", b"2"])
+def test_a_pickle_within_the_limit_takes_no_more_than_its_operations(operation):
+    """100,000 of them, each of an object, its places on the stack and in the memory of the pickle:
+    none has 500 bytes."""
+    content = b"\x80\x04]" + operation * (999_990 // len(operation)) + b"."
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more operations than weights need"):
+            pickled.load(content, {})
+        assert tracemalloc.get_traced_memory()[1] < 100_000 * 500
+    finally:
+        tracemalloc.stop()
+
+
 # Damage.
+
+
+@pytest.mark.parametrize("name", sorted({path.parts[-2] for path in GOLDEN.glob("*/*.json")}))
+def test_a_setting_that_is_missing(name, tmp_path):
+    """Each in turn: a transcoder, or one line."""
+    shutil.copytree(GOLDEN / name, tmp_path / name)
+    for path in sorted((tmp_path / name).rglob("*.json")):
+        settings = json.loads(path.read_text())
+        for setting in settings:
+            path.write_text(json.dumps({k: v for k, v in settings.items() if k != setting}))
+            with contextlib.suppress(FileError):
+                rt.load(tmp_path / name)
+        path.write_text(json.dumps(settings))
+    assert rt.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("norm", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["in_norm", "out_norm"])
+def test_a_norm_that_is_no_number_above_zero(name, norm, tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    shutil.copytree(GOLDEN / "clt_training_clt-untied", tmp_path / "clt")
+    path = tmp_path / "clt" / "layers.9.mlp" / "sae.safetensors"
+    tensors = numpy.load_file(path)
+    numpy.save_file(tensors | {name: np.full_like(tensors[name], norm)}, path)
+    with pytest.raises(FileError, match=f"{name} must be a number above 0; it is {norm}"):
+        rt.load(tmp_path / "clt")
+
+
+def test_what_overflows_as_it_is_folded_is_a_line_and_no_warning(tmp_path):
+    """pytest makes an error of a warning."""
+    shutil.copytree(GOLDEN / "llama_scope-transcoder", tmp_path / "folder")
+    path = tmp_path / "folder" / "hyperparams.json"
+    settings = json.loads(path.read_text())
+    for number in (1e-300, 1e300):
+        norms = {"in": 1.0, "out": 1.0 / number}
+        path.write_text(json.dumps(settings | {"dataset_average_activation_norm": norms}))
+        with contextlib.suppress(FileError):
+            rt.load(tmp_path / "folder")
+    path.write_text(json.dumps(settings | {"jump_relu_threshold": 1e300}))
+    with pytest.raises(FileError, match="theta must be finite"):
+        rt.load(tmp_path / "folder")
+    rt.scan(tmp_path)
 
 
 @pytest.mark.parametrize("kind", fuzz_tensors.DAMAGE)

@@ -445,3 +445,27 @@ def test_a_feature_that_reads_nothing_is_told_where_it_can_never_be_active(tmp_p
     )  # fmt: skip
     assert np.flatnonzero(tc.params.b_enc <= tc.params.active_above).tolist() == [1, 2, 3]
     assert np.unique(tc.encode(np.ones((2, 2))).indices).tolist() == [0]
+
+
+def test_weights_of_the_magnitude_path_may_be_stored():
+    """As SAELens has it: W_enc times exp(r_mag), in the type of the weights, before the product."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(0)
+
+    def narrow(array):
+        return array.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+    W_enc, W_dec = narrow(rng.standard_normal((12, 64))), narrow(rng.standard_normal((12, 5)))
+    b_gate, b_mag, r_mag = (narrow(rng.standard_normal(12)) for _ in range(3))
+    arrays = {"W_enc": W_enc, "b_enc": np.zeros(12), "W_dec": W_dec, "b_dec": np.zeros(5)}
+    own = rt.Gated(b_gate, b_mag, r_mag)
+    tc = rt.Transcoder.from_arrays(**arrays, activation="gated", own=own).astype("float32")
+    x = narrow(rng.standard_normal((200, 64)))
+    strong = narrow(W_enc * narrow(np.exp(r_mag))[:, None])
+    magnitude = narrow(narrow(x @ strong.T) + b_mag)
+    gate = narrow(narrow(x @ W_enc.T) + b_gate)
+    hidden = np.where(gate > 0, np.maximum(magnitude, 0), 0)
+    for wrong in (0, 1):
+        hidden[:, 3] *= 1 + 0.1 * wrong
+        report = rt.audit({"hidden": hidden.astype("f4")}, tc, x, arithmetic="bfloat16")
+        assert report.passed is not bool(wrong), str(report)

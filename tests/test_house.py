@@ -280,7 +280,7 @@ def documented(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, as
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
             continue
         decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
-        if node.name not in EXPLAINED and "property" not in decorators:
+        if node.name not in EXPLAINED and not {"property", "overload"} & set(decorators):
             yield f"{prefix}{node.name}", node
         if isinstance(node, ast.ClassDef) and node.name in rt.__all__:
             yield from documented(node.body, f"{node.name}.")
@@ -671,6 +671,7 @@ def test_other_leniences_are_found():
         ("def (x: Any, *, k: dict[str, int] =, j: int) -> int", lambda x, *, j, k=0: 0),
         ("def (a: def (int) -> int, /, b: Any =, *c: Any, **d: Any)", lambda a, /, b=0, *c, **d: 0),
         ("def () -> None", lambda: None),
+        ("Overload(def (a: int) -> int, def (a: str) -> str)", lambda a: 0),
     ],
 )
 def test_types_that_mypy_reveals_are_read(text, function):

@@ -17,6 +17,7 @@ import pytest
 from numba.core import config
 
 from reftranscoder import kernels
+from reftranscoder.kernels.affine import four_rows, two_rows
 from reftranscoder.kernels.engine.work_division import equal_parts, row_blocks
 from reftranscoder.kernels.fused_step import step_in_place
 from reftranscoder.sparse import Sparse
@@ -118,6 +119,15 @@ def test_the_same_bits_on_one_thread_and_on_two(dtype, sizes):
     finally:
         numba.set_num_threads(threads)
     assert different(one, two) == []
+
+
+def test_rows_have_the_same_sums_however_many_are_taken_at_once(rng):
+    x, panel = rng.standard_normal((7, 24)), rng.standard_normal((4, 24))
+    want = kernels.affine_forward(x, panel, np.zeros(4))
+    for at_once in (two_rows, four_rows):
+        for r in range(len(x)):
+            rows = np.minimum(np.arange(r, r + len(at_once(x, r, panel))), len(x) - 1)
+            assert np.array_equal(at_once(x, r, panel), want[rows])
 
 
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="NUMBA_DISABLE_JIT: nothing is compiled")

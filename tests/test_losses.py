@@ -237,6 +237,20 @@ def test_a_number_of_active_features_reaches_thresholds_straight_through(name, t
     assert d_own.theta.tolist() == d_theta and any(d_theta) and edges
 
 
+def test_the_smooth_count_reaches_thresholds_from_the_right():
+    """Of what is inactive within the window the slope is tanh's at 0, s n: as SAELens has it."""
+    pre, theta, s = np.array([[0.75, 0.9, 1.5, 3.0]]).T, np.array([1.0]), 1.5
+    W_dec = np.array([[3.0, 4.0]])  # of norm 5
+    own = reference.JumpReLU(theta, 1.0, "theta")
+    losses = reference.Losses("mse", "l0_tanh", tanh_scale=s)
+    hidden = np.where(pre > theta, pre, 0)
+    penalty = reference.SPARSITY_LOSSES["l0_tanh"].backward(hidden, W_dec, 0.5, losses)
+    _, d_own = reference.ACTIVATIONS["jumprelu"].backward(penalty.d_hidden, pre, hidden, own)
+    slopes = [s * 5 * (1 - np.tanh(s * 5 * h) ** 2) for h in (0, 0)]  # 1.5 is on the edge, 3 beyond
+    want = -sum(0.5 / 4 * slope * theta[0] for slope in slopes)
+    assert abs(d_own.theta[0] - want) <= 8 * FLOAT64.unit * abs(want)
+
+
 # The two backends.
 
 

@@ -164,7 +164,7 @@ def to_the_edge(tc, x):
     """How far each activation is from what decides whether it is kept, (B, D), in float64."""
     config = tc.config
     if config.activation == "gated":
-        return np.zeros((len(x), D))  # two paths: left to the bound of the gate
+        return np.zeros((len(x), config.dict_size))  # two paths: left to the bound of the gate
     stages = tc.stages(x, backend="reference")
     acts = stages["pre"] if config.activation in ("relu", "jumprelu") else stages["pre_acts"]
     acts = np.abs(acts) if config.activation == "abstopk" else acts
@@ -175,6 +175,7 @@ def to_the_edge(tc, x):
     groups = acts.reshape(len(x), config.top_k if config.activation == "groupmax" else 1, -1)
     keep = 1 if config.activation == "groupmax" else config.top_k
     ordered = np.sort(groups, axis=2)[:, :, ::-1]
+    ordered = np.pad(ordered, ((0, 0), (0, 0), (0, 1)))  # where all are kept, zero decides
     last, next_ = ordered[:, :, keep - 1 : keep], ordered[:, :, keep : keep + 1]
     return np.where(groups >= last, groups - next_, last - groups).reshape(acts.shape)
 
@@ -196,13 +197,14 @@ def compared(tc, x, features, reconstruction, u):
 def of_layers(clt, x, features, reconstruction, u):
     """The same of a cross-layer transcoder: features by layer, outputs summed over layers."""
     found, edges, total, bound = 0.0, 0, 0.0, 0.0
+    L, O = len(clt.params.layers), clt.config.output_size
     for l, layer in enumerate(clt.params.layers):
         config = clt.config.layer(l)
         tc = rt.Transcoder(config, layer)
         ratio, _, edge = compared(tc, x[l], features[l], tc.decode(features[l], x[l]), u)
         found, edges = max(found, ratio), edges + edge
         pad = ((0, 0), (0, 0))
-        shape = (len(x[l]), L - l, I)
+        shape = (len(x[l]), L - l, O)
         decoded = tc.decode(features[l], x[l], backend="reference").reshape(shape)
         wide = reconstruction_bound(tc, x[l], features[l], u).reshape(shape)
         total = total + np.pad(decoded, (pad[0], (l, 0), pad[1]))

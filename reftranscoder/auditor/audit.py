@@ -9,6 +9,8 @@ from typing import Any
 from ..errors import OptionError
 from ..options import finite_number
 from ..transcoder import Transcoder
+from ..transcoder.cross_layer import CrossLayerTranscoder
+from .cross_layer import audit_layers
 from .explaining.conventions import checked_names
 from .judged_batch import checked_batch, judge_batch
 from .many_cases import answer_of, judge_cases
@@ -23,7 +25,7 @@ from .task.definition import definition_of
 
 def audit(
     candidate: Mapping[str, Any] | Callable[..., Any] | str | os.PathLike[str],
-    tc: Transcoder | None = None,
+    tc: Transcoder | CrossLayerTranscoder | None = None,
     x: Any = None,
     target: Any = None,
     *,
@@ -39,7 +41,8 @@ def audit(
             ``values`` may stand for ``hidden``); or a function ``f(params, x, target)`` that
             returns one; or the path of a case, which holds everything by itself: a file ``.npz``
             or ``.safetensors``, or a folder that ``reftranscoder cases`` made.
-        tc: the transcoder whose results these ought to be.
+        tc: the transcoder whose results these ought to be; or a `CrossLayerTranscoder`, and they
+            are as its ``stages`` returns them, of ``x`` (L, B, I) and ``target`` (L, B, O).
         x: (B, I) what it was given.  Without it, a function is run on the probe set: it is called
             with cases that have the sizes and options of ``tc``, some with its parameters and some
             with others.
@@ -52,7 +55,8 @@ def audit(
             while a name is sought for what is wrong.
 
     Returns:
-        A `Report`; of several cases a `Reports`, which is one and holds each case's own.
+        A `Report`; of several cases a `Reports`, which is one and holds each case's own; of several
+        layers one in which ``"reconstruction[2]"`` is that of layer 2.
 
     Rows of ``x`` that hold NaN or infinity may be refused, by their numbers in
     ``candidate["refused"]``, or by an exception of the function; otherwise their results must not
@@ -76,6 +80,8 @@ def audit(
         if tc is not None or x is not None or target is not None:
             raise OptionError("tc, x and target", "None: a file has its own", "others")
         return _audit_of_files(candidate, *given, progress)
+    if isinstance(tc, CrossLayerTranscoder):
+        return audit_layers(candidate, tc, x, target, l1_coeff, given, progress)
     return _audit_of_results(candidate, tc, x, target, l1_coeff, given, progress)
 
 

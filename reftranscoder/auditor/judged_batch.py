@@ -20,7 +20,7 @@ from .task.candidate import Candidate
 from .task.case import Case, non_finite_rows
 from .task.definition import definition_of
 from .task.problem import Problem
-from .task.stage_graph import ALL_STAGES, NOT_JUDGED, OF_OWN, gradients_of
+from .task.stage_graph import ALL_STAGES, NOT_JUDGED, OF_OWN, gradients_of, without_bounds
 
 _MOST_AT_ONCE = 1 << 25  # entries of (B, D), of which there are a dozen arrays of float64
 
@@ -78,11 +78,15 @@ def judge_batch(
     x, target = checked_batch(config, case.x, case.target)
     if not isinstance(results, Mapping):
         raise OptionError("candidate", "a mapping from stages to arrays", type(results).__name__)
+    if config.conventions.normalize_activations == "constant_norm_rescale":
+        x = np.where(x.any(axis=1, keepdims=True), x, np.nan)  # what has no norm becomes no number
     bad = non_finite_rows(x, target)
     if config.activation == "batchtopk":
         _check_whole_batch(config, x, bad, results)
     own = gradients_of(config.activation)
-    unjudged = tuple(name for name in OF_OWN if name in results and name not in own)
+    definition = definition_of(config, case.params.own)
+    unknown = {*OF_OWN} - {*own} | {*without_bounds(definition, config.skip)}
+    unjudged = tuple(name for name in ALL_STAGES if name in results and name in unknown)
     results = {n: r for n, r in results.items() if n not in (*NOT_JUDGED, *unjudged)}
     refused = results.pop("refused", None)
     refused = checked_refusals([] if refused is None else refused, bad)
@@ -95,7 +99,7 @@ def judge_batch(
             raise OptionError("target", f"given, since {needs[0]} depends on it", None)
     problem = Problem(
         params=case.params,
-        definition=definition_of(config, case.params.own),
+        definition=definition,
         arithmetic=arithmetic,
         x=x,
         target=target,

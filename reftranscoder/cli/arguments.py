@@ -12,23 +12,54 @@ from ..errors import FileError, ShapeError
 from ..evaluating import BATCH_ROWS
 from ..files.atomic import check_replaceable
 from ..files.leftovers import remove_leftovers
+from ..formats.published import FORMAT_NAMES
 from ..loading import load
+from ..params import ACTIVATIONS
 from ..transcoder import Transcoder
 
 BLOCK_ROWS = 4096
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The positional ``MODEL``, and ``--layer``."""
+    """The positional ``MODEL``, and the options that say which one it is."""
     parser.add_argument("model", metavar="MODEL", help="a transcoder: its file, or its folder")
-    add_layer(parser, "MODEL")
+    add_choice(parser, "MODEL")
 
 
-def add_layer(parser: argparse.ArgumentParser, of: str) -> None:
-    """``--layer``, where the argument ``of`` may be a folder of many."""
-    parser.add_argument(
-        "--layer", type=int, metavar="N", help=f"which transcoder, where {of} is a folder of many"
+def add_choice(parser: argparse.ArgumentParser, of: str) -> None:
+    """Options of `load`: which transcoder, where the argument ``of`` is a folder of many, and what
+    its files leave open."""
+    group = parser.add_argument_group(f"where {of} is a folder of many, or leaves something open")
+    group.add_argument("--layer", type=int, metavar="N", help="which transcoder: that of layer N")
+    group.add_argument("--hook", metavar="NAME", help="that of this hook; its last parts will do")
+    group.add_argument("--read-as", choices=FORMAT_NAMES, metavar="FORMAT", help="of which format")
+    group.add_argument("--top-k", type=int, metavar="K", help="how many features are kept")
+    group.add_argument("--activation", choices=ACTIVATIONS, metavar="NAME", help="by which of ours")
+    group.add_argument(
+        "--apply-b-dec-to-input",
+        choices=("yes", "no"),
+        help="whether b_dec is subtracted from x",
     )
+    group.add_argument(
+        "--w-dec-rows",
+        choices=("feature", "output"),
+        help="what a row of a square W_dec is of",
+    )
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_choice` was told, as keywords of `load`."""
+    applies = options.apply_b_dec_to_input
+    told = {
+        "layer": options.layer,
+        "hook": options.hook,
+        "format": options.read_as,
+        "apply_b_dec_to_input": None if applies is None else applies == "yes",
+        "top_k": options.top_k,
+        "activation": options.activation,
+        "W_dec_rows": options.w_dec_rows,
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def open_model(options: argparse.Namespace) -> Transcoder:
@@ -37,7 +68,7 @@ def open_model(options: argparse.Namespace) -> Transcoder:
     Raises:
         FileError: as `load`; or it is a cross-layer one, which a command of one X does not take.
     """
-    tc = load(options.model, layer=options.layer)
+    tc = load(options.model, **chosen(options))
     if not isinstance(tc, Transcoder):
         problem = "is a cross-layer transcoder, and this command reads activations of one layer"
         raise FileError(options.model, problem, "Use rt.load, and arrays (L, B, I).")

@@ -13,8 +13,7 @@ from pathlib import Path
 from ..errors import FileError, printable
 from ..formats import OURS, AnyModel, Decisions, load, save
 from ..formats.writing import WRITERS, difference, write
-from ..params import ACTIVATIONS
-from .arguments import add_json, add_layer
+from .arguments import add_choice, add_json, chosen
 from .printing import print_report
 
 
@@ -23,33 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a file or folder with a transcoder")
     parser.add_argument("output", metavar="DST", help="what is written")
     parser.add_argument("--format", choices=(OURS, *WRITERS), default=OURS, help="that of DST")
-    add_layer(parser, "SRC")
-    parser.add_argument("--top-k", type=int, metavar="K", help="where SRC leaves it open")
-    parser.add_argument("--activation", choices=ACTIVATIONS, help="where SRC leaves it open")
-    parser.add_argument(
-        "--apply-b-dec-to-input",
-        choices=("yes", "no"),
-        help="whether b_dec is subtracted from x, where SRC leaves it open",
-    )
-    parser.add_argument(
-        "--w-dec-rows",
-        choices=("feature", "output"),
-        help="what a row of a square W_dec is of, where SRC leaves it open",
-    )
+    add_choice(parser, "SRC")
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Read SRC, write DST, and compare."""
-    applies = options.apply_b_dec_to_input
-    decisions = Decisions(
-        apply_b_dec_to_input=None if applies is None else applies == "yes",
-        top_k=options.top_k,
-        activation=options.activation,
-        W_dec_rows=options.w_dec_rows,
-    )
-    model = load(options.source, layer=options.layer, decisions=decisions)
+    told = chosen(options)
+    which = {name: told.pop(name, None) for name in ("layer", "hook")}
+    model = load(options.source, **which, decisions=Decisions(**told))
     path = Path(options.output)
     if options.format == OURS:
         save(model, path, force=options.force)

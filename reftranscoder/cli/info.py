@@ -20,7 +20,7 @@ from ..metrics import Evaluation, Metrics
 from ..params import Params
 from ..transcoder import Transcoder
 from ..transcoder.cross_layer import CrossLayerTranscoder
-from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, open_input
+from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, chosen, open_input
 from .printing import plural, print_report, table
 from .progress import Progress
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Describe the transcoder."""
-    tc = load(options.model, layer=options.layer)
+    tc = load(options.model, **chosen(options))
     if isinstance(tc, CrossLayerTranscoder):
         return _run_cross_layer(options, tc)
     report = {

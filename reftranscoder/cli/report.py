@@ -18,7 +18,7 @@ from ..evaluating.tokens import read_tokens
 from ..files.atomic import atomic_write, check_replaceable
 from ..training.record import Record, is_record, read_record
 from ..transcoder import Transcoder
-from .arguments import add_batch_rows, add_json, add_layer, add_run, add_sequences, open_model
+from .arguments import add_batch_rows, add_choice, add_json, add_run, add_sequences, open_model
 from .printing import plural, print_report
 from .progress import Progress
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("x", metavar="X", nargs="?", help="activations to read (rows, input_size)")
     parser.add_argument("y", metavar="Y", nargs="?", help="those to predict; or X holds both")
-    add_layer(parser, "MODEL")
+    add_choice(parser, "MODEL")
     parser.add_argument("--log", metavar="FILE", help="the log or the checkpoint of MODEL's run")
     add_run(parser)
     add_sequences(parser)

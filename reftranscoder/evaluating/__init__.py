@@ -6,7 +6,7 @@ reported; ``batches.py`` measures a batch, wherever its rows are, and merges the
 has what it returns), ``in_context.py``: in the text that ``tokens.py`` reads.
 """
 
-from .batches import Evaluated
+from .batches import Evaluated, LayersEvaluated
 from .describing import FEATURES, describe, open_rows
 from .description import Decoder, Description, Feature, Firing
 from .published import BATCH_ROWS, Match, evaluate, matches
@@ -20,6 +20,7 @@ __all__ = [
     "FEATURES",
     "Feature",
     "Firing",
+    "LayersEvaluated",
     "Match",
     "Tokens",
     "describe",

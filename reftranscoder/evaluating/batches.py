@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..metrics import DEFINITIONS, Evaluation, Metrics, Sums, sums_of
+from ..metrics import DEFINITIONS, Evaluation, LayersMetrics, Metrics, Sums, sums_of
 from ..metrics.definitions import ROWS, WHOLE
 from ..metrics.evaluation import Squares, squares_of
 from ..metrics.features import active_by_row, active_counts
@@ -43,6 +43,23 @@ class Evaluated:
         }
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayersEvaluated:
+    """What `evaluate` found of a cross-layer transcoder."""
+
+    layers: tuple[Evaluated, ...]  # of each layer: its features, and its reconstruction
+
+    @property
+    def rows(self) -> int:
+        """How many there were, of each layer."""
+        return self.layers[0].rows
+
+    @property
+    def metrics(self) -> LayersMetrics:
+        """Of all rows, layer by layer."""
+        return LayersMetrics(tuple(layer.metrics for layer in self.layers))
+
+
 class Measured(NamedTuple):
     """What `evaluate` needs of a batch of rows."""
 
@@ -67,6 +84,18 @@ def measured(
     """
     hidden = tc.encode(x, backend=backend)
     reconstruction = tc.decode(hidden, x, backend=backend)
+    return measured_of(hidden, x, target, reconstruction, mean, origin)
+
+
+def measured_of(
+    hidden: Any,
+    x: np.ndarray,
+    target: np.ndarray,
+    reconstruction: np.ndarray,
+    mean: np.ndarray,
+    origin: np.ndarray,
+) -> Measured:
+    """The same of what was ``hidden`` (B, D) and ``reconstruction`` (B, O)."""
     y, y_hat = (np.asarray(a, np.float64) for a in (target, reconstruction))
     return Measured(
         squares_of(y, y_hat, None, origin),

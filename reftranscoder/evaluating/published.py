@@ -7,22 +7,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from ..activations import Activations, paired
+from ..activations.layers import paired_layers
 from ..errors import OptionError, ShapeError
 from ..metrics import DEFINITIONS
 from ..metrics.definitions import WHOLE
 from ..options import instance, positive_integer
+from ..params import Sizes
 from ..transcoder import Transcoder
-from .batches import Evaluated, Merged, measured
+from ..transcoder.cross_layer import CrossLayerTranscoder
+from .batches import Evaluated, LayersEvaluated, Merged, measured, measured_of
 
 BATCH_ROWS = 4096
 _SHARES = ("fvu", "ev")  # names of what may as well be reported as 1 less it
 
 
+@overload
 def evaluate(
     tc: Transcoder,
     x: Any,
@@ -31,7 +35,30 @@ def evaluate(
     batch_rows: int = BATCH_ROWS,
     backend: str = "kernels",
     advance: Any = None,
-) -> Evaluated:
+) -> Evaluated: ...
+
+
+@overload
+def evaluate(
+    tc: CrossLayerTranscoder,
+    x: Any,
+    target: Any = None,
+    *,
+    batch_rows: int = BATCH_ROWS,
+    backend: str = "kernels",
+    advance: Any = None,
+) -> LayersEvaluated: ...
+
+
+def evaluate(
+    tc: Transcoder | CrossLayerTranscoder,
+    x: Any,
+    target: Any = None,
+    *,
+    batch_rows: int = BATCH_ROWS,
+    backend: str = "kernels",
+    advance: Any = None,
+) -> Evaluated | LayersEvaluated:
     """Measure ``tc`` on rows ``x`` (N, I) and ``target`` (N, O), reading a batch at a time.
 
     Targets are read twice: for their mean, then for the rest.  Sums are float64.
@@ -39,13 +66,15 @@ def evaluate(
     Args:
         tc: what is measured.
         x: the rows it reads, and
-        target: those it is to predict: whatever `paired` takes.
+        target: those it is to predict: whatever `paired` takes; of a `CrossLayerTranscoder` a list
+            of that for each layer, or an array with an axis of layers in front.
         batch_rows: rows in a batch, for the definitions that are means over batches.
         backend: what computes, as in `Transcoder.encode`.
         advance: a function that is called with the number of rows of each batch when it is done.
 
     Returns:
-        An `Evaluated`.
+        An `Evaluated`; of a `CrossLayerTranscoder` a `LayersEvaluated`, which has one for each of
+        its ``layers``.
 
     Raises:
         ShapeError: rows that do not fit ``tc`` or each other.
@@ -57,9 +86,11 @@ def evaluate(
     >>> found.rows, found.metrics.fvu == found.whole["fvu"]
     (100, True)
     """
-    instance("tc", tc, Transcoder)
     batch_rows = positive_integer("batch_rows", batch_rows)
     check_advance(advance)
+    if isinstance(tc, CrossLayerTranscoder):
+        return _of_layers(tc, x, target, batch_rows, backend, advance)
+    instance("tc", tc, Transcoder)
     x, target = opened(tc, x, target)
     mean = _mean(target)
     merged = Merged(len(x), batch_rows)
@@ -68,6 +99,31 @@ def evaluate(
         if advance is not None:
             advance(len(block))
     return merged.result()
+
+
+def _of_layers(
+    clt: CrossLayerTranscoder,
+    x: Any,
+    target: Any,
+    batch_rows: int,
+    backend: str,
+    advance: Any,
+) -> LayersEvaluated:
+    """The same of several layers, all on the same rows."""
+    pairs = paired_layers(x, target, layers=clt.config.layers, dtype=clt.config.dtype)
+    check_widths(clt.config, pairs[0])  # those of all layers are the same
+    means = [_mean(y) for _, y in pairs]
+    merged = [Merged(len(pairs[0][0]), batch_rows) for _ in pairs]
+    inputs, targets = (zip(*(d.blocks(batch_rows) for d in side)) for side in zip(*pairs))
+    for blocks, y in zip(inputs, targets, strict=True):
+        block = np.stack(blocks)
+        hidden = clt.encode(block, backend=backend)
+        made = hidden, block, y, clt.decode(hidden, block, backend=backend), means, merged
+        for h, of_x, of_y, y_hat, mean, found in zip(*made):
+            found.add(measured_of(h, of_x, of_y, y_hat, mean, found.origin_for(of_y)))
+        if advance is not None:
+            advance(block.shape[1])
+    return LayersEvaluated(tuple(found.result() for found in merged))
 
 
 def check_advance(advance: Any) -> None:
@@ -151,10 +207,20 @@ def opened(tc: Transcoder, x: Any, target: Any) -> tuple[Activations, Activation
         Error: as `paired`.
     """
     pair = paired(x, target, dtype=tc.config.dtype)
-    widths = (tc.config.input_size, "(B, I)"), (tc.config.output_size, "(B, O)")
-    for data, (width, letters) in zip(pair, widths):
-        check_width(data, width, letters)
+    check_widths(tc.config, pair)
     return pair
+
+
+def check_widths(config: Sizes, pair: tuple[Activations, Activations]) -> None:
+    """Refuse a ``pair`` that is not (any, I) and (any, O).
+
+    Raises:
+        ShapeError: it is not.
+    """
+    for data, (width, letters) in zip(
+        pair, ((config.input_size, "(B, I)"), (config.output_size, "(B, O)"))
+    ):
+        check_width(data, width, letters)
 
 
 def check_width(data: Activations, width: int, letters: str) -> None:

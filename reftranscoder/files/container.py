@@ -14,7 +14,7 @@ from ..errors import FileError, words
 from . import schema
 from .npz import find_arrays
 from .safetensors import find_tensors
-from .sniff import kind_of
+from .sniff import WORDS, kind_of
 from .stored import AGAIN, Stored
 from .torch_zip import read_torch
 
@@ -41,7 +41,7 @@ def open_container(path: Path) -> Container:
         return _of_shards(path)
     kind = kind_of(path)
     if kind not in _READERS:
-        problem = f"holds no tensors by name: it is {words(kind)}"
+        problem = f"holds no tensors by name: it is {WORDS[kind]}"
         raise FileError(path, problem, _REMEDY.get(kind, ""))
     tensors, values = _READERS[kind](path)
     return Container(path, kind, tensors, values)
@@ -85,10 +85,13 @@ def inside(folder: Path, name: str) -> Path:
     the Hugging Face hub, into the ``blobs`` beside ``snapshots``: so the hub leaves files.
 
     Raises:
-        FileError: it leads out of the folder.
+        FileError: it leads out of the folder, or in a circle, or can be no name of a file.
     """
     path = folder / name
-    real, home = path.resolve(), folder.resolve()
+    try:
+        real, home = path.resolve(), folder.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a null character
+        raise FileError(path, f"is no file in its folder: {words(error)}") from None
     allowed = [home]
     for parent in (folder.absolute(), *folder.absolute().parents):
         blobs = parent.parent.parent / "blobs"

@@ -75,7 +75,7 @@ def find_arrays(path: Path) -> dict[str, Stored]:
     except FileError:
         raise
     except Exception as error:  # whatever zipfile stumbles over, the file is at fault
-        raise FileError(path, f"is damaged: {words(error)}", AGAIN) from error
+        raise FileError(path, f"is damaged: {words(error).rstrip('.')}", AGAIN) from error
 
 
 def write_arrays(file: BinaryIO, arrays: Mapping[str, Any]) -> None:

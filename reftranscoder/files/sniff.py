@@ -13,7 +13,8 @@ from pathlib import Path
 from ..errors import FileError
 from .archive import members
 
-_WORDS = {
+#: Each kind of file, in words.
+WORDS = {
     "npy": "a NumPy .npy file",
     "npz": "a NumPy .npz archive",
     "safetensors": "a safetensors file",
@@ -103,7 +104,7 @@ def require(path: str | os.PathLike[str], kind: str, remedies: Mapping[str, str]
     found = kind_of(path)
     if found != kind:
         remedy = remedies.get(found) or _REMEDIES.get(found, "")
-        raise FileError(path, f"this is {_WORDS[found]}, not {_WORDS[kind]}", remedy)
+        raise FileError(path, f"this is {WORDS[found]}, not {WORDS[kind]}", remedy)
 
 
 def _archive(path: Path) -> str:

@@ -24,6 +24,7 @@ from .pickled import LARGEST, Name, Record, load
 from .stored import AGAIN, Checksum, Stored, extension_dtype
 
 _MOST_AXES = 8
+_NEWER = "Save it again with a newer one, by torch.save of torch.load(path, weights_only=True)."
 
 #: torch's names of number types -> NumPy's, or that of ml_dtypes.
 _DTYPES = {
@@ -82,6 +83,8 @@ def read_torch(path: Path) -> Any:
     """
     try:
         with open(path, "rb") as file:
+            if file.read(2) != b"PK":
+                raise FileError(path, "was saved by PyTorch before 1.6, as a bare pickle", _NEWER)
             listed = members(file)
             prefix = _prefix(listed)
             inside = {m.filename.removeprefix(prefix): m for m in listed}

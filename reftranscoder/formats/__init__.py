@@ -20,6 +20,7 @@ from .. import options
 from ..errors import FileError, words
 from ..files.container import Container
 from ..files.sniff import kind_of
+from .choosing import one_of
 from .cross_layer import CrossLayerPublished, cross_layer_model_of
 from .native import FORMAT as OURS
 from .native import META, AnyModel, CrossLayerModel, Model
@@ -73,11 +74,13 @@ def load(
     path: str | os.PathLike[str],
     *,
     layer: int | None = None,
+    hook: str | None = None,
     decisions: Decisions | None = None,
 ) -> AnyModel:
     """Read the model in ``path``: a file, or a folder as a library or the hub leaves it.
 
-    ``layer`` says which, where a folder holds several; ``decisions`` what a file leaves open.
+    ``layer`` and ``hook`` say which, where a folder holds several; ``decisions`` what a file leaves
+    open.
 
     Raises:
         FileError: the file is missing, damaged, of no known format, or holds no transcoder, or one
@@ -86,11 +89,12 @@ def load(
     path = options.path("path", path)
     decisions = Decisions() if decisions is None else decisions
     if os.path.isdir(path):  # False, too, where a name cannot be
-        return _published(*_one_of(path, layer, decisions), decisions)
+        return _published(*one_of(path, layer, hook, decisions), decisions)
     kind = kind_of(path)  # a missing file is missing whatever it is called
-    if layer is not None:
-        problem = "is one file, and a layer is one of a folder of many"
-        raise FileError(path, problem, "Leave layer out.")
+    for name, value in {"layer": layer, "hook": hook}.items():
+        if value is not None:
+            problem = f"is one file, and a {name} is one of a folder of many"
+            raise FileError(path, problem, f"Leave {name} out.")
     if kind == "pickle":
         problem = "this is a Python pickle, which can run any code when read"
         remedy = "If you trust it, unpickle it yourself, then Transcoder.from_arrays."
@@ -167,29 +171,6 @@ def _is_ours(container: Container) -> bool:
     texts = (text for text in container.values.values() if isinstance(text, str))
     marked = META in container.tensors or META in container.values
     return marked or any(f'"{OURS}"' in text for text in texts)
-
-
-def _one_of(path: Path, layer: int | None, decisions: Decisions) -> tuple[Place, Reader]:
-    """The one transcoder in the folder ``path``, or that of ``layer``."""
-    places = places_at(path)
-    if layer is not None:
-        layer = options.integer_in("layer", layer, 0, 10_000)
-        places = [place for place in places if place.layer() == layer]
-    rows = [(place, row) for place in places if (row := recognised(place, decisions))]
-    if len(places) > 1 and len(rows) == len(places):  # one may be read with another
-        rows = [(place, row) for place, row in rows if leads(place, row)] or rows
-        places = [place for place, _ in rows]
-    if len(places) > 1:
-        layers = sorted({found for place in places if (found := place.layer()) is not None})
-        problem = f"holds {len(places)} transcoders"
-        hint = f"Name one of them, such as {places[0].path}; rt.scan lists them."
-        if layer is None and len(layers) == len(places):
-            hint = f"Say which: layer={layers[0]} to {layers[-1]}; rt.scan lists them."
-        raise FileError(path, problem, hint)
-    if not rows:
-        which = "" if layer is None else f" for layer {layer}"
-        raise FileError(path, f"is a folder without a transcoder of a known format{which}")
-    return rows[0]
 
 
 def _own_origin(path: Path, model: AnyModel) -> Origin:

@@ -19,6 +19,7 @@ folded into the weights here, each entry computed in float64 and rounded once.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,11 +65,13 @@ def read(place: Place, decisions: Decisions) -> CrossLayerPublished:
     layers = [_layer_at(place, name) for name in _folders(place)]
     _check_settings(layers)
     first = layers[0].settings
-    targets = [layer.settings["n_targets"] for layer in layers]
-    for l, n in enumerate(targets):
+    targets: list[int] = []
+    for l, layer in enumerate(layers):
+        n = layer.settings.get("n_targets")
         if not schema.is_whole(n) or not 1 <= n <= len(layers) - l:
             problem = f"its n_targets must be from 1 to {len(layers) - l}, the layers from it on"
-            raise FileError(layers[l].place.folder / SETTINGS, f"{problem}; it is {shown(n)}")
+            raise FileError(layer.place.folder / SETTINGS, f"{problem}; it is {shown(n)}")
+        targets.append(n)
     made = _Maker(layers, targets)
     L = len(layers)
     arrays: dict[str, tuple[Any, ...]] = {
@@ -106,12 +109,15 @@ class _Layer(NamedTuple):
                 return self.tensors[known]
         raise FileError(self.place.path, f"lacks {name}, by its {SETTINGS}")
 
-    def number(self, name: str) -> float:
-        """The number in the tensor ``name``."""
+    def norm(self, name: str) -> float:
+        """The mean norm of activations in the tensor ``name``, by which is divided."""
         tensor = self.tensor(name)
         if tensor.size != 1 or not tensor.is_float:
             raise FileError(self.place.path, f"{name} must be one number; it is {tensor.shape}")
-        return float(tensor.read().reshape(()))
+        norm = float(tensor.read().reshape(()))
+        if not 0 < norm < math.inf:
+            raise FileError(self.place.path, f"{name} must be a number above 0; it is {norm}")
+        return norm
 
 
 def _folders(place: Place) -> list[str]:
@@ -172,8 +178,8 @@ class _Maker:
         """What inputs of layer ``l`` are multiplied by, and outputs of layer ``t``."""
         if not self.normalised:
             return 1.0
-        gain = 1.0 if l < 0 else self.I**0.5 / self.layers[l].number("in_norm")
-        return gain if t is None else gain * self.layers[t].number("out_norm") / self.I**0.5
+        gain = 1.0 if l < 0 else self.I**0.5 / self.layers[l].norm("in_norm")
+        return gain if t is None else gain * self.layers[t].norm("out_norm") / self.I**0.5
 
     def encoder(self, l: int) -> Made | Stored:
         weight = self.layers[l].tensor("encoder.weight")

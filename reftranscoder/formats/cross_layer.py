@@ -10,7 +10,7 @@ from ..files.stored import Stored
 from ..params import JumpReLU
 from ..params.cross_layer import CrossLayerConfig, CrossLayerParams, check_cross_layer
 from .native import CrossLayerModel
-from .published import Description, Made, origin_of, refuse_unknown, seen_in
+from .published import QUIET, Description, Made, origin_of, refuse_unknown, seen_in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class CrossLayerPublished(Description):
                     raise FileError(self.path, problem)
 
 
+@QUIET
 def cross_layer_model_of(published: CrossLayerPublished, format_name: str) -> CrossLayerModel:
     """Read the arrays, and make a cross-layer transcoder of what ``published`` says.
 

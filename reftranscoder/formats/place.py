@@ -42,9 +42,15 @@ class Place:
     def layer(self) -> int | None:
         """The layer that the name of the file, or of a folder above it, says; the nearest wins."""
         for part in [self.path.name, *(self.folder.absolute().parts[::-1][:4])]:
-            if found := _LAYER.search(part):
-                return int(found[1])
+            if (found := layer_in(part)) is not None:
+                return found
         return None
+
+
+def layer_in(name: str) -> int | None:
+    """The layer that the name of a file, a folder or a hook says; None if it says none."""
+    found = _LAYER.search(name)
+    return int(found[1]) if found else None
 
 
 def names_in(folder: Path) -> frozenset[str]:

@@ -38,6 +38,8 @@ FORMAT_NAMES = (
     "edifice",
 )
 _NAMES = set(NAMES)
+#: What is folded may overflow.  Then it is not finite, and refused; a warning would add nothing.
+QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 _CHOICES = {
     "format": FORMAT_NAMES,
     "activation": ACTIVATIONS,
@@ -149,6 +151,7 @@ def texts_of(settings: Mapping[str, Any], *names: str) -> tuple[str | None, ...]
     return tuple(value if isinstance(value, str) else None for value in values)
 
 
+@QUIET
 def model_of(published: Published, format_name: str) -> Model:
     """Read the arrays, and make a transcoder of what ``published`` says.
 

@@ -6,21 +6,24 @@ that is pointed at, by its tensors alone.  Headers are read, and no weights.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import FileError, words
 from ..files.container import inside, text_of
 from .cross_layer import CrossLayerPublished
 from .place import Place, matching, names_in
-from .published import Decisions, Published, check_shapes
+from .published import QUIET, Decisions, Published, check_shapes
 
 _DEEPEST = 5
 _MOST_FOLDERS = 2000
+#: Of what a file may leave open, one answer: those that headers tell are the same for another.
+_EITHER: dict[str, Any] = {"apply_b_dec_to_input": False, "top_k": 1, "W_dec_rows": "feature"}
 
 
 class Reader(NamedTuple):
@@ -60,6 +63,8 @@ class Found(NamedTuple):
     dict_size: int
     output_size: int
     dtype: str
+    hook_in: str | None = None
+    hook_out: str | None = None
 
 
 def recognised(place: Place, decisions: Decisions) -> Reader | None:
@@ -83,6 +88,7 @@ def recognised(place: Place, decisions: Decisions) -> Reader | None:
     return rows[0] if rows else None
 
 
+@QUIET
 def publish(place: Place, row: Reader, decisions: Decisions) -> Published | CrossLayerPublished:
     """What the reader ``row`` finds at ``place``.
 
@@ -96,6 +102,23 @@ def publish(place: Place, row: Reader, decisions: Decisions) -> Published | Cros
         raise FileError(place.path, problem, "Leave it out.")
     published: Published | CrossLayerPublished = module.read(place, decisions)
     return published
+
+
+def look(place: Place, row: Reader, decisions: Decisions) -> Published | CrossLayerPublished:
+    """What the reader ``row`` finds at ``place``, whatever the file leaves open: to list, not to
+    load.
+
+    Raises:
+        FileError: as the reader, but for what is left open.
+    """
+    open_here = _module(row).DECIDED
+    for answers in ({}, _EITHER, _EITHER | {"activation": "topk"}):
+        free = {n: v for n, v in answers.items() if n in open_here and n not in decisions.given}
+        try:
+            return publish(place, row, dataclasses.replace(decisions, **free))
+        except FileError as error:
+            refused = error
+    raise refused
 
 
 def places_at(path: Path) -> list[Place]:
@@ -127,15 +150,18 @@ def found_at(place: Place, row: Reader, decisions: Decisions) -> Found:
     """What the header at ``place`` says.
 
     Raises:
-        FileError: as `publish`; or the shapes do not fit each other.
+        FileError: as `look`; or the shapes do not fit each other.
     """
-    published = publish(place, row, decisions)
+    published = look(place, row, decisions)
     if isinstance(published, CrossLayerPublished):
         published.check_shapes()
     else:
         check_shapes(published)
     I, D, O = published.sizes
-    return Found(place.path, row.name, published.variant, published.layer, I, D, O, published.dtype)
+    hooks = published.hook_in, published.hook_out
+    return Found(
+        place.path, row.name, published.variant, published.layer, I, D, O, published.dtype, *hooks
+    )
 
 
 def _weights(names: frozenset[str]) -> list[str]:

@@ -17,7 +17,7 @@ from ..errors import FileError, shown
 from ..files import schema
 from ..files.stored import Stored
 from ..params import Gated
-from .place import Place
+from .place import Place, layer_in
 from .published import Decisions, Published, texts_of
 
 SETTINGS = "cfg.json"
@@ -107,7 +107,7 @@ def read(place: Place, decisions: Decisions) -> Published:
         activation=activation,
         top_k=_top_k(place, settings, activation, decisions),
         conventions=_conventions(place, settings, architecture, decisions),
-        layer=place.layer(),
+        layer=place.layer() if hook_in is None or (at := layer_in(hook_in)) is None else at,
         model=model,
         hook_in=hook_in,
         hook_out=hook_out,

@@ -17,8 +17,8 @@ sparsify also count a feature that was selected with value zero as having fired,
 one above 0.001, and Edifice wants a running mean of the firing rate above 0.001.
 
 ``definitions.py`` has what others publish by these names, ``comparison.py`` two models side by
-side; ``features.py`` counts, ``evaluation.py`` takes rows a block at a time, and so does
-``firings.py``: where features fire.
+side, ``cross_layer.py`` several layers; ``features.py`` counts, ``evaluation.py`` takes rows a
+block at a time, and so does ``firings.py``: where features fire.
 
 >>> rt.metrics.fvu([[0, 0], [2, 4]], [[0, 0], [2, 3]])  # 1 / (1 + 4 + 1 + 4)
 0.1
@@ -29,6 +29,7 @@ array([0])
 """
 
 from .comparison import decoder_shift, firing_shift, mean_max_cosine, nearest_neighbours
+from .cross_layer import LayersMetrics
 from .definitions import DEFINITIONS, Definition, Sums, sums_of
 from .evaluation import Evaluation, Metrics, fvu
 from .features import (
@@ -46,6 +47,7 @@ __all__ = [
     "Evaluation",
     "FeatureFirings",
     "Firings",
+    "LayersMetrics",
     "Metrics",
     "Sums",
     "dead_features",

@@ -27,6 +27,10 @@ its gradients are derivatives, and reach hidden and W_dec::
 
 and dW_dec by (P8) in ``l1_decoder_weighted.py``.
 
+**Convention.** In (P16) sign(0) is 1.  There is no derivative at 0, and nothing that is inactive
+passes any on; but a straight-through gradient (J4) asks for the slope by what would become active,
+and that is the one from the right.
+
 Source: (P9) Rajamanoharan et al. (2024), "Jumping Ahead", equation 9; (P10) SAELens's
 ``"quadratic"`` (``saes/jumprelu_sae.py``, release 6.54.12), for Gemma Scope 2; (P11)
 dictionary_learning 0.1.0, ``trainers/jumprelu.py``, whose step is taken of hidden, so that its
@@ -85,7 +89,7 @@ def l0_tanh_backward(hidden, W_dec, l1_coeff, tanh_scale):
     size, n = np.abs(hidden), decoder_norms(W_dec)
     slope = l1_coeff * tanh_scale * (1 - np.tanh(tanh_scale * size * n) ** 2) / len(hidden)
     d_n = np.sum(size * slope, axis=0)  # (P17)
-    return slope * n * np.sign(hidden), through_norms(d_n, W_dec)  # (P16)
+    return slope * n * np.where(hidden < 0, -1, 1), through_norms(d_n, W_dec)  # (P16)
 
 
 def _counts(hidden):

@@ -144,6 +144,15 @@ class State:
         return Params.adopt(**arrays, own=own)
 
     @property
+    def dict_size(self) -> int:
+        """How many features there are."""
+        return self.config.dict_size
+
+    def go_on_from(self, t: int) -> None:
+        """Say that ``t`` steps led to these arrays."""
+        self.t = t
+
+    @property
     def measured(self) -> dict[str, np.ndarray]:
         """The arrays that are measured: the averages, if there are any."""
         return self.average or self.arrays

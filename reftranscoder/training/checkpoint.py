@@ -17,7 +17,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from ..errors import FileError, OptionError, VersionWarning, shown, words
 from ..files import schema
 from ..files.atomic import atomic_write
 from ..files.npz import read_arrays, write_arrays
-from .adam import State
 from .history import Entry
 from .identity import DATA, LEFT_OUT, versions
 
@@ -51,12 +50,38 @@ _ENTRY = {
 }
 
 
+class Resumed(Protocol):
+    """The state of a run: `State`, or that of several layers."""
+
+    @property
+    def t(self) -> int:
+        """The steps made."""
+
+    @property
+    def dict_size(self) -> int:
+        """How many features there are."""
+
+    @property
+    def measured(self) -> dict[str, np.ndarray]:
+        """The arrays that are measured, by name."""
+
+    @property
+    def best(self) -> dict[str, np.ndarray]:
+        """What measured best so far, by the same names, or none."""
+
+    def named(self) -> dict[str, np.ndarray]:
+        """Every array, by the name that it has in a checkpoint."""
+
+    def go_on_from(self, t: int) -> None:
+        """Say that ``t`` steps led to these arrays."""
+
+
 @dataclasses.dataclass
 class Checkpoint:
     """A run between two steps."""
 
     identity: Mapping[str, Any]  # what the result depends on, by option name
-    state: State
+    state: Resumed
     entries: list[Entry]
     losses: list[float]  # of the steps since the last entry
 
@@ -82,7 +107,7 @@ def save(path: str | os.PathLike[str], run: Checkpoint) -> None:
         write_arrays(file, {**arrays, _META: np.array(text)})
 
 
-def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State) -> Checkpoint:
+def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: Resumed) -> Checkpoint:
     """Read ``path``: the run with this ``identity`` whose first state was ``start``.
 
     Warns:
@@ -111,7 +136,8 @@ def load(path: str | os.PathLike[str], identity: Mapping[str, Any], start: State
     _compare_versions(path, meta["versions"])
     for name, array in wanted.items():  # the start's own, which nobody else has
         array[...] = arrays[name]
-    return Checkpoint(identity, dataclasses.replace(start, t=meta["t"]), entries, meta["losses"])
+    start.go_on_from(meta["t"])
+    return Checkpoint(identity, start, entries, meta["losses"])
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], list[Entry]]:
@@ -198,7 +224,8 @@ def _impossible(
             return f"{name} is not finite"
         if name.startswith("v.") and (array < 0).any():
             return f"{name}, a mean of squares, is negative"
-    if ((arrays["silent"] < 0) | (arrays["silent"] > t)).any():
+    silent = (array for name, array in arrays.items() if name.startswith("silent"))
+    if any(((array < 0) | (array > t)).any() for array in silent):
         return f"features that were silent for other than 0 to {t} steps"
     return None
 
@@ -213,7 +240,8 @@ def _compare(path: Path, now: Mapping[str, Any], then: Mapping[str, Any]) -> Non
         raise OptionError(name, want, ours, "Or delete the checkpoint to begin again.")
     if now["data"] != then.get("data"):
         held = then["data"] if schema.is_object(then.get("data")) else {}
-        others = [name for name in DATA if now["data"].get(name) != held.get(name)]
+        known = dict.fromkeys((*DATA, *now["data"]))
+        others = [name for name in known if now["data"].get(name) != held.get(name)]
         names = " and ".join(others)
         problem = f"is of a run on other data: {names} differ{'s' if len(others) == 1 else ''}"
         raise FileError(path, problem, _REMEDY)

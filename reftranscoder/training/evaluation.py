@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..activations import Activations
 from ..metrics import Evaluation, Metrics
 from ..transcoder import Transcoder
 
-_SOME = 4096
+#: On how many rows transcoders are measured on the way.
+SOME = 4096
+
+
+class Figures(NamedTuple):
+    """What a line of the log has of them."""
+
+    fvu: float
+    l0: float
+    dead: int
+
+
+def in_words(rows: int, kind: str) -> str:
+    """Which of so many rows are measured on the way, in words."""
+    which = f"{rows}" if rows <= SOME else f"the first {SOME} of {rows}"
+    return f"{which} {kind} rows"
 
 
 class Measure:
@@ -33,14 +50,14 @@ class Measure:
     @property
     def rows_in_words(self) -> str:
         """Which rows `some` looks at."""
-        rows = len(self._pair[0])
-        which = f"{rows}" if rows <= _SOME else f"the first {_SOME} of {rows}"
-        return f"{which} {self._kind} rows"
+        return in_words(len(self._pair[0]), self._kind)
 
-    def some(self, transcoder: Transcoder) -> Metrics:
+    def some(self, transcoder: Transcoder) -> Figures:
         """On the first rows, 4096 at most."""
-        rows = min(len(self._pair[0]), _SOME)
-        return self._on(transcoder, *(data.part(0, rows) for data in self._pair))
+        rows = min(len(self._pair[0]), SOME)
+        found = self._on(transcoder, *(data.part(0, rows) for data in self._pair))
+        assert found.l0 is not None and found.dead_features is not None  # features were measured
+        return Figures(found.fvu, found.l0, len(found.dead_features))
 
     def all(self, transcoder: Transcoder) -> Metrics:
         """On all rows."""

@@ -7,9 +7,10 @@ and whether the run went through or was stopped, killed and taken up again from 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ..activations import Activations, paired
 from ..backends import check_backend
@@ -37,11 +38,12 @@ from .progress import listener
 from .run import Run
 from .scaling import Scaling
 from .schedule import Schedule
-from .start import starting_arrays, starting_own
+from .start import folded, starting_arrays, starting_own
 from .steps import Here, Pair, Plan
 
 #: Those whose top_k may fall in training: groupmax has groups of a size.
 FALLING = ("topk", "batchtopk", "abstopk")
+M = TypeVar("M")
 _LARGEST_BATCH = 1 << 20  # rows, where there are fewer to train on
 
 
@@ -113,23 +115,23 @@ def fit_in(place: Here, options: FitOptions) -> Fit:
     for data in (x, target):
         data.verify()
     x, target = place.opened((x, target))
-    x, target, held_out = _split(x, target, options.validation, options.dtype)
+    x, target, held_out = split(x, target, options.validation, options.dtype)
     I, O = x.shape[1], target.shape[1]
     config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
-    options = _checked(options, config, len(x))
+    options = checked_options(options, config, len(x))
     if options.patience and held_out is None:
         raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
     place.check(config, Recipe(**chosen(Recipe, options)), options.backend)
-    run, measure = _prepared(place, options, config, (x, target), held_out)
+    run, measure, batches = _prepared(place, options, config, (x, target), held_out)
     log = MetricsLog(options.log, run.saved, (x, target, *(held_out or ())))
-    requested = _train(run, options, log)
-    transcoder = for_inference(run.transcoder(), x, run.batches, options.backend)
+    requested = train(run, options, log)
+    transcoder = for_inference(run.transcoder(), x, batches, options.backend)
     metrics = measure.all(transcoder) if held_out and run.done else None
     signal = None if run.done else requested
     return Fit(transcoder, run.history(), metrics, run.steps, not run.done, signal, run.best_step)
 
 
-def _checked(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOptions:
+def checked_options(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOptions:
     """``options`` with what they were given as made what they must be, for so many rows."""
     schedule = Schedule(**chosen(Schedule, options))
     recipe = Recipe(**chosen(Recipe, options))
@@ -200,7 +202,7 @@ def _prepared(
     config: TranscoderConfig,
     training: Pair,
     held_out: Pair | None,
-) -> tuple[Run, Measure]:
+) -> tuple[Run[Transcoder], Measure, Batches]:
     """The run before its next step, the first or the one after its checkpoint."""
     # Without a checkpoint nobody asks what the data were.
     digests = start_digests(training, held_out) if options.checkpoint is not None else {}
@@ -230,12 +232,14 @@ def _prepared(
         saved = load(options.checkpoint, identity, start)
     batches = Batches(*training, scaling, options.batch_size, options.seed, config.dtype)
     divided = options.accumulate, options.backend
-    plan = Plan(saved.state, schedule, recipe, batches, training, scaling, *divided)
+    plan = Plan(start, schedule, recipe, batches, training, scaling, *divided)
     often = options.log_every, options.patience
-    return Run(saved, schedule, place.steps(plan), scaling, measure, *often, config), measure
+    made = functools.partial(folded, config, scaling)
+    run = Run(saved, schedule, place.steps(plan), scaling, measure, *often, made)
+    return run, measure, batches
 
 
-def _train(run: Run, options: FitOptions, log: MetricsLog) -> int | None:
+def train(run: Run[M], options: FitOptions, log: MetricsLog) -> int | None:
     """Make the steps that are left, or those up to a signal; return its number."""
     keeper = _keeper(run, options)
     with listener(options.progress, run.steps, options.steps) as tell, Interruption() as stop:
@@ -256,7 +260,7 @@ def _train(run: Run, options: FitOptions, log: MetricsLog) -> int | None:
     return stop.requested
 
 
-def _keeper(run: Run, options: FitOptions) -> Keeper | None:
+def _keeper(run: Run[M], options: FitOptions) -> Keeper | None:
     if options.checkpoint is None:
         return None
     found = run.steps if os.path.exists(options.checkpoint) else None
@@ -264,7 +268,7 @@ def _keeper(run: Run, options: FitOptions) -> Keeper | None:
     return Keeper(checkpoint, options.checkpoint_last, options.checkpoint_best, found)
 
 
-def _split(
+def split(
     x: Activations, target: Activations, validation: Any, dtype: Any
 ) -> tuple[Activations, Activations, Pair | None]:
     """The training rows, and the validation rows if there are any."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
-
-from .scaling import Scaling
+from typing import Any, Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,20 +20,30 @@ class Entry:
     rows_per_second: float = dataclasses.field(compare=False)
 
 
+class InUnits(Protocol):
+    """What data are divided by: `Scaling`, or that of several layers."""
+
+    @property
+    def in_words(self) -> str:
+        """The same in a clause."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, for JSON."""
+
+
 @dataclasses.dataclass(frozen=True)
 class History:
     """The log of a run: a sequence of `Entry`, and what their numbers mean."""
 
     entries: tuple[Entry, ...]
-    scaling: Scaling
+    scaling: InUnits
     measured_on: str  # the rows of fvu, l0 and dead
 
     @property
     def units(self) -> str:
         """What the numbers are measured in, in words."""
         return (
-            "loss: training units, in which inputs are divided by "
-            f"{self.scaling.input_scale:.6g} and targets by {self.scaling.target_scale:.6g}, their "
+            f"loss: training units, in which {self.scaling.in_words}, their "
             "root mean squares over the training rows; "
             f"fvu, l0, dead: {self.measured_on}, in the units of the data"
         )
@@ -49,7 +57,7 @@ class History:
         return {
             "units": self.units,
             "measured_on": self.measured_on,
-            **dataclasses.asdict(self.scaling),
+            **self.scaling.to_dict(),
             "entries": [dataclasses.asdict(entry) for entry in self.entries],
         }
 

@@ -31,6 +31,7 @@ from .. import __version__
 from ..activations import Activations
 from ..declaring import declared
 from ..params import Losses, TranscoderConfig
+from ..params.cross_layer import CrossLayerConfig
 from .adam import Recipe
 from .schedule import Schedule
 
@@ -59,7 +60,7 @@ def start_digests(
 
 
 def identity_of(
-    config: TranscoderConfig,
+    config: TranscoderConfig | CrossLayerConfig,
     schedule: Schedule,
     recipe: Recipe,
     digests: Mapping[str, Any],

@@ -4,39 +4,59 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from ..errors import OptionError
-from ..params import TranscoderConfig
-from ..transcoder import Transcoder
-from .batches import Batches
 from .checkpoint import Checkpoint
-from .evaluation import Measure
-from .history import Entry, History
+from .evaluation import Figures
+from .history import Entry, History, InUnits
 from .progress import Progress
-from .scaling import Scaling
 from .schedule import Schedule
-from .start import folded
-from .steps import Steps
+
+M = TypeVar("M")
+N = TypeVar("N", contravariant=True)
 
 
-class Run:
+class Stepping(Protocol):
+    """What makes the steps: `Steps`, for one transcoder here."""
+
+    def make(self, t: int) -> float:
+        """Make step ``t``, the next of the state; return the loss before it."""
+
+    def fetch(self) -> None:
+        """Bring the arrays of the state up to the last step."""
+
+
+class Measuring(Protocol[N]):
+    """What measures a transcoder on the way: `Measure`."""
+
+    @property
+    def rows_in_words(self) -> str:
+        """Which rows `some` looks at."""
+
+    def some(self, transcoder: N) -> Figures:
+        """On the first rows."""
+
+
+class Run(Generic[M]):
     """What `fit` repeats.  ``saved`` is all that changes, and all that a checkpoint holds."""
 
     def __init__(
         self,
         saved: Checkpoint,
         schedule: Schedule,
-        steps: Steps,
-        scaling: Scaling,
-        measure: Measure,
+        steps: Stepping,
+        scaling: InUnits,
+        measure: Measuring[M],
         log_every: int,
         patience: int,
-        config: TranscoderConfig,
+        folded: Callable[[dict[str, np.ndarray]], M],
     ) -> None:
         self.saved = saved
-        self._config = config  # for data in their own units
+        self._folded = folded  # makes of trained arrays what takes data in their own units
         self._schedule = schedule
         self._steps = steps
         self._scaling = scaling
@@ -50,11 +70,6 @@ class Run:
     def steps(self) -> int:
         """The steps made, in this process or before."""
         return self.saved.state.t
-
-    @property
-    def batches(self) -> Batches:
-        """The rows of each step."""
-        return self._steps.plan.batches
 
     @property
     def done(self) -> bool:
@@ -100,7 +115,7 @@ class Run:
         if t % self._log_every == 0 or self.done:
             self._log(t, lr, speed)
         latest = self.saved.entries[-1] if self.saved.entries else None
-        size = state.config.dict_size
+        size = state.dict_size
         return Progress(t, self._schedule.steps, loss, lr, speed, latest, size)
 
     def up_to_date(self) -> Checkpoint:
@@ -108,17 +123,14 @@ class Run:
         self._steps.fetch()
         return self.saved
 
-    def transcoder(self) -> Transcoder:
+    def transcoder(self) -> M:
         """The transcoder so far, or the best that was measured, for data in their own units.
 
         Raises:
             NonFiniteError: a parameter that is too large in these units.
         """
         state = self.up_to_date().state
-        return self._made_of(state.measured if self.best_step is None else state.best)
-
-    def _made_of(self, arrays: dict[str, np.ndarray]) -> Transcoder:
-        return folded(self._config, self._scaling, arrays)
+        return self._folded(state.measured if self.best_step is None else state.best)
 
     def history(self) -> History:
         """The log so far."""
@@ -127,11 +139,9 @@ class Run:
     def _log(self, t: int, lr: float, speed: float) -> None:
         losses = self.saved.losses
         state = self.up_to_date().state
-        found = self._measure.some(self._made_of(state.measured))
+        found = self._measure.some(self._folded(state.measured))
         loss = math.fsum(losses) / len(losses)
-        assert found.l0 is not None and found.dead_features is not None  # features were measured
-        dead = len(found.dead_features)
-        self.saved.entries.append(Entry(t, lr, loss, found.fvu, found.l0, dead, speed))
+        self.saved.entries.append(Entry(t, lr, loss, *found, speed))
         if self._best.step == t:
             for name, best in state.best.items():
                 best[...] = state.measured[name]

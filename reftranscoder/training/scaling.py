@@ -101,6 +101,17 @@ class Scaling:
             s_x = s_y
         return cls(s_x, s_y)
 
+    @property
+    def in_words(self) -> str:
+        """What is divided by what, in a clause."""
+        return (
+            f"inputs are divided by {self.input_scale:.6g} and targets by {self.target_scale:.6g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, for JSON."""
+        return dataclasses.asdict(self)
+
     def units(self, conventions: Conventions) -> tuple[float, float]:
         """s_u and s_h: of what the encoder reads, and of what is decoded (U3)."""
         if not _normalizes(conventions):

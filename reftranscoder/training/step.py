@@ -55,12 +55,17 @@ def step_on_parts(
         config = dataclasses.replace(config, top_k=top_k)
     active = np.zeros(config.dict_size, bool)
     loss = step(state, config, recipe, options, parts, rows, active)
+    count_step(state, recipe, active, backend)
+    return loss
+
+
+def count_step(state: State, recipe: Recipe, active: np.ndarray, backend: str) -> None:
+    """What follows a step in which the features ``active`` (D,) were."""
     state.t += 1
     state.silent += 1
     state.silent[active] = 0
     for name, average in state.average.items():
         _average(backend)(average, state.arrays[name], state.t, recipe.average)
-    return loss
 
 
 def _average(backend: str) -> Any:
@@ -138,7 +143,19 @@ def _by_stages(
     if recipe.aux_k and dead.any():
         _add_aux(gradients, state.arrays, recipe, dead, x, target - reconstruction())
     if recipe.clip_norm:
-        _clip(gradients, recipe.clip_norm)
+        clip(gradients, recipe.clip_norm)
+    move(state, recipe, options, gradients, backend)
+    return loss
+
+
+def move(
+    state: State,
+    recipe: Recipe,
+    options: tuple[float, ...],
+    gradients: dict[str, np.ndarray],
+    backend: str,
+) -> None:
+    """A step of Adam for every array of ``state``, without what is parallel to rows of norm 1."""
     for name, g in gradients.items():
         p, m, v = state.arrays[name], state.m[name], state.v[name]
         if name == "W_dec" and recipe.unit_norm_decoder:
@@ -147,7 +164,6 @@ def _by_stages(
     if recipe.unit_norm_decoder:
         W_dec = state.arrays["W_dec"]
         W_dec[...] = reference.unit_rows_forward(wide(W_dec))
-    return loss
 
 
 def _differentiated(
@@ -200,7 +216,7 @@ def _add_aux(
         gradients[name] = gradients[name] + getattr(added, f"d{name}").astype(arrays[name].dtype)
 
 
-def _clip(gradients: dict[str, np.ndarray], clip_norm: float) -> None:
+def clip(gradients: dict[str, np.ndarray], clip_norm: float) -> None:
     """Multiply ``gradients`` so that their norm, all together, is at most ``clip_norm``."""
     norm = np.sqrt(sum(np.sum(np.square(wide(g))) for g in gradients.values()))
     if norm > clip_norm:

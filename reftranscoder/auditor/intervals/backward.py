@@ -37,8 +37,9 @@ class Backward(Forward):
         l1_coeff: float,
         target: np.ndarray | None = None,
         operands: dict[int, Operand] | None = None,
+        parts: int = 1,
     ) -> None:
-        super().__init__(params, definition, arithmetic, shape, operands)
+        super().__init__(params, definition, arithmetic, shape, operands, parts)
         self.l1_coeff, self._target = l1_coeff, target
 
     @functools.cached_property
@@ -108,7 +109,7 @@ class Backward(Forward):
         total.add(
             entry_product(hidden.pattern), d_reconstruction, self.operand(self.W_back), self.O
         )
-        product = total.stored()
+        product = total.stored(parts=self.parts)
         product = self.times(self.definition.through_decoder, product, "d_hidden")
         if self.definition.norms in ("hidden", "pre"):
             product = self.normed(product, self.inverse_norms[hidden.pattern.indices], "d_hidden")
@@ -119,7 +120,7 @@ class Backward(Forward):
         """(D2) everywhere, (B, D): what a dense backward pass finds outside the selection too."""
         total = Sum(self.arithmetic["d_hidden"])
         total.add(by_rows, d_reconstruction, self.operand(self.W_back), self.O)
-        product = total.stored(2)
+        product = total.stored(2, parts=self.parts)
         product = self.times(self.definition.through_decoder, product, "d_hidden")
         if self.definition.norms in ("hidden", "pre"):
             product = self.normed(product, self.inverse_norms, "d_hidden")
@@ -133,7 +134,7 @@ class Backward(Forward):
         arithmetic = self.arithmetic["d_hidden"]
         factor, relative = self.l1_factor(hidden.pattern, x)
         value = self.definition.l1_gradient * factor * np.sign(hidden.entries.value)
-        own = entrywise(value, 4, arithmetic)
+        own = entrywise(value, 3 + self.parts, arithmetic)  # each part may be added to it
         if hidden.entries.errors is not None:
             own = add_up(own, np.where(_may_be_zero(hidden), np.abs(value), 0.0))
         errors = tuple(add_up(own, multiply_up(r, np.abs(value))) for r in relative)
@@ -270,13 +271,13 @@ class Backward(Forward):
             self.operand(self.W_enc),
             d_affine.counts(),
         )
-        return total.stored()
+        return total.stored(parts=self.parts)
 
     def dx_skip(self, d_reconstruction: Interval) -> Interval:
         """(S2), where there is a skip connection."""
         total = Sum(self.arithmetic["dx"])
         total.add(dense_product, d_reconstruction, self.operand(made(self.W_skip)), self.O)
-        return total.stored()
+        return total.stored(parts=self.parts)
 
 
 def passing(d_hidden: SparseInterval, hidden: SparseInterval) -> SparseInterval:

@@ -32,6 +32,7 @@ from .interval import (
     made,
     sum_of_two,
 )
+from .normalizations import normalized
 from .products import Operand, Sum, by_rows, sparse_product
 from .sparse_interval import SparseInterval
 
@@ -40,7 +41,8 @@ class Forward:
     """The forward stages of one transcoder, under one definition, in a declared arithmetic.
 
     ``shape`` is (B, D, O) of the whole batch.  ``operands`` holds what is known of ``params``,
-    which are in float64 then, from another definition's `Forward`.
+    which are in float64 then, from another definition's `Forward`.  ``parts`` is how many layers'
+    products, stored one by one, may be added up for a result.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class Forward:
         arithmetic: dict[str, Arithmetic],
         shape: tuple[int, int, int],
         operands: dict[int, Operand] | None = None,
+        parts: int = 1,
     ) -> None:
-        self.definition, self.arithmetic = definition, arithmetic
+        self.definition, self.arithmetic, self.parts = definition, arithmetic, parts
         self._operands: dict[int, Operand] = {}
         self._shared = operands
         self.B, self.D, self.O = shape
@@ -96,14 +99,19 @@ class Forward:
         return held.setdefault(id(W), Operand(W))
 
     def encoder_input(self, x: Interval) -> Interval:
-        """What the encoder reads: x, or x - b_dec, rounded once."""
+        """What the encoder reads: x, or x - b_dec, rounded once; x normalized, where it is."""
+        if self.definition.normalize != "none":
+            x = normalized(x.value, self.definition, self.arithmetic["pre"]).read
         return self.minus_b_dec(x, "pre") if self.definition.input != "x" else x
 
     def skip_input(self, x: Interval) -> Interval:
         """What the skip connection reads."""
         if self.definition.skip_input == "x":
             return x
-        return self.minus_b_dec(x, "reconstruction")
+        if self.definition.normalize != "none":
+            x = normalized(x.value, self.definition, self.arithmetic["reconstruction"]).read
+        subtracted = self.definition.skip_input == "x - b_dec"
+        return self.minus_b_dec(x, "reconstruction") if subtracted else x
 
     def pre(self, x: Interval) -> Interval:
         """(A1).  Stores: the product, and the sum with the bias."""
@@ -117,12 +125,23 @@ class Forward:
             pre = self.normed(pre, self.norms, "pre")
         return self.mistaken("pre", pre)
 
-    def pre_acts(self, pre: Interval) -> Interval:
+    def _tied(self, pre: Interval, x: Interval) -> Interval:
+        """``pre`` as the magnitude path of gated may have it where it is not given: with weights
+        that exp(r_mag) multiplied first, each of them stored or cast."""
+        if pre.errors is None:
+            return pre
+        arithmetic = self.arithmetic["pre"]
+        read = np.abs(self.encoder_input(x).value)
+        unit = 1.01 * max(arithmetic.store.unit, arithmetic.inputs.unit)
+        off = multiply_up(unit, read @ np.abs(self.W_enc).T)
+        return Interval(pre.value, pre.each(lambda error: add_up(error, off)))
+
+    def pre_acts(self, pre: Interval, x: Interval) -> Interval:
         """(R1): monotone, and no further than its argument; exact where that is.
 
         Of gated, the rectified magnitudes.
         """
-        read = pre if self.gates is None else self.gates.magnitudes(pre)
+        read = pre if self.gates is None else self.gates.magnitudes(self._tied(pre, x))
         return self.mistaken("pre_acts", self._pre_acts(read))
 
     def _pre_acts(self, pre: Interval) -> Interval:
@@ -175,18 +194,51 @@ class Forward:
             sparse_product(hidden.pattern), written, self.operand(self.W_dec), hidden.counts()
         )
         total.plus(*_bias(self.b_dec, arithmetic))
-        result = total.stored(2, self.b_dec)
-        if self.W_skip is not None:
-            skipped = self.times(self.definition.skipped, self.skip(x), "reconstruction")
-            result = sum_of_two(result, skipped, arithmetic)
-        return self.mistaken("reconstruction", result)
+        result = total.stored(2, self.b_dec, self.parts)
+        late = self.definition.skip_input == "x"
+        if not late:
+            result = self._with_skip(result, x)
+        result = self._rescaled(result, x)
+        return self.mistaken("reconstruction", self._with_skip(result, x) if late else result)
+
+    def _with_skip(self, result: Interval, x: Interval) -> Interval:
+        if self.W_skip is None:
+            return result
+        skipped = self.times(self.definition.skipped, self.skip(x), "reconstruction")
+        return sum_of_two(result, skipped, self.arithmetic["reconstruction"])
+
+    def _rescaled(self, decoded: Interval, x: Interval) -> Interval:
+        """(N1): in the units of x again, where that is undone.  Stores: the product, the sum."""
+        if not self.definition.rescaled:
+            return decoded
+        arithmetic = self.arithmetic["reconstruction"]
+        _, gain, shift = normalized(x.value, self.definition, arithmetic)
+        return sum_of_two(self._gained(decoded, gain, "reconstruction"), shift, arithmetic)
+
+    def d_decoded(self, d_reconstruction: Interval | None, x: Interval) -> Interval | None:
+        """(N2), where there is anything to make it of.  Stores: the product."""
+        if d_reconstruction is None or not self.definition.rescaled:
+            return d_reconstruction
+        gain = normalized(x.value, self.definition, self.arithmetic["d_hidden"]).gain
+        return self._gained(d_reconstruction, gain, "d_hidden")
+
+    def _gained(self, rows: Interval, gain: Interval, stage: str) -> Interval:
+        value = rows.value * gain.value
+        errors = []
+        for tier in range(len(TIERS)):
+            largest = add_up(np.abs(gain.value), gain.error(tier))
+            seen = multiply_up(rows.error(tier), largest)
+            spread = add_up(seen, multiply_up(np.abs(rows.value), gain.error(tier)))
+            rounding = entrywise(add_up(np.abs(value), spread), 2, self.arithmetic[stage])
+            errors.append(add_up(spread, rounding))
+        return Interval(value, tuple(errors))
 
     def skip(self, x: Interval) -> Interval:
         """(S1), where there is a skip connection: x @ W_skip.T, stored."""
         W_skip, arithmetic = made(self.W_skip), self.arithmetic["reconstruction"]
         total = Sum(arithmetic)
         total.add(by_rows, self.skip_input(x), self.operand(W_skip), W_skip.shape[1])
-        return total.stored()
+        return total.stored(parts=self.parts)
 
     def written(self, hidden: SparseInterval, stage: str) -> Interval:
         """What multiplies W_dec (nnz,): hidden, or hidden over |W_dec[j]| where that scales it."""

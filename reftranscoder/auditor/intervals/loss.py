@@ -11,10 +11,13 @@ from .sparse_interval import SparseInterval
 
 
 class Loss:
-    """The loss (C1), which sums over everything: added to block by block."""
+    """The loss (C1), which sums over everything: added to block by block.
 
-    def __init__(self, intervals: Backward) -> None:
-        self.intervals = intervals
+    Of several ``layers`` it is the sum, and each of these adds its blocks.
+    """
+
+    def __init__(self, intervals: Backward, layers: int = 1) -> None:
+        self.intervals, self._layers = intervals, layers
         self._mse, self._l1 = 0.0, 0.0
         self._mse_errors, self._l1_errors = np.zeros(len(TIERS)), np.zeros(len(TIERS))
         self._entries = 0
@@ -46,7 +49,7 @@ class Loss:
     def bounded(self) -> Interval:
         intervals = self.intervals
         arithmetic, features = intervals.arithmetic["loss"], intervals.arithmetic["hidden"]
-        N = intervals.B * intervals.O
+        N = self._layers * intervals.B * intervals.O
         value = self._mse + self._l1
         errors = []
         # A dense mean adds B D terms, but zeros are added without rounding.
@@ -56,7 +59,8 @@ class Loss:
             grown = terms[tier][0] * (self._mse + mse_error) + mse_error
             shrunk = terms[tier][1] * (self._l1 + l1_error) + l1_error
             own = (N + self._entries + 8) * FLOAT64.unit * value
-            final = entrywise(value, 6, arithmetic)
+            # Both means of each further layer may be stored and added, too.
+            final = entrywise(value, 2 + 4 * self._layers, arithmetic)
             if features.store.unit > arithmetic.store.unit:
                 # A mean of hidden may be kept in the format that hidden has.
                 final = add_up(final, entrywise(self._l1, 4, features))

@@ -105,7 +105,7 @@ class ParameterGradients:
             parts = [made(d_reconstruction)]
             if definition.input != "x":
                 parts.append(_negative(intervals.dx_encoder(made(d_affine))))
-            if definition.skip_input != "x" and intervals.W_skip is not None:
+            if definition.skip_input == "x - b_dec" and intervals.W_skip is not None:
                 parts.append(_negative(intervals.dx_skip(made(d_reconstruction))))
             for part in parts:
                 sums["db_dec"].add(by_columns, part, ones, rows)
@@ -125,7 +125,8 @@ class ParameterGradients:
             interval = total.stored()
             if name in ("db_dec", "db_enc"):
                 interval = interval.at((slice(None), 0))
-            subtracted = "x" != intervals.definition.input or "x" != intervals.definition.skip_input
+            read = intervals.definition.input, intervals.definition.skip_input
+            subtracted = "x - b_dec" in read
             if name == "db_dec" and subtracted:
                 interval = stored(interval, arithmetic, times=3)
             if name == "dW_dec" and intervals.definition.reaches_norms:

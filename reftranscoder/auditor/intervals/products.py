@@ -115,12 +115,17 @@ class Sum:
             self._S[tier] = add_up(self._S[tier], np.abs(value), more)
             self._spread[tier] = _plus(self._spread[tier], more)
 
-    def stored(self, times: int = 1, bias: Reals = 0.0) -> Interval:
+    def stored(self, times: int = 1, bias: Reals = 0.0, parts: int = 1) -> Interval:
         """The sum after one or two roundings to what results are kept in, the first of them before
         ``bias``, which is a part of the sum, was added.
 
         A store takes an error e of v to (1 + u) e + u |v| + eta / 2 (``bounds``, E6).  So do all of
         them, in the end, to a multiple of S and something that is the same in every tier.
+
+        Where the sum is one of several ``parts``, each of which may be stored before they are added
+        up, in any order and with each other's bias and skip, every part is rounded, and so is the
+        total after each of them: p parts of absolute values S_1, ..., S_p, that add up to S, are
+        off by at most ((1 + u)^(p + 1) - 1) S more.
         """
         value, arithmetic = np.asarray(self.value), self.arithmetic
         own = multiply_up(add_up(self.n, 2.0), FLOAT64.unit)  # what the float64 reference is off by
@@ -128,6 +133,11 @@ class Sum:
         again = (1 + unit) ** (times - 1)  # by which a second store multiplies what the first did
         grown = (1 + unit) * again * _UP
         slopes = [grown * (factor + own) for factor in growth(self.n, value.size, arithmetic)]
+        if parts > 1:
+            more = (1 + unit) ** parts
+            grown *= more
+            slopes = [more * slope + _UP * (more * (1 + unit) - 1) for slope in slopes]
+            lift = (2 * parts + 1) * more * lift
         least = grown * underflow(self.n, arithmetic) + _UP * (again + times - 1) * lift
         least += 16 * FLOAT64.spacing
         tiers = len(self._S)

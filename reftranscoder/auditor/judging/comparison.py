@@ -173,6 +173,18 @@ class Comparison:
         pattern = self.candidate.features(name, rows)
         return SparseInterval(pattern, self.read(name, pattern.values))
 
+    def trusted_features(self, name: str, hidden: SparseInterval, rows: slice) -> SparseInterval:
+        """d_pre as given, or d_hidden at the entries of hidden."""
+        if name == "d_pre":
+            return self.given_features(name, rows)
+        pattern = hidden.pattern
+        row, column = pattern.rows(), pattern.indices
+        if self.candidate.is_sparse(name):
+            got = entries_at(self.candidate.features(name, rows), row, column)
+        else:
+            got = self.candidate.rows(name, rows)[row, column]
+        return SparseInterval(pattern, self.read(name, got))
+
     def usable(self, name: str) -> bool:
         return name in self.candidate and name not in self.broken
 

@@ -18,7 +18,6 @@ from ..intervals.sparse_interval import (
     SparseInterval,
     active,
     at_other_features,
-    entries_at,
     one_of_each,
     widened,
 )
@@ -39,7 +38,8 @@ class Judge:
     """Judges one candidate under one definition: ``Judge(problem, candidate).run()``.
 
     Stages in ``trusted`` are read by the next ones, and not judged themselves.  ``recalled`` has
-    what other runs made of stages that were not given.
+    what other runs made of stages that were not given, and ``wanted`` the stages that another
+    judge, of other layers of the same candidate, reads here.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Judge:
         candidate: Candidate,
         trusted: frozenset[str] = frozenset(),
         recalled: Recalled | None = None,
+        wanted: frozenset[str] = frozenset(),
     ) -> None:
         self.problem, self.candidate = problem, candidate
         whole = problem.whole
@@ -59,11 +60,12 @@ class Judge:
             problem.l1_coeff,
             whole.target,
             problem.operands,
+            problem.parts,
         )
         self.comparison = Comparison(problem, candidate, trusted)
         self.choices = SelectionJudge(self.intervals, self.comparison)
         self.recalled = recalled
-        self.needed = self._needed_stages()
+        self.needed = self._needed_stages(wanted)
         parents = parents_of(problem.definition)
         self.read = {parent for name in self.needed for parent in parents[name]}
         if self.intervals.reads_pre_acts():
@@ -86,7 +88,11 @@ class Judge:
             if progress is not None:
                 progress(rows.stop - rows.start)
         if backward:
-            self._totals(gradients, loss)
+            self.totals(gradients, loss)
+        return self.results()
+
+    def results(self) -> dict[str, StageResult]:
+        """The verdict on every stage, once all rows are there."""
         results = {name: self.comparison.result(name) for name in ALL_STAGES if name != "hidden"}
         results["hidden"] = self.choices.result()
         return {name: results[name] for name in ALL_STAGES}
@@ -95,42 +101,56 @@ class Judge:
         self, rows: slice, gradients: ParameterGradients, loss: Loss, backward: bool
     ) -> None:
         intervals, problem = self.intervals, self.problem
-        kept = ~self.comparison.skipped[rows]
-        x = Interval(np.where(kept[:, None], problem.x[rows], 0.0).astype(np.float64))
-        needed = self.needed
-        pre, pre_acts, hidden = self._encoded(x, rows, kept)
-        reconstruction = self._stage(
-            "reconstruction",
-            lambda: intervals.reconstruction(self._read_at("reconstruction", hidden), x),
-            rows,
-            kept,
-        )
+        x, kept = self.inputs(rows)
+        encoded = self.encoded(x, rows, kept)
+        hidden = encoded[2]
+        reconstruction = self.decoded(hidden, x, rows, kept)
         if not backward:
             return
         target = problem.x if intervals.definition.target == "x" else made(problem.target)
         target = np.where(kept[:, None], target[rows], 0.0).astype(np.float64)
         compared = intervals.compared(reconstruction, hidden, x)
-        if "loss" in needed:
+        if "loss" in self.needed:
             loss.add(target, made(compared), hidden, x)
-        d_reconstruction = self._stage(
+        d_reconstruction = self.slopes(compared, target, rows, kept)
+        d_decoded = intervals.d_decoded(d_reconstruction, x)
+        self.gradients(x, encoded, d_decoded, rows, kept, gradients)
+
+    def inputs(self, rows: slice) -> tuple[Interval, np.ndarray]:
+        """x of a block of rows, and which of them are judged."""
+        kept = ~self.comparison.skipped[rows]
+        x = np.where(kept[:, None], self.problem.x[rows], 0.0)
+        return Interval(x.astype(np.float64)), kept
+
+    def decoded(
+        self, hidden: SparseInterval, x: Interval, rows: slice, kept: np.ndarray
+    ) -> Interval | None:
+        """reconstruction, where something reads it."""
+        read = self._read_at("reconstruction", hidden)
+        make = functools.partial(self.intervals.reconstruction, read, x)
+        return self._stage("reconstruction", make, rows, kept)
+
+    def slopes(
+        self, compared: Interval | None, target: np.ndarray, rows: slice, kept: np.ndarray
+    ) -> Interval | None:
+        """d_reconstruction of what is ``compared`` with ``target``, where something reads it."""
+        return self._stage(
             "d_reconstruction",
-            lambda: intervals.d_reconstruction(made(compared), target),
+            lambda: self.intervals.d_reconstruction(made(compared), target),
             rows,
             kept,
         )
-        encoded = pre, pre_acts, hidden
-        self._gradients(x, encoded, d_reconstruction, rows, kept, gradients)
 
-    def _gradients(
+    def gradients(
         self,
         x: Interval,
         encoded: tuple[Interval | None, Interval | None, SparseInterval],
         d_reconstruction: Interval | None,
         rows: slice,
         kept: np.ndarray,
-        gradients: ParameterGradients,
+        sums: ParameterGradients,
     ) -> None:
-        """What follows d_reconstruction, for a block of rows."""
+        """What follows d_reconstruction, for a block of rows; added to ``sums``."""
         intervals, definition, needed = self.intervals, self.intervals.definition, self.needed
         _, pre_acts, hidden = encoded
         d_affine: SparseInterval | None = None
@@ -158,9 +178,9 @@ class Judge:
             read = hidden if name == "dW_dec" else d_affine
             if read is not None:
                 other[name] = self._read_at(name, read)
-        gradients.add(x, hidden, d_reconstruction, d_affine, other)
+        sums.add(x, hidden, d_reconstruction, d_affine, other)
 
-    def _encoded(
+    def encoded(
         self, x: Interval, rows: slice, kept: np.ndarray
     ) -> tuple[Interval | None, Interval | None, SparseInterval]:
         """pre and pre_acts, where something reads them, and hidden."""
@@ -169,7 +189,7 @@ class Judge:
         pre = self._stage("pre", any_pre, rows, kept)
         pre_acts = self._stage(
             "pre_acts",
-            lambda: comparison.kept_as("pre_acts", "pre", intervals.pre_acts(made(pre))),
+            lambda: comparison.kept_as("pre_acts", "pre", intervals.pre_acts(made(pre), x)),
             rows,
             kept,
         )
@@ -177,7 +197,7 @@ class Judge:
             return pre, pre_acts, comparison.given_features("hidden", rows)
 
         def selected() -> SparseInterval:
-            boxes = intervals.pre_acts(any_pre())
+            boxes = intervals.pre_acts(any_pre(), x)
             signed = gates = None
             if intervals.definition.selects in MAGNITUDES:
                 signed = any_pre() if pre is None else pre
@@ -233,7 +253,7 @@ class Judge:
             elsewhere = functools.partial(intervals.d_hidden_dense, made(d_reconstruction))
             return self.comparison.features("d_hidden", want, elsewhere, rows, kept)
         if "d_hidden" in self.comparison.trusted:
-            return self._trusted_features("d_hidden", hidden, rows)
+            return self.comparison.trusted_features("d_hidden", hidden, rows)
         return None
 
     def _d_affine(
@@ -250,7 +270,7 @@ class Judge:
         intervals, definition = self.intervals, self.intervals.definition
         trusted = self.comparison.trusted
         if "d_pre" in trusted:
-            d_pre = self._trusted_features("d_pre", hidden, rows)
+            d_pre = self.comparison.trusted_features("d_pre", hidden, rows)
         elif d_hidden is None:
             return None, None
         else:
@@ -274,23 +294,12 @@ class Judge:
         places = self.candidate.inactive(rows)
         return hidden if places is None else widened(hidden, places)
 
-    def _trusted_features(self, name: str, hidden: SparseInterval, rows: slice) -> SparseInterval:
-        """d_pre as given, or d_hidden at the entries of hidden."""
-        if name == "d_pre":
-            return self.comparison.given_features(name, rows)
-        pattern = hidden.pattern
-        row, column = pattern.rows(), pattern.indices
-        if self.candidate.is_sparse(name):
-            got = entries_at(self.candidate.features(name, rows), row, column)
-        else:
-            got = self.candidate.rows(name, rows)[row, column]
-        return SparseInterval(pattern, self.comparison.read(name, got))
-
-    def _needed_stages(self) -> set[str]:
+    def _needed_stages(self, wanted: frozenset[str]) -> set[str]:
         """The stages that are judged, and those upstream as far as nothing can be trusted."""
         parents = parents_of(self.intervals.definition)
         trusted = self.comparison.trusted
         needed, waiting = set(), [name for name in self.candidate.given if name not in trusted]
+        waiting += wanted
         if self.intervals.reads_pre_acts():
             waiting += ["pre_acts", "d_reconstruction"]
         if "hidden" not in trusted:
@@ -323,10 +332,10 @@ class Judge:
                 return Interval(given)
         return self.intervals.d_hidden_dense(made(d_reconstruction))
 
-    def _totals(self, gradients: ParameterGradients, loss: Loss) -> None:
+    def totals(self, gradients: ParameterGradients, loss: Loss | None = None) -> None:
         """The sums over rows, now that all rows are there."""
         judged = self.comparison.sums()
-        totals = {"loss": loss.bounded()} if "loss" in judged else {}
+        totals = {"loss": loss.bounded()} if loss is not None and "loss" in judged else {}
         if judged - {"loss"}:
             totals |= gradients.bounded()
         self.comparison.totals({name: totals[name] for name in totals if name in judged})

@@ -156,18 +156,18 @@ class Report:
             return "Refused, as input that is not finite may be."
         if not self.judged:
             return "Nothing was judged: " + (
-                f"on {', '.join(self.inconclusive)} these data do not decide."
+                f"on {self._words(self.inconclusive, ',')} these data do not decide."
                 if self.inconclusive
                 else "no stage was given."
             )
         ambiguous = self._with("ambiguous")
-        text = f"Every difference in {_listed(self.judged)} is rounding in {self.declared}"
+        text = f"Every difference in {self._words(self.judged)} is rounding in {self.declared}"
         if all(self.stages[name].verdict == "exact" for name in self.judged):
-            text = f"Every entry of {_listed(self.judged)} is exact"
+            text = f"Every entry of {self._words(self.judged)} is exact"
         if ambiguous:
-            text += f", or {self.stages['hidden'].explanation}"
+            text += f", or {self.stages[ambiguous[0]].explanation}"
         if self.inconclusive:
-            text += f"; on {_listed(self.inconclusive)} these data do not decide"
+            text += f"; on {self._words(self.inconclusive)} these data do not decide"
         return text + "."
 
     def to_dict(self) -> dict[str, Any]:
@@ -210,11 +210,11 @@ class Report:
             return ""
         there = "there or " if blame in places else ""
         seen = "which was not given" if len(others) == 1 else "none of which was given"
-        return f"; it was made {there}in {_listed(others, 'or')}, {seen}"
+        return f"; it was made {there}in {self._words(others, ' or')}, {seen}"
 
     def _blaming(self, blame: str) -> str:
         result = self.stages[blame]
-        text = f"Fault at {blame}"
+        text = f"Fault at {self._place(blame)}"
         before = itertools.takewhile(lambda n: n != blame, self.stages)
         right = [n for n in before if n in self.judged]
         if any(self.stages[n].verdict == "convention" for n in right):
@@ -234,8 +234,16 @@ class Report:
         text += self._made(blame)
         later = self.faults[1:]
         if later:
-            text += f"; also at {_listed(later)}"
+            text += f"; also at {self._words(later)}"
         return text + "."
+
+    def _place(self, name: str) -> str:
+        """What a sentence calls a stage."""
+        return name
+
+    def _words(self, names: Iterable[str], last: str = " and") -> str:
+        """What a sentence calls several of them."""
+        return listed(names, last)
 
 
 def _spread(result: StageResult) -> str:
@@ -257,9 +265,10 @@ def _line(result: StageResult) -> str:
     return f"{row}  {result.explanation}".rstrip()
 
 
-def _listed(names: Iterable[str], last: str = "and") -> str:
+def listed(names: Iterable[str], last: str = " and") -> str:
+    """``names`` in a sentence."""
     names = list(names)
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])}{last} {names[-1]}"
 
 
 def _plain(value: Any) -> Any:

@@ -91,6 +91,19 @@ class Candidate:
             return Sparse.from_dense(self.rows(name, rows))
         return _rows_of(array, rows)
 
+    def as_given(self, name: str) -> Sparse:
+        """``hidden`` or one of its gradients as a `Sparse`, in the type that was given."""
+        array = self._arrays[name]
+        return array if isinstance(array, Sparse) else Sparse.from_dense(array)
+
+    def with_stage(self, name: str, array: np.ndarray | Sparse) -> Candidate:
+        """The same, with ``array``, which is of the right shape, for what was given of a stage."""
+        other = copy.copy(self)
+        other._arrays, other._non_finite = self._arrays | {name: array}, {}
+        if name == "hidden":
+            other._inactive = None
+        return other
+
     def inactive(self, rows: slice) -> Sparse | None:
         """The places of a block of rows that ``indices`` selected, and whose ``values`` are zero.
 

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from ...errors import OptionError
-from ...params import Gated, JumpReLU, Own, TranscoderConfig, check_activation
+from ...params import Conventions, Gated, JumpReLU, Own, TranscoderConfig, check_activation
 
 #: The activations that an audit judges.  New ones go last: what probes draw hangs on the place.
 JUDGED = ("topk", "relu", "jumprelu", "batchtopk", "groupmax", "abstopk", "gated")
@@ -63,8 +63,12 @@ class Definition:
     ties: str = "lowest_index"  # or "keep_all"
 
     # What libraries document.
+    normalize: str = "none"  # what is done to x first, as `Conventions` names it
+    scale: float = 1.0  # of it
+    eps: float = 1e-5  # of it
+    rescaled: bool = False  # whether it is undone on the reconstruction
     input: str = "x"  # or "x - b_dec": what the encoder reads
-    skip_input: str = "x"  # or "x - b_dec": what the skip connection reads
+    skip_input: str = "x"  # or "x - b_dec", or "normalized": what the skip connection reads
     norms: str = "none"  # what |W_dec[j]| multiplies: "ranks" alone, "hidden", or "pre" as well
     mse: str = "mean"  # a key of `conventions.MSE`
     half: bool = False  # 1/2 of it
@@ -138,29 +142,34 @@ def definition_of(config: TranscoderConfig, own: Own | None = None) -> Definitio
     """The definition that a transcoder with these options is judged under.
 
     Raises:
-        OptionError: an activation, a normalization or an auxiliary loss for which there are no
-            intervals.
+        OptionError: an activation or an auxiliary loss for which there are no intervals.
     """
     check_activation(config, JUDGED, "an audit")
     if isinstance(own, Gated) and own.of_the_reference:
         name = "auxiliary_coeff" if own.auxiliary_coeff else "gate_l1_coeff"
         raise OptionError(name, "0, for an audit", getattr(own, name))
     conventions = config.conventions
-    if conventions.normalize_activations != "none":
-        remedy = "What one constant scales: audit Transcoder.folded()."
-        got = conventions.normalize_activations
-        raise OptionError("normalize_activations", "none, for an audit", got, remedy)
     read = "x - b_dec" if conventions.apply_b_dec_to_input else "x"
     return Definition(
         config.top_k,
         config.activation,
         config.ties,
+        normalize=conventions.normalize_activations,
+        scale=conventions.scale,
+        eps=conventions.eps,
+        rescaled=conventions.changes_output,
         input=read,
-        skip_input=read if conventions.skip_input == "encoder_input" else "x",
+        skip_input=_skip_input(conventions),
         norms="pre" if conventions.rescale_acts_by_decoder_norm else "none",
         **_SELECTING.get(config.activation, {}),
         **(_window(own) if isinstance(own, JumpReLU) else {}),
     )
+
+
+def _skip_input(conventions: Conventions) -> str:
+    if conventions.skip_input == "x" or not conventions.changes_input:
+        return "x"
+    return "x - b_dec" if conventions.apply_b_dec_to_input else "normalized"
 
 
 def _window(own: JumpReLU) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Problem(NamedTuple):
     copies: bool = False  # whether stages may be rounded copies of what the next ones read
     # What is known of the params, which are in float64 then: to be filled and shared.
     operands: dict[int, Any] | None = None
+    # How many products that are stored one by one may be added up for one result.
+    parts: int = 1
 
     @property
     def sizes(self) -> Sizes:

@@ -41,7 +41,7 @@ AXES = {
 }
 
 #: Stages that `Transcoder.stages` has under conventions, and that are judged by what follows.
-NOT_JUDGED = ("encoder_input", "d_encoder_input")
+NOT_JUDGED = ("encoder_input", "d_encoder_input", "decoded", "d_decoded")
 
 #: What each stage reads.  "Nearest given" walks up from here.
 PARENTS = {
@@ -87,6 +87,15 @@ def parents_of(definition: Definition) -> dict[str, tuple[str, ...]]:
 _WITHIN_WINDOW = ("d_hidden", "hidden", "pre", "d_reconstruction")
 
 
+def without_bounds(definition: Definition, skip: bool) -> tuple[str, ...]:
+    """The gradients that have no intervals where x is normalized: that of x as it was before, and
+    that of a skip connection around what is rescaled."""
+    if definition.normalize == "none":
+        return ()
+    outside = skip and definition.rescaled and definition.skip_input == "x"
+    return ("dx", "dW_skip") if outside else ("dx",)
+
+
 def gradients_of(activation: str) -> tuple[str, ...]:
     """Those `OF_OWN` that this activation has."""
     kind = OWN.get(activation)
@@ -100,26 +109,26 @@ _WINDOW = ("bandwidth", "through", "through_decoder", "W_dec")
 #: The fields of `Definition` that each stage depends on, given what it reads.  What multiplies or
 #: transposes it, and mistakes that make a gradient read other stages, are looked up by the stage.
 FIELDS = {
-    "pre": ("input", "norms", "W_enc", "x", "b_enc"),
+    "pre": ("normalize", "input", "norms", "W_enc", "x", "b_enc"),
     "pre_acts": ("rectified", "strengths", "b_mag"),
     # What it may have selected depends on what pre should be, too.
     "hidden": (
-        *("input", "norms", "W_enc", "x", "b_enc", "rectified"),
+        *("normalize", "input", "norms", "W_enc", "x", "b_enc", "rectified"),
         *("ties", "top_k", "activation", "W_dec", "selects", "across", "keys", "moved"),
         *("thresholds", "reaching", "gates", "strengths", "b_mag"),
     ),
     "reconstruction": (
-        *("norms", "skip_input", "W_dec", "W_skip"),
+        *("normalize", "rescaled", "norms", "skip_input", "W_dec", "W_skip"),
         *("decoded", "b_dec", "skipped"),
     ),
     "loss": (*_ERROR, "l1_loss", *_PENALTY),
     "d_reconstruction": _ERROR,
-    "d_hidden": ("inactive", "through_decoder", *_PENALTY),
+    "d_hidden": ("rescaled", "inactive", "through_decoder", *_PENALTY),
     "d_pre": ("inactive", "norms", "strengths", "strengthened", *_WINDOW),
-    "dW_dec": ("detached", "tangent", *_PENALTY),
-    "db_dec": ("input", "skip_input", "W_skip", "W_enc", "norms"),
+    "dW_dec": ("rescaled", "detached", "tangent", *_PENALTY),
+    "db_dec": ("rescaled", "input", "skip_input", "W_skip", "W_enc", "norms"),
     "dW_skip": ("skip_input",),
-    "dW_enc": ("input", "norms"),
+    "dW_enc": ("normalize", "input", "norms"),
     "db_enc": ("norms",),
     "dx": ("W_enc", "W_skip", "dx_paths", "norms"),
     "dtheta": _WINDOW,

@@ -16,9 +16,9 @@ from ..engine.sparse_loops import four_dots
 from .layout import Candidates
 from .screening import raise_threshold
 
-#: Of weights that stay in the last-level cache while the rows of a task pass by: each is then read
-#: from memory once a task, not once a candidate.
-_CACHED_BYTES = 1 << 24
+#: Of weights that stay in the second-level cache while the rows of a task pass by: each is then
+#: read from memory once a task, not once a candidate.
+_CACHED_BYTES = 1 << 21
 
 NO_ROOM, WRONG_GUESS = -1, -2
 
