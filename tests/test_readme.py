@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +71,59 @@ def test_ten_lines(ten_lines):
     assert grads.W_enc.shape == tc.params.W_enc.shape
     assert formula.shape == hidden.shape
     assert np.array_equal(rt.load(folder / "transcoder.npz")(x[:8]), y_hat[:8])
+
+
+class _Tensor:
+    """As much of a tensor as a hook asks for."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def detach(self):
+        return self
+
+    float = cpu = detach
+
+    def flatten(self, first, last):
+        assert (first, last) == (0, -2)
+        return _Tensor(self.array.reshape(-1, self.array.shape[-1]))
+
+    def numpy(self):
+        return self.array
+
+
+class _Module:
+    """As much of a module: its hooks are called with what it reads and writes."""
+
+    def __init__(self):
+        self.hooks = []
+
+    def register_forward_hook(self, hook):
+        self.hooks.append(hook)
+        return SimpleNamespace(remove=lambda: self.hooks.remove(hook))
+
+    def __call__(self, x):
+        for hook in self.hooks:
+            hook(self, (_Tensor(x),), _Tensor(np.tanh(x)))
+
+
+def test_a_hook_harvests_activations(tmp_path, monkeypatch, rng):
+    (code,) = blocks(README, "Your own activations")
+    assert len([line for line in code.splitlines() if line]) <= 12
+    mlp = _Module()
+    batches = [rng.standard_normal((2, 40, 6)).astype(np.float16) for _ in range(3)]
+
+    def model(tokens):
+        return mlp(tokens)
+
+    model.model = SimpleNamespace(layers=[None] * 15 + [SimpleNamespace(mlp=mlp)])
+    monkeypatch.chdir(tmp_path)
+    names = {"rt": rt, "model": model, "batches": batches}
+    exec(code.replace("dict_size=1024, top_k=16, steps=50", "dict_size=8, top_k=2, steps=2"), names)
+    x, target = rt.paired("activations")
+    assert (x.shape, target.shape) == ((240, 6), (240, 6)) and mlp.hooks == []
+    assert np.array_equal(x.rows(range(240)), np.concatenate(batches).reshape(-1, 6))
+    assert names["fit"].transcoder.config.dict_size == 8
 
 
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?(?![\w])")
