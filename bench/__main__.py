@@ -7,7 +7,8 @@ theirs: below 1, ours is faster.  Exit status 1 where results disagree; what is 
 
 ``--only training`` trains ours and others' transcoders on the same rows, of ``--x`` and
 ``--target`` (``--x`` alone: autoencoders) or of the package's sample, and prints the held-out FVU
-against seconds.  It takes minutes, and is not among what runs without ``--only``.
+against seconds.  ``--only variants`` encodes under the other activations.  Neither is among what
+runs without ``--only``.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from collections.abc import Iterator
 from reftranscoder.errors import Error, OptionError
 from reftranscoder.twins import TWINS, find
 
-from . import machine, pairs, plot, races, table
+from . import machine, pairs, plot, races, table, variants
 from .contest import Result
 from .training import Learning, Task, hold
 from .work import Work
 
-TRAINING = "training"
+TRAINING, VARIANTS = "training", "variants"
 #: The sizes, and those of training.
 SIZES = {"B": 2048, "I": 768, "D": 16384, "O": 768, "K": 32}
 OF_TRAINING = {"B": 1024, "D": 4096}
@@ -86,19 +87,22 @@ def contests(
         asked = sizes | {"rounds": options.rounds, "steps": options.steps}
         raise OptionError("sizes, rounds and steps", "at least 1, with K at most D", asked)
     some = [name for name in options.only if name in races.RACES]
-    twins = [find(name) for name in options.only if name not in (TRAINING, *some)]
+    others = (TRAINING, VARIANTS, *some)
+    twins = [find(name) for name in options.only if name not in others]
     if options.plot:
         plot.check(options.plot)
     if options.model and not (options.x and options.target):
         raise OptionError("--model", "with --x and --target", options.model)
     held = []
-    if some or twins or not options.only:
+    if some or twins or VARIANTS in options.only or not options.only:
         work = Work.load(options, sizes) if options.model else Work.draw(sizes, options.seed)
         measured |= {"data": work.origin, "dtype of pairs": options.dtype, "rounds": options.rounds}
         measured |= work.sizes
         if not options.only:
             some, twins = list(races.RACES), list(TWINS)
         held.append(races.hold_all(some, work, options.rounds, wrong, absent) if some else ())
+        if VARIANTS in options.only:
+            held.append(variants.hold_all(work, options.rounds, wrong, absent))
         held += [
             pairs.hold_one(twin, pairs.smaller(work.sizes), options, wrong)
             for twin in twins

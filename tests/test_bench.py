@@ -57,6 +57,39 @@ def test_a_pair_that_disagrees_is_not_timed(bench, capsys, monkeypatch):
     assert "\nmse_forward " not in out and "\nl1_forward " in out
 
 
+def test_variants_are_timed_where_they_are_right(bench, capsys, monkeypatch):
+    module = importlib.import_module("bench.variants")
+    monkeypatch.setattr(module, "PEERS", ("ours", "limits"))
+    assert bench([*SMALL, "--json", "--only", "variants"]) == 0
+    found = json.loads(capsys.readouterr().out)["contests"]
+    names = ["relu", "jumprelu", "batchtopk", "gated", "relu, half"]
+    assert [contest["contest"] for contest in found] == [f"encode, {name}" for name in names]
+    assert all(set(c["times"]) == {"reftranscoder", "sgemm, NumPy"} for c in found)
+    limits = importlib.import_module("bench.peers.limits")
+    monkeypatch.setattr(limits.NumPyProduct, "is_limit", False)
+    assert bench([*SMALL, "--only", "variants"]) == 1
+    assert "not timed: sgemm, NumPy, relu: Fault at hidden" in capsys.readouterr().out
+
+
+def test_variants_are_as_sparse_as_top_k(bench):
+    from bench import variants, work
+
+    task = work.Work.draw({"B": 40, "I": 6, "D": 50, "O": 4, "K": 3}, 0)
+    for name, tc in variants.transcoders(task).items():
+        mean = tc.encode(task.x).nnz / len(task.x)
+        assert (20 if name == "relu, half" else 2.9) < mean < (30 if name == "relu, half" else 3.1)
+
+
+def test_data_on_the_disk_are_compared_with_data_in_memory(bench, capsys, tmp_path):
+    disk = importlib.import_module("bench.disk")
+    sizes = "-B 8 -I 4 -D 12 -O 3 -K 2 --rows 40 --shards 3 --steps 4 --rounds 1".split()
+    assert disk.main([*sizes, "--folder", str(tmp_path)]) == 0
+    *_, encode, memory, step = capsys.readouterr().out.splitlines()
+    assert encode.startswith("encode: from disk ") and "; time ratio " in encode
+    assert memory.startswith("memory beside ") and step.startswith("step: from disk ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pairs_are_timed_at_sizes_that_a_reference_can_do(bench):
     smaller = importlib.import_module("bench.pairs").smaller
     large = {"B": 2048, "I": 768, "D": 16384, "O": 768, "K": 5000}

@@ -71,13 +71,18 @@ def test_one_layer_is_trained_as_by_fit_to_the_bit(variant):
 
 @pytest.mark.kernels
 @pytest.mark.parametrize("variant", [VARIANTS[n] for n in (0, 1, 2, 5)], ids=str)
-def test_the_pass_over_features_makes_the_step_of_gradients_in_memory(variant):
+def test_the_pass_over_features_makes_the_step_of_gradients_in_memory(variant, tmp_path):
     """A norm that nothing reaches clips nothing, and needs the gradients first."""
     options = OPTIONS | variant
-    fused = rt.fit_cross_layer(*data(), **options)
-    stepwise = rt.fit_cross_layer(*data(), clip_norm=1e30, **options)
+    files = [tmp_path / "fused.npz", tmp_path / "stepwise.npz"]
+    fused = rt.fit_cross_layer(*data(), checkpoint=files[0], **options)
+    stepwise = rt.fit_cross_layer(*data(), checkpoint=files[1], clip_norm=1e30, **options)
     assert same(fused.transcoder, stepwise.transcoder)
     assert fused.history.entries == stepwise.history.entries
+    saved = [np.load(file) for file in files]
+    for name in set(saved[0].files) - {"meta"}:
+        assert np.array_equal(*(arrays[name] for arrays in saved)), name
+    assert not all((saved[0][f"silent.{l}"] == fused.steps).all() for l in range(L))
 
 
 def test_a_step_is_that_of_adam_on_the_gradients_of_the_transcoder():

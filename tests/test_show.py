@@ -124,6 +124,10 @@ def test_the_screen_is_shown_with_its_operation(shown, entered):
     assert "screen" not in shown("encode_forward")["pieces"]
 
 
+#: Of these one runs, whichever suits the processor.
+EITHER = ("@routine\ndef two_rows(", "@routine\ndef four_rows(")
+
+
 @pytest.mark.parametrize("name", WITH_KERNEL)
 def test_no_function_is_shown_that_does_not_run(name, shown, entered):
     pieces = shown(name)["pieces"]["kernel"]
@@ -133,6 +137,9 @@ def test_no_function_is_shown_that_does_not_run(name, shown, entered):
         # A loss and its gradient stand side by side in a table, of which either reads one half.
         runs |= set(entered["transcoder_loss"] + entered["transcoder_backward"])
     idle = [piece for piece in functions if not lines([piece]) & runs]
+    either = [piece for piece in functions if piece["source"].startswith(EITHER)]
+    if any(piece not in idle for piece in either):
+        idle = [piece for piece in idle if piece not in either]
     assert functions and not idle
 
 

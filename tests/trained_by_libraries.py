@@ -31,6 +31,7 @@ os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # there is no GPU
 
 B, I, O, D, K = 7, 6, 5, 16, 3
 PENALTY, L1 = 0.375, 0.25  # exact in binary
+SEED = int(sys.argv[1]) if sys.argv[1:] else 0
 UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
 #: Their names -> ours; a column of those in TURNED is a feature's.
 NAMES = {
@@ -77,7 +78,7 @@ def drawn(shape, generator, low=None):
 
 
 def filled(model, seed, dtype, low=0.0625):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(10_000 * SEED + seed)
     model = model.to(dtype)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -86,7 +87,8 @@ def filled(model, seed, dtype, low=0.0625):
 
 
 def rows(seed, width, dtype):
-    return drawn((B, width), torch.Generator().manual_seed(1000 + seed)).to(dtype)
+    generator = torch.Generator().manual_seed(10_000 * SEED + 1000 + seed)
+    return drawn((B, width), generator).to(dtype)
 
 
 def numbers(tensor):
@@ -347,7 +349,9 @@ def from_sae_lens():
 # eai-sparsify.
 
 
-def of_sparsify(loss, *, dead=None, lifted=0.0, k=K, **options):
+def of_sparsify(loss, *, dead=None, lifted=0.0, raised=4.0, k=K, **options):
+    """``raised`` is added to the biases, so that what is selected is active: its encoder passes a
+    gradient where it is not, which one line shows."""
     from sparsify import SparseCoder, SparseCoderConfig
 
     def run(dtype):
@@ -355,8 +359,9 @@ def of_sparsify(loss, *, dead=None, lifted=0.0, k=K, **options):
         model = filled(SparseCoder(I, config), 3, dtype)
         x = rows(3, I, dtype)
         target = rows(4, I, dtype) if options.get("transcode") else x
-        if dead is not None:
-            with torch.no_grad():
+        with torch.no_grad():
+            model.encoder.bias += raised
+            if dead is not None:
                 model.encoder.bias[torch.tensor(dead)] += lifted
         mask = None if dead is None else torch.tensor(dead)
         made = model(x, target, dead_mask=mask)
@@ -414,7 +419,7 @@ def from_sparsify():
            of_sparsify(lambda m: m.fvu + m.multi_topk_fvu / 8, multi_topk=True, **skip), multi_topk,
            "their fault: the second pass lacks W_skip, and trains the decoder alone")  # fmt: skip
     yield ("topk transcoder of all features",
-           of_sparsify(lambda m: m.fvu, k=D, **transcode), where_inactive,
+           of_sparsify(lambda m: m.fvu, raised=0.0, k=D, **transcode), where_inactive,
            "their fault: a gradient passes where ReLU is inactive")  # fmt: skip
 
 
@@ -531,7 +536,54 @@ def of_circuit_tracer(activation, skip):
     return run
 
 
+def of_layers(activation, L=3):
+    from circuit_tracer.transcoder.cross_layer_transcoder import CrossLayerTranscoder
+
+    def run(dtype):
+        model = CrossLayerTranscoder(L, D, I, activation_function=activation, dtype=dtype,
+                                     lazy_decoder=False, device=torch.device("cpu"))  # fmt: skip
+        model = filled(model, 9, dtype)
+        generator = torch.Generator().manual_seed(10_000 * SEED + 9)
+        x, target = (drawn((L, B, I), generator).to(dtype) for _ in range(2))
+        # By layers: the backward of its JumpReLU sums over the axis of layers, and fails.
+        hidden = torch.stack([model.encode_layer(x[l], l) for l in range(L)])
+        y = model.decode(hidden)
+        loss = sum(((y[l] - target[l]) ** 2).mean() + L1 * hidden[l].abs().mean() for l in range(L))
+        theirs = found(model, x, target, loss, set(), hidden=hidden, reconstruction=y)
+        theirs.gradients.pop("theta", None)  # by this way it gets none
+        return theirs
+
+    return run
+
+
+def of_our_layers(activation):
+    def layers(theirs):
+        given = {n: majorants(a) for n, a in theirs.arrays.items()}
+        L = len(given["b_dec"])
+        weights = [given["W_enc"], given["b_enc"], [given[f"W_dec.{l}"] for l in range(L)]]
+        own = None
+        if activation == "jumprelu":
+            own = [reference.JumpReLU(given["theta"][l].reshape(-1)) for l in range(L)]
+        x, target = majorants(theirs.x), majorants(theirs.target)
+        options = {"activation": activation, "own": own}
+        forward = reference.cross_layer_forward(x, *weights, given["b_dec"], top_k=D, **options)
+        backward = reference.cross_layer_backward(
+            x, target, forward, weights[0], weights[2], l1_coeff=L1, **options
+        )
+        made = {n: np.stack(getattr(backward, f"d{n}")) for n in ("W_enc", "b_enc", "b_dec")}
+        made |= {f"W_dec.{l}": backward.dW_dec[l] for l in range(L)}
+        made["loss"] = reference.cross_layer_loss(
+            target, forward.reconstruction, forward.hidden, L1
+        )
+        made |= {n: np.stack(getattr(forward, n)) for n in ("hidden", "reconstruction")}
+        return made
+
+    return layers
+
+
 def from_circuit_tracer():
+    for theirs, our in (("relu", "relu"), ("jump_relu", "jumprelu")):
+        yield f"cross-layer {our}, mse + l1", of_layers(theirs), of_our_layers(our)
     for skip in (False, True):
         yield (f"relu{', skip' * skip}, mse + l1", of_circuit_tracer("relu", skip),
                ours("relu", l1_coeff=L1))  # fmt: skip
@@ -545,7 +597,7 @@ LIBRARIES = {
     "dictionary-learning": from_dictionary_learning,
     "circuit-tracer": from_circuit_tracer,
 }
-LINE = "{:19} {:42} {:8} {:>8} {:>8} {:>9} {:7}{}"
+LINE = "{:25} {:46} {:8} {:>8} {:>8} {:>9} {:7}{}"
 
 
 def ratios(row, theirs, dtype):
@@ -573,7 +625,7 @@ def main() -> int:
         try:
             release = version(library)
         except PackageNotFoundError:
-            print(f"{library:19} is not installed")
+            print(f"{library:25} is not installed")
             continue
         for case in cases():
             row = Row(f"{library} {release}", *case)

@@ -10,4 +10,8 @@ limit makes no results.
 ``name`` and ``calls_blas``; ``train(begin)``, which makes all steps and calls ``begin(t)`` before
 it takes the rows of step t = 1, 2, ...; ``transcoder()``, what it has learnt so far; and
 ``reconstruct(x)``, what its own code makes of ``x`` by that.
+
+``VARIANTS``, for `bench.variants`, are callables that take the `Work` and return a peer with
+``name``, ``calls_blas``, ``is_limit``, and ``variant(name, tc)``, which returns what encodes an
+array (B, I) as the transcoder ``tc`` does.
 """

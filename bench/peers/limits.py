@@ -29,5 +29,10 @@ class NumPyProduct:
     def row(self, x):
         return self.W @ x[0]
 
+    is_limit = True
 
-ENTRANTS = [NumPyProduct]
+    def variant(self, name, tc):
+        return self.encode
+
+
+ENTRANTS = VARIANTS = [NumPyProduct]

@@ -41,6 +41,11 @@ class TorchProduct:
     def row(self, x):
         return torch.mv(self.W, x[0])
 
+    is_limit = True
+
+    def variant(self, name, tc):
+        return lambda x: self.encode(self.own(x))
+
 
 class Dense:
     """Two layers with relu and topk between them, and ``loss.backward()``."""
@@ -102,6 +107,41 @@ class Dense:
         made = {"values": values, "indices": indices, "reconstruction": reconstruction}
         made |= {"loss": loss} | {f"d{name}": p.grad for name, p in self.parameters.items()}
         return {name: tensor.detach().numpy() for name, tensor in made.items()}
+
+
+class Variants:
+    """A linear layer and the activation, dense, as the libraries have it."""
+
+    name, calls_blas, is_limit = "PyTorch", True, False
+
+    def __init__(self, work: Work) -> None:
+        pass
+
+    def variant(self, name, tc):
+        made = {n: torch.from_numpy(a.copy()) for n, a in tc.params.all_arrays().items()}
+        W_enc, b_enc, top_k = made["W_enc"], made["b_enc"], tc.config.top_k
+
+        def batchtopk(pre):
+            flat = torch.relu(pre).flatten()
+            values, places = flat.topk(top_k * len(pre), sorted=False)
+            return torch.zeros_like(flat).scatter(0, places, values).view_as(pre)
+
+        def gated(pre):
+            magnitudes = torch.relu(torch.exp(made["r_mag"]) * pre + made["b_mag"])
+            return magnitudes * (pre + made["b_gate"] > 0)
+
+        activate = {
+            "relu": torch.relu,
+            "jumprelu": lambda pre: pre * (pre > made["theta"]),
+            "batchtopk": batchtopk,
+            "gated": gated,
+        }[tc.config.activation]
+
+        @torch.no_grad()
+        def encode(x):
+            return activate(functional.linear(torch.from_numpy(x), W_enc, b_enc)).numpy()
+
+        return encode
 
 
 class EmbeddingBag(Dense):
@@ -166,3 +206,4 @@ class AdamLoop(Dense):
 
 ENTRANTS = [TorchProduct, Dense, EmbeddingBag, Compiled]
 TRAINERS = [AdamLoop]
+VARIANTS = [TorchProduct, Variants]
