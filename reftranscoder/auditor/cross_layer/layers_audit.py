@@ -109,7 +109,7 @@ def _report(
                 results = fingerprint.judge_arithmetic(marks, declared, results)
                 arithmetic = arithmetic or marks.sentence(declared)
             for name in stages:
-                result = _with_own_index(results[name], views.O)
+                result = _with_own_index(results[name], views.O, l)
                 found[Place(name, l)] = _of_layer(result, l)
     results = by_key(found, judge.L)
     return LayersReport(
@@ -143,16 +143,20 @@ def _named(
     return results | {first: dataclasses.replace(results[first], explanation=text)}
 
 
-def _with_own_index(result: StageResult, O: int) -> StageResult:  # noqa: E741
-    """The place of the worst entry in dW_dec (D, L - l, O) or dW_skip (L - l, O, I)."""
-    if result.index is None or len(result.index) != 2:
+def _with_own_index(result: StageResult, O: int, l: int) -> StageResult:  # noqa: E741
+    """Where entries of dW_dec (D, L - l, O) or dW_skip (L - l, O, I) of layer ``l`` are wrong."""
+    if result.index is None or result.stage not in ("dW_dec", "dW_skip"):
         return result
-    first, second = result.index
-    if result.stage == "dW_dec":
-        return dataclasses.replace(result, index=(first, *divmod(second, O)))
-    if result.stage == "dW_skip":
-        return dataclasses.replace(result, index=(*divmod(first, O), second))
-    return result
+    flat = 1 if result.stage == "dW_dec" else 0  # the axis of outputs side by side
+
+    def split(index: tuple[Any, ...], first: int) -> tuple[Any, ...]:
+        k, o = (None, None) if index[flat] is None else divmod(index[flat], O)
+        return *index[:flat], k if k is None else first + k, o, *index[flat + 1 :]
+
+    extra = dict(result.extra)
+    if "shared" in extra:
+        extra["shared"] = split(extra["shared"], l)  # in words: the layer that is written to
+    return dataclasses.replace(result, index=split(result.index, 0), extra=extra)
 
 
 def _of_layer(result: StageResult, layer: int) -> StageResult:

@@ -11,8 +11,14 @@ from typing import NamedTuple
 from ..judging.verdict import StageResult
 from ..reporting.exercised import missing_sentences
 from ..reporting.report import Report, listed
-from ..task.stage_graph import ALL_STAGES, OF_OWN, PARENTS
+from ..task.stage_graph import ALL_STAGES, AXES, OF_OWN, PARENTS
 from .views import DECODED
+
+#: What the indices of gradients of what writes to several layers are called.
+_WRITTEN = {
+    "dW_dec": ("feature", "layer written to", "output column"),
+    "dW_skip": ("layer written to", "output column", "input column"),
+}
 
 
 class Place(NamedTuple):
@@ -58,6 +64,10 @@ class LayersReport(Report):
             ours = [one._replace(stage=place.stage) for place, one in places if place.layer == l]
             found += [f"layer {l}: {sentence}" for sentence in missing_sentences(ours)]
         return tuple(found)
+
+    def _axes(self, name: str) -> tuple[str, ...]:
+        stage = place_of(name).stage
+        return _WRITTEN.get(stage, AXES[stage])
 
     def _place(self, name: str) -> str:
         place = place_of(name)

@@ -230,12 +230,28 @@ class Report:
                 text += f", as {result.extra['zero']}" if result.extra["zero"] else ""
             else:
                 text += f", and a correct {self.declared} result is "
-                text += f"within {result.bound:.2g} of {result.want:.9g}{_spread(result)}"
+                text += f"within {result.bound:.2g} of {result.want:.9g}{self._spread(blame)}"
         text += self._made(blame)
         later = self.faults[1:]
         if later:
             text += f"; also at {self._words(later)}"
         return text + "."
+
+    def _spread(self, blame: str) -> str:
+        """How many entries are wrong, and what they have in common, where there are many."""
+        found = self.stages[blame].extra
+        wrong, entries = found.get("wrong", 0), found.get("entries", 0)
+        if entries < 2:
+            return ""
+        if wrong == 1:
+            return f"; of {entries:,} entries, that alone is wrong"
+        places = zip(self._axes(blame), found["shared"])
+        shared = [f", all in {axis} {place}" for axis, place in places if place is not None]
+        return f"; {wrong:,} of {entries:,} entries are wrong{''.join(shared)}"
+
+    def _axes(self, name: str) -> tuple[str, ...]:
+        """What the indices of a stage are called."""
+        return AXES[name]
 
     def _place(self, name: str) -> str:
         """What a sentence calls a stage."""
@@ -244,18 +260,6 @@ class Report:
     def _words(self, names: Iterable[str], last: str = " and") -> str:
         """What a sentence calls several of them."""
         return listed(names, last)
-
-
-def _spread(result: StageResult) -> str:
-    """How many entries are wrong, and what they have in common, where there are many."""
-    wrong, entries = result.extra.get("wrong", 0), result.extra.get("entries", 0)
-    if entries < 2:
-        return ""
-    if wrong == 1:
-        return f"; of {entries:,} entries, that alone is wrong"
-    places = zip(AXES[result.stage], result.extra["shared"])
-    shared = [f", all in {axis} {place}" for axis, place in places if place is not None]
-    return f"; {wrong:,} of {entries:,} entries are wrong{''.join(shared)}"
 
 
 def _line(result: StageResult) -> str:

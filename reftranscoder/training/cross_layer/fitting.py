@@ -73,7 +73,8 @@ def fit_cross_layer(options: FitOptions) -> CrossLayerFit:
     Ameisen et al. (2025), section "Cross-Layer Transcoder", whose penalty is another.
 
     The options are those of `fit`, but that AuxK, ``accumulate``, other losses, conventions and
-    gated are refused.  What ``history`` measures, FVU and L0, are means over layers.
+    gated are refused; what is trained by batchtopk stays that, without a threshold.  What
+    ``history`` measures, FVU and L0, are means over layers.
 
     Returns:
         A `CrossLayerFit`; its ``transcoder`` takes and returns data in the units of ``x`` and
