@@ -364,9 +364,9 @@ def test_a_layer_is_a_transcoder_whose_outputs_stand_side_by_side():
     last = clt.layer(L - 1)
     stages = last.stages(x[-1], target[-1], backend="kernels")
     assert rt.audit(stages, last, x[-1], target[-1], arithmetic="float64").passed
-    with pytest.raises(OptionError, match="^tc must be the Transcoder to compare with"):
+    with pytest.raises(ShapeError, match=r"^x must have shape \(L, B, I\)"):
         rt.audit(stages, clt, x[-1], target[-1])
-    with pytest.raises(OptionError, match="^tc must be a Transcoder; got CrossLayerTranscoder"):
+    with pytest.raises(OptionError, match="^x must be a list with an array or a path for each"):
         rt.evaluate(clt, x[-1], target[-1])
 
 

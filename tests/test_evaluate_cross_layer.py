@@ -53,6 +53,11 @@ def test_a_layer_is_measured_by_what_it_reads_and_all_that_is_written_to_it(clt,
         fvu = errors / np.square(target[l] - target[l].mean(axis=0)).sum()
         assert math.isclose(layer.metrics.fvu, fvu, rel_tol=within)
         assert math.isclose(layer.whole["mse_sum"], errors / N, rel_tol=within)
+        macro = np.mean(
+            np.square(target[l] - reconstruction[l]).sum(axis=0)
+            / np.square(target[l] - target[l].mean(axis=0)).sum(axis=0)
+        )
+        assert math.isclose(layer.whole["fvu_macro"], macro, rel_tol=within)
         alone = rt.metrics.fvu(target[l], reconstruction[l])
         assert math.isclose(layer.metrics.fvu, alone, rel_tol=within)
     assert 4 in found.metrics.dead_features[1]

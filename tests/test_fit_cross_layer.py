@@ -236,6 +236,36 @@ def test_what_makes_no_sense_is_refused_in_one_line(case):
     assert "\n" not in str(caught.value)
 
 
+def test_each_layer_is_measured_against_the_mean_of_its_own_training_target():
+    x, target = data()
+    fit = rt.fit_cross_layer(x, target, validation=(x[:, :20], target[:, :20]), **OPTIONS)
+    y = fit.transcoder(x[:, :20])
+    for l, layer in enumerate(fit.metrics.layers):
+        mean = target[l].astype(np.float64).mean(axis=0)
+        # Sums of as many terms of one sign, in another order.
+        want = rt.metrics.fvu(target[l, :20], y[l], mean)
+        assert layer.fvu == pytest.approx(want, rel=8 * N * O * 2.0**-53)
+
+
+def test_the_norm_that_is_clipped_is_that_of_all_layers(tmp_path):
+    """Adam's first mean is a tenth of the first gradient."""
+
+    def first(**more):
+        file = tmp_path / f"{len(more)}.npz"
+        options = OPTIONS | {"steps": 1, "checkpoint": file} | more
+        rt.fit_cross_layer(*data(), **options)
+        arrays = np.load(file)
+        return {n: arrays[n].astype(float) for n in arrays.files if n.startswith("m.")}
+
+    plain, clipped = first(), first(clip_norm=0.01)
+    norm = np.sqrt(sum(np.square(m).sum() for m in plain.values())) / 0.1
+    assert norm > 0.01
+    for name, m in plain.items():
+        # Four roundings of float32 on either side.
+        within = 16 * 2.0**-24 * np.abs(m) * 0.01 / norm + 2.0**-140
+        assert (np.abs(clipped[name] - m * (0.01 / norm)) <= within).all(), name
+
+
 def test_what_it_returns_is_a_value():
     fit = rt.fit_cross_layer(*data(), **OPTIONS)
     with pytest.raises(dataclasses.FrozenInstanceError):
