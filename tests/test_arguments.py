@@ -153,6 +153,7 @@ LAYERS = {
 }
 CLT = rt.CrossLayerTranscoder.from_arrays(**LAYERS, top_k=2)
 OF_LAYERS = {"x": np.stack([X, X]), "target": np.stack([Y, Y])}
+CLT_STAGES = CLT.stages(**OF_LAYERS, backend="reference")
 STAGES = TC.stages(X, Y, backend="reference")
 ROWS = rt.Activations(X)
 REFERENCE = {"backend": "reference"}  # so that nothing is compiled
@@ -274,6 +275,13 @@ WITHIN = {
     "fit_cross_layer target[1]": lambda v: rt.fit_cross_layer(
         **FIT | OF_LAYERS | {"target": [Y, v]}
     ),
+    "audit cross-layer x": lambda v: rt.audit(CLT_STAGES, CLT, v, OF_LAYERS["target"]),
+    "audit cross-layer target": lambda v: rt.audit(CLT_STAGES, CLT, OF_LAYERS["x"], v),
+    "audit cross-layer hidden[1]": lambda v: rt.audit(
+        {"hidden": [np.eye(B, D), v]}, CLT, **OF_LAYERS
+    ),
+    "audit cross-layer dW_dec": lambda v: rt.audit({"dW_dec": v}, CLT, **OF_LAYERS),
+    "audit cross-layer loss": lambda v: rt.audit({"loss": v}, CLT, **OF_LAYERS),
     "audit returned": lambda v: rt.audit(lambda *_: v, TC, X, Y),
     "audit arithmetic of pre": lambda v: rt.audit(**JUDGED, arithmetic={"pre": v}),
     "audit conventions[0]": lambda v: rt.audit(**JUDGED, conventions=[v]),

@@ -77,8 +77,7 @@ def fit_cross_layer(options: FitOptions) -> CrossLayerFit:
     ``history`` measures, FVU and L0, are means over layers.
 
     Returns:
-        A `CrossLayerFit`; its ``transcoder`` takes and returns data in the units of ``x`` and
-        ``target``.
+        A `CrossLayerFit`, whose ``transcoder`` takes and returns data in their own units.
 
     Raises:
         OptionError, NonFiniteError, FileError: as `fit`; an option that is not for several layers.
