@@ -109,9 +109,8 @@ def fit_cross_layer(options: FitOptions) -> CrossLayerFit:
     if options.patience and held_out is None:
         raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
     run, measure = _prepared(options, config, pairs, held_out)
-    log = MetricsLog(
-        options.log, run.saved, tuple(d for p in (*pairs, *(held_out or ())) for d in p)
-    )
+    every = tuple(data for pair in (*pairs, *(held_out or ())) for data in pair)
+    log = MetricsLog(options.log, run.saved, every)
     requested = train(run, options, log)
     transcoder = run.transcoder()
     metrics = measure.all(transcoder) if held_out and run.done else None
