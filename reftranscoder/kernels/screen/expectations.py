@@ -22,6 +22,8 @@ _MORE, _BESIDE = 1.5, 64
 #: a probe had so many times what is to be kept.
 _LOWER, _WIDER = 0.02, 1.25
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class Expectations:
     """What the batches of one encoder, with ``theta`` (D,), are like.
@@ -62,7 +64,8 @@ class Expectations:
         else:
             guess = cut * (1 - _LOWER - kept**-0.5)
         if 0 < guess < np.inf:
-            yield from (np.float32(guess), np.float32(guess / 2))
+            guess = np.float32(min(guess, _LARGEST))
+            yield from (guess, guess / 2)
         yield np.float32(0)
 
     def room(self, most):
