@@ -8,9 +8,6 @@ from ..task.problem import Problem
 
 Condition = Callable[[Problem], bool]
 
-#: Bits in which a feature's number may be kept where that is too few.
-WRAPS = (16, 15, 8, 7)
-
 
 def always(problem: Problem) -> bool:
     """In every problem."""

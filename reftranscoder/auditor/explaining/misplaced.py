@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..task.definition import PLACES
+from ..task.problem import Problem
+from .conditions import wraps
 from .evidence import Evidence
 from .hypotheses import Hypothesis
 
@@ -26,18 +28,19 @@ def features_at_other_places(evidence: Evidence) -> Iterator[list[Hypothesis]]:
         missing = _unsummed
     else:
         return
-    kinds = [kind for kind in PLACES if _possible(kind, evidence.problem.sizes.D)]
+    kinds = [kind for kind in PLACES if _possible(kind, evidence.problem)]
     yield [_read_at(stage, kind, words.format(PLACES[kind])) for kind in kinds]
     yield [_read_at(stage, feature, without.format(feature)) for feature in missing(evidence)]
 
 
-def _possible(kind: str, D: int) -> bool:
-    """Whether some features are elsewhere, of D."""
+def _possible(kind: str, problem: Problem) -> bool:
+    """Whether some features are elsewhere."""
+    D = problem.sizes.D
     if kind in ("up", "down"):
         return D > 1
     if kind.startswith("D/"):
         return D % int(kind[2:]) == 0
-    return D > 1 << (int(kind[3:]) - 1 if kind.startswith("int") else int(kind))
+    return wraps(int(kind[3:]) - 1 if kind.startswith("int") else int(kind))(problem)
 
 
 def _read_at(stage: str, where: str | int, name: str) -> Hypothesis:

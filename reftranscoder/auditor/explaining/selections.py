@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ...bounds import PRECISIONS
-from ..task.definition import MOVES
+from ..task.definition import MOVES, WRAPS
 from ..task.problem import Problem
-from .conditions import WRAPS, Condition, selects, wraps
+from .conditions import Condition, selects, wraps
 from .evidence import COARSE, Evidence
 from .hypotheses import Hypothesis, Row, mistake, possible
 

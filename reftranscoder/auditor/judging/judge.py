@@ -170,14 +170,14 @@ class Judge:
         if "dx" in needed:
             dx = intervals.dx(made(other.get("dx", d_affine)), made(d_reconstruction))
             self.comparison.dense("dx", dx, rows, kept)
-        for name, which in definition.scattered:
+        for name in dict(definition.scattered + definition.read_at):
             read = hidden if name == "dW_dec" else d_affine
-            if read is not None:
-                other[name] = one_of_each(read, self._counted(which) - rows.start)
-        for name, _ in definition.read_at:
-            read = hidden if name == "dW_dec" else d_affine
-            if read is not None:
-                other[name] = self._read_at(name, read)
+            if read is None:
+                continue
+            which = definition.scatter(name)
+            if which is not None:
+                read = one_of_each(read, self._counted(which) - rows.start)
+            other[name] = self._read_at(name, read)
         sums.add(x, hidden, d_reconstruction, d_affine, other)
 
     def encoded(

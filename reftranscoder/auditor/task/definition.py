@@ -38,11 +38,14 @@ _SELECTING: dict[str, dict[str, Any]] = {
     "abstopk": {"selects": "signed magnitudes", "rectified": False},
 }
 
+#: Bits in which a feature's number may be kept where that is too few.
+WRAPS = (16, 15, 8, 7)
+
 #: Where hidden holds the feature j, or where what reads it looks for it.
 MOVES = {
     "up": "j + 1",
     "down": "j - 1",
-    **{str(n): f"j less 2^{n}, where j is that or more" for n in (7, 8, 15, 16)},
+    **{str(n): f"j less 2^{n}, where j is that or more" for n in sorted(WRAPS)},
     "anywhere": "any other feature",
 }
 
