@@ -39,6 +39,12 @@ def test_each_kind_of_panel_needs_every_feature():
         assert fastest == (np.float32 if feature in vectors else np.uint8)
 
 
+def test_pairs_are_multiplied_by_an_instruction_that_is_there():
+    assert cpu_target.pairs_of({"+avx2", "+avx512f", "+avx512bw"}).instruction.endswith(".512")
+    assert "avx2" in cpu_target.pairs_of({"+avx2", "+avx512f", "-avx512bw"}).instruction
+    assert cpu_target.pairs_of({"+neon", "-avx2"}).instruction == ""
+
+
 @pytest.mark.parametrize(("answer", "allowed"), [(0, True), (-1, False)])
 def test_tiles_are_asked_for(monkeypatch, answer, allowed):
     asked = []

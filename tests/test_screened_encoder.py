@@ -26,10 +26,11 @@ from reftranscoder.kernels.encoders import encoder_of
 from reftranscoder.kernels.gated_encoder import GatedEncoder
 from reftranscoder.kernels.screen import expectations
 from reftranscoder.kernels.screen.cpu_target import PANELS, TILE
-from reftranscoder.kernels.screen.layout import RESIDUAL, Operands
+from reftranscoder.kernels.screen.layout import RESIDUAL, Candidates, Operands
 from reftranscoder.kernels.screen.packed_float32 import FloatWeights
 from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
 from reftranscoder.kernels.screen.quantised import OUTSIDE, SCREENED, ZERO
+from reftranscoder.kernels.screen.rescoring import Closer, _look_closer
 from reftranscoder.kernels.screen.tile import configure, release, screen_tile
 from reftranscoder.kernels.screened_encoder import Encoder, difference_up
 
@@ -413,6 +414,22 @@ def each_bound(weights, inputs):
     return bounds
 
 
+def each_closer_bound(weights, inputs):
+    """As `each_bound`, those of 16 bits."""
+    (B, _), D = inputs.numbers.shape, len(weights.numbers)
+    ids = np.tile(np.arange(D, dtype=np.int32), B)
+    bounds, estimates = np.empty((2, B * D), np.float32)
+    counts = np.full((B, 1), D)
+    candidates = Candidates(np.zeros((1, B), np.float32), counts, ids, bounds, estimates)
+    closer = Closer(
+        weights.numbers, weights.closer, weights.features, inputs.numbers, inputs.rows,
+        inputs.starts,
+    )  # fmt: skip
+    with np.errstate(all="ignore"):
+        _look_closer(0, B, 7, closer, candidates, counts[:, 0])
+    return bounds.reshape(B, D)
+
+
 def _all_tiles(operands, thresholds, bounds, tile, masks):
     W, features, x, rows, _, _ = operands
     configure(W)
@@ -446,22 +463,40 @@ def test_no_bound_is_below_what_it_bounds(name, panels, moved, dtype, rng):
     weights = packed(W, b, columns, panels)
     inputs = weights.pack(x)
     p = kernels.affine_forward(x, W, b)[:, weights.order]
-    bounds = each_bound(weights, inputs)[: len(x), : len(W)]
+    shares = {np.float32: [1e-5]}.get(panels, [0.05, 0.0005])
     screened = inputs.states == SCREENED
-    assert not (bounds[screened] < p[screened]).any()
+    found = [each_bound(weights, inputs)[: len(x), : len(W)]]
+    found += [each_closer_bound(weights, inputs)] if len(shares) > 1 else []
+    for bounds in found:
+        assert not (bounds[screened] < p[screened]).any()
     assert (inputs.states[~x.any(axis=1)] == ZERO).all()
     assert not (inputs.states == ZERO)[x.any(axis=1)].any()
     if name in ("not finite", "huge", "tiny"):
         assert (inputs.states[:3] == OUTSIDE).all()
     if name in ("outlier column", "constant row", "whole numbers", "near ties", "large", "small"):
-        # And they are of use: not much wider than 8 bits make them.
+        # And they are of use: not much wider than 8 and 16 bits make them.
         assert screened.sum() > len(x) * 0.8
-        width = bounds[screened].astype(np.float64) - p[screened]
         X, M = x[screened] / columns.scales, columns.means / columns.scales
         norms = np.sqrt((X**2).sum(axis=1)) + np.sqrt((M**2).sum())
         norms = norms[:, None] * np.sqrt(((W * columns.scales) ** 2).sum(axis=1)) + np.abs(b)
-        share = 1e-5 if panels == np.float32 else 0.05
-        assert (width <= share * norms[:, weights.order]).all()
+        for bounds, share in zip(found, shares):
+            width = bounds[screened].astype(np.float64) - p[screened]
+            assert (width <= share * norms[:, weights.order]).all()
+
+
+@both_types
+def test_the_largest_products_of_16_bits_do_not_wrap(dtype, rng):
+    W = rng.standard_normal((24, 70)).astype(dtype)
+    W[0], W[1] = 0, 1
+    W[0, 3] = 1e-3
+    x = np.concatenate([3 * W, -W])
+    weights = PackedWeights(W, np.zeros(24, dtype), Columns(70), np.uint8)
+    inputs = weights.pack(x)
+    assert weights.numbers.max() == 32767
+    p = kernels.affine_forward(x, W, np.zeros(24, dtype))[:, weights.order]
+    width = each_closer_bound(weights, inputs) - p
+    norms = np.sqrt((x**2).sum(axis=1))[:, None] * np.sqrt((W**2).sum(axis=1))
+    assert (width >= 0).all() and (width <= 0.001 * norms[:, weights.order]).all()
 
 
 def test_a_norm_that_underflows_is_no_zero():

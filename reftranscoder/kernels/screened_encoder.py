@@ -157,7 +157,8 @@ class Encoder:
             return self._packed.order, self._packed.quantised
         order = np.arange(len(self._W), dtype=np.int32)
         panels = np.empty(0, self._panels if self._eight_bit else np.uint8)
-        return order, Quantised(np.ones((2, 0)), 0, panels, np.empty((5, 0), np.float32), 1)
+        features, numbers = np.empty((5, 0), np.float32), np.empty((0, 0), np.int16)
+        return order, Quantised(np.ones((2, 0)), 0, panels, features, 1, numbers, features[:3])
 
     def _weights(self, x):
         if not self._eight_bit:
@@ -231,12 +232,13 @@ class Encoder:
             )  # fmt: skip
             if kept == D:
                 self._expected.found(counts)
-                thresholds[:] = 0  # a level is not what the K-th largest has to reach
             ids, p = work.array("kept", (B, most), "i4"), work.array("p", (B, most), "f8")
             with few_threads(B):
                 rescore(
-                    x, self._W, self._b, self._theta, weights.order, kept, caution, keep_all,
-                    thresholds, _equal_rows(B), counts, *candidates, found, ids, p,
+                    x, self._W, self._b, self._theta, weights.order, weights.numbers,
+                    weights.closer, weights.features, inputs.numbers, inputs.rows, inputs.starts,
+                    kept, caution, keep_all, thresholds, _equal_rows(B), counts, *candidates,
+                    found, ids, p,
                 )  # fmt: skip
             return found, _gathered(found, ids, p, D)
 

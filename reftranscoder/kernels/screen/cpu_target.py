@@ -44,6 +44,22 @@ def tile_of(architecture, features):
     return Tile(6, 16, 8)  # 16 of 8: AVX2.  Where they are narrower, LLVM takes two for one.
 
 
+class Pairs(NamedTuple):
+    """How products of 16-bit numbers are made: neighbours multiplied and added, exactly."""
+
+    lanes: int  # sums of 32 bits
+    instruction: str  # LLVM's name, or "" where LLVM finds one by itself
+
+
+def pairs_of(features):
+    """The `Pairs` of a target."""
+    if {"+avx512f", "+avx512bw"} <= features:
+        return Pairs(16, "llvm.x86.avx512.pmaddw.d.512")
+    if "+avx2" in features:
+        return Pairs(8, "llvm.x86.avx2.pmadd.wd")
+    return Pairs(4, "")
+
+
 def panels_of(architecture, features, tiles):
     """The dtypes of weights that a target can multiply tile by tile, the fastest first.
 
@@ -73,5 +89,6 @@ def tiles_are_allowed():
 
 _ARCHITECTURE, _FEATURES = _features()
 
+PAIRS = pairs_of(_FEATURES)
 TILE = tile_of(_ARCHITECTURE, _FEATURES)
 PANELS = panels_of(_ARCHITECTURE, _FEATURES, "+amx-tile" in _FEATURES and tiles_are_allowed())

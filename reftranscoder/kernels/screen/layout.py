@@ -17,6 +17,9 @@ from .cpu_target import TILE
 #: The rows of the array ``features`` (5, D): see ``quantised.py``.
 SCALE, NORM, RESIDUAL, BIAS, MOVED_BIAS = range(5)
 
+#: The array ``rows`` (6, B) has the first three of the inputs, and from here on in 16 bits.
+CLOSER = 3
+
 #: A tile register holds 16 rows of 64 bytes, aligned or four times as slow to load.
 TILE_ROWS, TILE_BYTES = 16, 64
 
@@ -27,7 +30,7 @@ class Operands(NamedTuple):
     W: np.ndarray  # panels of weights: uint8, int8 or float32
     features: np.ndarray  # (5, D) float32: scale, norm, residual and biases of the weights
     x: np.ndarray  # panels of inputs: int8, or float32 as the weights are
-    rows: np.ndarray  # (3, B) float32: scale, norm and residual of the inputs
+    rows: np.ndarray  # (6, B) float32: scale, norm and residual of the inputs, twice
     starts: np.ndarray  # (2, B) int32: what a sum of uint8 starts with; whether the mean was moved
     steps: int  # times 4 bytes a row of either, a multiple of `steps_at_once`
 

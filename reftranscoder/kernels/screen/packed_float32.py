@@ -44,6 +44,8 @@ class FloatWeights:
             slack = (1 + 16 * U) * residuals + 2.0**-47 * norms
             self.features[RESIDUAL] = np.where(inside, slack * UP, np.inf)
             self.features[BIAS:] = np.where(inside, bias + 24 * U * np.abs(bias) + 2.0**-99, 0)
+        # Not looked at closer than in float32.
+        self.numbers, self.closer = np.zeros((0, 0), np.int16), np.zeros((3, 0), np.float32)
         self.features[NORM, ~inside] = 0
         self.features[BIAS:, D:] = -np.inf
         _clear(self.panels, ~inside, self.steps, TILE.features)
@@ -61,6 +63,7 @@ class FloatInputs:
         self.panels, norms, residuals = _packed(x, np.arange(B), weights.steps, TILE.rows)
         inside = _within(norms, 2.0**-39, 2.0**39)
         self.states = np.where(inside, SCREENED, np.where(norms == 0, ZERO, OUTSIDE))[:B]
+        self.numbers = weights.numbers
         self.rows = np.zeros((3, len(norms)), np.float32)
         self.starts = np.zeros((2, len(norms)), np.int32)
         norms, residuals = np.where(inside, norms, 0), np.where(inside, residuals, 0)

@@ -12,6 +12,7 @@ from ..engine.work_division import few_threads
 from .cpu_target import TILE
 from .layout import BIAS, features_a_panel, rows_a_panel, steps_at_once
 from .quantised import Quantised, quantise_features, quantise_inputs
+from .sixteen_bits import padded_columns
 from .workspace import aligned
 
 #: From fewer rows than this no mean is taken: that of one row is the row itself.
@@ -72,6 +73,9 @@ class PackedWeights:
         padded = D + -D % TILE.features
         self.panels = aligned(padded * 4 * self.steps, dtype)
         self.panels[-TILE.features * 4 * self.steps :] = 0
+        # In 16 bits, a row a feature: what the screen leaves is looked at closer.
+        self.numbers = np.zeros((D, padded_columns(I)), np.int16)
+        self.closer = np.zeros((3, D), np.float32)
         self.features = np.zeros((5, padded), np.float32)
         self.features[BIAS:, D:] = -np.inf  # what fills the last panel is never a candidate
         self.of_weights = np.stack([columns.scales, columns.means])
@@ -82,7 +86,8 @@ class PackedWeights:
     def quantised(self):
         """Where and how `quantise_feature` writes."""
         per_panel = features_a_panel(self.panels.dtype)
-        return Quantised(self.of_weights, self.steps, self.panels, self.features, per_panel)
+        where = self.panels, self.features, per_panel, self.numbers, self.closer
+        return Quantised(self.of_weights, self.steps, *where)
 
     def pack(self, x):
         """`PackedInputs` of ``x`` (B, I)."""
@@ -95,14 +100,15 @@ class PackedInputs:
     def __init__(self, x, weights):
         padded = len(x) + -len(x) % TILE.rows
         self.panels = aligned(padded * 4 * weights.steps, np.int8)
-        self.rows = np.zeros((3, padded), np.float32)
+        self.numbers = np.zeros((len(x), weights.numbers.shape[1]), np.int16)
+        self.rows = np.zeros((6, padded), np.float32)
         self.starts = np.zeros((2, padded), np.int32)
         self.states = np.zeros(len(x), np.int8)
         with few_threads(len(x) // _ROWS_PER_THREAD):
             quantise_inputs(
                 as_kernel_array(x, x.dtype), weights.of_inputs, weights.mean_norm, weights.steps,
                 self.panels, self.rows, self.starts, self.states,
-                rows_a_panel(weights.panels.dtype),
+                rows_a_panel(weights.panels.dtype), self.numbers,
             )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """What remains of a screen is computed as the definition says, and selected from.
 
-p of a candidate is the float64 sum in lane order of ``kernels/affine.py``, to the last bit.
+First it is looked at closer: in 16 bits the bounds of ``quantised.py`` are some thirty times as
+narrow as in 8, and hardly more is left than will be kept.  p of that is the float64 sum in lane
+order of ``kernels/affine.py``, to the last bit.
 """
 
 from __future__ import annotations
@@ -13,12 +15,18 @@ from numba import prange
 from ..engine.jit import kernel, routine
 from ..engine.quickselect import kth_largest
 from ..engine.sparse_loops import four_dots
-from .layout import Candidates
-from .screening import raise_threshold
+from ..engine.vector import fma
+from ..row_dots import row_dot
+from .layout import BIAS, CLOSER, NORM, RESIDUAL, SCALE, Candidates
+from .screening import drop_below, raise_threshold
+from .sixteen_bits import four_products
 
-#: Of weights that stay in the second-level cache while the rows of a task pass by: each is then
-#: read from memory once a task, not once a candidate.
+#: Of weights that stay in a cache while the rows of a task pass by: each is then read from memory
+#: once a task, not once a candidate.
 _CACHED_BYTES = 1 << 21
+
+#: But a row is not read for fewer candidates than these: it has to be in the cache as well.
+_FEWEST_AT_ONCE = 8
 
 NO_ROOM, WRONG_GUESS = -1, -2
 
@@ -32,6 +40,17 @@ class Encoding(NamedTuple):
     order: np.ndarray  # (D,) int32: the feature at each place
 
 
+class Closer(NamedTuple):
+    """Weights and inputs in 16 bits, or none of them."""
+
+    weights: np.ndarray  # (D, J) int16, by place
+    closer: np.ndarray  # (3, D) float32: their scale, norm and residual
+    features: np.ndarray  # (5, D) float32: of these, the biases
+    inputs: np.ndarray  # (B, J) int16
+    rows: np.ndarray  # (6, B) float32: from `CLOSER` on, their scale, norm and residual
+    starts: np.ndarray  # (2, B) int32: whether the mean was moved
+
+
 class Selected(NamedTuple):
     """The features that are kept of every row, ascending, with room for K."""
 
@@ -43,11 +62,12 @@ class Selected(NamedTuple):
 # Flat, as `screening.screen` is, and for as much a call.
 @kernel
 def rescore(
-    x, W, b_enc, theta, order, kept, caution, keep_all, thresholds, row_tasks, counts, ids, bounds,
-    estimates, found, out_ids, out,
+    x, W, b_enc, theta, order, weights, closer, features, inputs, rows, starts, kept, caution,
+    keep_all, thresholds, row_tasks, counts, ids, bounds, estimates, found, out_ids, out,
 ):  # fmt: skip
     """Write the selected features of every row to ``out_ids`` and their p to ``out``, ascending.
 
+    ``weights`` to ``starts`` are a `Closer`.
     ``thresholds`` and ``counts`` to ``estimates`` are those of ``screening.screen``, whose ``ids``
     are places in ``order``.  A feature is active where p is above its ``theta`` (D,), which is 0 or
     more.  ``found`` (B,) receives how many features a row has; or `NO_ROOM` or
@@ -57,6 +77,7 @@ def rescore(
     for task in prange(len(row_tasks) - 1):
         _rescore_rows(
             row_tasks[task], row_tasks[task + 1], x, Encoding(W, b_enc, theta, order),
+            Closer(weights, closer, features, inputs, rows, starts),
             Candidates(
                 thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
             ),
@@ -65,51 +86,118 @@ def rescore(
 
 
 @routine
-def _rescore_rows(first, last, x, encoding, candidates, kept, caution, keep_all, selected):
-    W, counts, ids, found = encoding.W, candidates.counts, candidates.ids, selected.counts
-    S = counts.shape[1]
-    C = len(ids) // counts.size
+def _rescore_rows(
+    first, last, x, encoding, closer, candidates, kept, caution, keep_all, selected
+):  # fmt: skip
+    W, found = encoding.W, selected.counts
+    counts, ids = candidates.counts, candidates.ids
+    C = len(ids) // len(counts)
     D, I = W.shape
-    scratch = np.empty(S * C, np.float32)
+    scratch = np.empty(C, np.float32)
+    left = np.zeros(last - first, np.int64)
     highest = np.zeros(last - first, np.float32)
-    starts = np.zeros(last - first + 1, np.int64)
     for b in range(first, last):
-        count = 0
-        if found[b] >= 0:
-            count, threshold = _join_segments(b, C, candidates)
-            if count < 0:
-                found[b] = NO_ROOM
-                count = 0
-            elif count > kept:
-                count, threshold = raise_threshold(
-                    candidates, b * S * C, count, threshold, kept, caution, scratch
-                )
-            highest[b - first] = threshold
-        starts[b - first + 1] = starts[b - first] + count
+        if found[b] < 0:
+            continue
+        count, threshold = _join_segments(b, C // counts.shape[1], candidates)
+        if count < 0:
+            found[b] = NO_ROOM
+            continue
+        if count > kept:
+            count, threshold = raise_threshold(
+                candidates, b * C, count, threshold, kept, caution, scratch
+            )
+        left[b - first], highest[b - first] = count, threshold
 
-    p = np.empty(starts[-1])
-    done = starts.copy()
-    # What one row reads, it reads once.
-    stretch = D if last - first == 1 else max(_CACHED_BYTES // (I * W.itemsize), 1)
-    for end in range(stretch, D + stretch, stretch):
+    if len(closer.weights):
+        stretch = _stretch(left, D, 2 * closer.weights.shape[1])
+        _look_closer(first, last, stretch, closer, candidates, left)
         for b in range(first, last):
-            place = b * S * C - starts[b - first]
-            n = done[b - first]
-            until = n
-            while until < starts[b - first + 1] and ids[place + until] < end:
-                until += 1
-            if n < until:
-                _score(x, encoding, b, ids, place, n, until, p)
-                done[b - first] = until
+            count, threshold = left[b - first], highest[b - first]
+            if count > kept:
+                count, threshold = raise_threshold(
+                    candidates, b * C, count, threshold, kept, np.float32(1), scratch
+                )
+            left[b - first] = drop_below(candidates, b * C, count, threshold)
+            highest[b - first] = threshold
 
-    sums = np.empty(S * C)
+    starts = np.zeros(last - first + 1, np.int64)
+    starts[1:] = np.cumsum(left)
+    p = np.empty(starts[-1])
+    _score_rows(first, _stretch(left, D, I * W.itemsize), x, encoding, ids, C, starts, p)
+    sums = np.empty(C)
     for b in range(first, last):
         if found[b] >= 0:
             n = starts[b - first]
+            threshold = highest[b - first] if kept < D else np.float32(0)
             found[b] = _select(
-                ids, b * S * C - n, p, n, starts[b - first + 1], highest[b - first], kept, keep_all,
-                sums, selected, b,
+                ids, b * C - n, p, n, starts[b - first + 1], threshold, kept, keep_all, sums,
+                selected, b,
             )  # fmt: skip
+
+
+@routine
+def _stretch(left, D, bytes_each):
+    """How many of ``D`` features are looked at before the rows pass by again, of which each has
+    ``left`` (B,) candidates."""
+    if len(left) == 1:
+        return D  # what one row reads, it reads once
+    among = _FEWEST_AT_ONCE * len(left) * D // max(left.sum(), 1)
+    return min(max(_CACHED_BYTES // bytes_each, among, 1), D)
+
+
+@routine
+def _look_closer(first, last, stretch, closer, candidates, left):
+    """Make bounds and estimates of the ``left`` (B,) candidates of each row anew, in 16 bits."""
+    weights, of_weights, features, inputs, rows, starts = closer
+    _, counts, ids, bounds, estimates = candidates
+    C = len(ids) // len(counts)
+    D = len(weights)
+    done = np.zeros(last - first, np.int64)
+    for end in range(stretch, D + stretch, stretch):
+        for b in range(first, last):
+            n = b * C + done[b - first]
+            stop = b * C + left[b - first]
+            until = n
+            while until < stop and ids[until] < end:
+                until += 1
+            done[b - first] = until - b * C
+            scale, norm, residual = (
+                rows[CLOSER + SCALE, b], rows[CLOSER + NORM, b], rows[CLOSER + RESIDUAL, b],
+            )  # fmt: skip
+            bias = BIAS + starts[1, b]
+            while n < until:
+                # Past the end, the last again.
+                n1, n2, n3 = min(n + 1, until - 1), min(n + 2, until - 1), min(n + 3, until - 1)
+                sums = four_products(inputs, b, weights, ids[n], ids[n1], ids[n2], ids[n3])
+                for k in range(min(until - n, 4)):
+                    j = ids[n + k]
+                    total = np.float32(sums[k]) * of_weights[SCALE, j]
+                    estimate = fma(total, scale, features[bias, j])
+                    bound = fma(residual, of_weights[NORM, j], estimate)
+                    bound = fma(norm, of_weights[RESIDUAL, j], bound)
+                    bounds[n + k] = bound
+                    # One without limits must not raise the threshold.
+                    estimates[n + k] = estimate if bound < np.inf else -np.inf
+                n += 4
+
+
+@routine
+def _score_rows(first, stretch, x, encoding, ids, C, starts, p):
+    """Compute p of every candidate; those of row ``first + n`` go to ``p[starts[n]:]``."""
+    done = starts.copy()
+    D = len(encoding.W)
+    for end in range(stretch, D + stretch, stretch):
+        for row in range(len(starts) - 1):
+            b = first + row
+            place = b * C - starts[row]
+            n = done[row]
+            until = n
+            while until < starts[row + 1] and ids[place + until] < end:
+                until += 1
+            if n < until:
+                _score(x, encoding, b, ids, place, n, until, p)
+                done[row] = until
 
 
 @routine
@@ -137,16 +225,22 @@ def _score(x, encoding, b, ids, place, first, last, p):
     """Write p of row ``b`` to ``p[first:last]``, or 0 where it is inactive, and to
     ``ids[place + first:]`` of which features, where there were their places in ``order``."""
     W, b_enc, theta, order = encoding
-    # Four at a time; past the end, the last again.
-    for n in range(first, last, 4):
-        n1, n2, n3 = min(n + 1, last - 1), min(n + 2, last - 1), min(n + 3, last - 1)
-        j0, j1 = order[ids[place + n]], order[ids[place + n1]]
-        j2, j3 = order[ids[place + n2]], order[ids[place + n3]]
-        p0, p1, p2, p3 = four_dots(x, b, W, j0, j1, j2, j3)
-        p[n] = p0 + b_enc[j0]
-        p[n1] = p1 + b_enc[j1]
-        p[n2] = p2 + b_enc[j2]
-        p[n3] = p3 + b_enc[j3]
+    n = first
+    while n < last:
+        # Four at a time, or of the last two or one each: a dot product takes half as long as four.
+        j0 = order[ids[place + n]]
+        if n + 2 < last:
+            n1, n2, n3 = n + 1, n + 2, min(n + 3, last - 1)
+            j1, j2, j3 = order[ids[place + n1]], order[ids[place + n2]], order[ids[place + n3]]
+            p0, p1, p2, p3 = four_dots(x, b, W, j0, j1, j2, j3)
+            p[n] = p0 + b_enc[j0]
+            p[n1] = p1 + b_enc[j1]
+            p[n2] = p2 + b_enc[j2]
+            p[n3] = p3 + b_enc[j3]
+            n += 4
+        else:
+            p[n] = row_dot(x, b, W, j0) + b_enc[j0]
+            n += 1
     for n in range(first, last):
         j = order[ids[place + n]]
         ids[place + n] = j

@@ -101,7 +101,7 @@ def _screen_part(
                         n, thresholds[segment, b] = raise_threshold(
                             candidates, place, n, thresholds[segment, b], rank, caution, scratch
                         )
-                        due[b - first_row] = n + kept // 2 + 16
+                        due[b - first_row] = n + n // 2 + kept + 16
                     counts[b, segment] = n
     release(W)
 
@@ -125,7 +125,7 @@ def raise_threshold(candidates, place, count, threshold, rank, caution, scratch)
     They are ``count`` entries from ``place`` of the `Candidates`; ``scratch`` holds as many
     float32.  Returns how many are left, and the threshold, which is not below the one given.
     """
-    _, _, ids, bounds, estimates = candidates
+    _, _, _, bounds, estimates = candidates
     low = threshold
     high = low
     for n in range(count):
@@ -145,11 +145,19 @@ def raise_threshold(candidates, place, count, threshold, rank, caution, scratch)
         low -= caution * (bounds[place + n] - scratch[n])
     if not low > threshold:
         return count, threshold
+    return drop_below(candidates, place, count, low), low
+
+
+@routine
+def drop_below(candidates, place, count, threshold):
+    """Drop those of ``count`` candidates from ``place`` whose bounds are below ``threshold``; return
+    how many are left."""
+    _, _, ids, bounds, estimates = candidates
     left = 0
     for n in range(count):
-        bound = bounds[place + n]
+        bound, estimate = bounds[place + n], estimates[place + n]
         ids[place + left] = ids[place + n]
         bounds[place + left] = bound
-        estimates[place + left] = scratch[n]
-        left += not bound < low
-    return left, low
+        estimates[place + left] = estimate
+        left += not bound < threshold
+    return left

@@ -59,7 +59,7 @@ def screen_tile(operands, w, i, r, j, thresholds, segment, bounds, masks):
                     sums[m, n] = fma(inputs[step, m], weights[step, n], sums[m, n])
     some = False
     for m in range(M):
-        scale, norm, residual = rows[:, r + m]
+        scale, norm, residual = rows[:3, r + m]
         bias = BIAS + starts[1, r + m]
         masks[m] = 0
         for n in range(N):
