@@ -11,9 +11,10 @@ with ``W`` (D, I) and ``b`` (D,) in the dtype of the parameters, and `Quantised`
 It writes what is stored of feature ``j`` to place ``n`` of these.
 
 **What is stored.**  X = x / c, M = m / c and V = w c, columnwise.  Of an input X - M (or X, where
-that is the shorter) and of weights V, the nearest multiples s q and t r of a scale, s or t, with whole
-numbers q, r.  In 8 bits the largest |q| and |r| are 127; in 16 bits s and t are the norms |X - M|
-and |V| over 32767, rounded up.  With u = 2^-24 and norms in float64, each *rounded up* to float32::
+that is the shorter) and of weights V, the nearest multiples s q and t r of a scale, s or t, with
+whole numbers q and r.  In 8 bits the largest of these are 127; in 16 bits s and t are the norms
+|X - M| and |V| over 32767, rounded up.  With u = 2^-24 and norms in float64, each *rounded up* to
+float32::
 
     norm      xn  >=  |X - M|             of an input
     residual  ex  >=  e + 16 u (|X - M| + e) + (I + 2) 2^-50 (|X| + |M|),  e = |X - M - s q|
@@ -36,9 +37,9 @@ for a part of 2^-50, by which a quotient may be rounded to the wrong side of a h
   Nothing overflows, as all is below 2^120, and of what underflows there is less than 2^-140.
 - p is within (I + 1) 2^-53 (|X||V| + |b|) of the exact sum, the computed m.w within
   (I + 2) 2^-53 |M||V| of its own, and Y within 2^-53 of itself, entry by entry.  |V| is at most
-  R + F < 2.5 R: rounding to nearest makes F at most t sqrt(I) / 2, and R is at least 127 t, or in 16
-  bits |V| - F with |V| = 32767 t.  All of it is less than 2.5 (I + 3) 2^-53 (|X| + |M|) R and a
-  rounding of b.
+  R + F < 2.5 R: rounding to nearest makes F at most t sqrt(I) / 2, and R is at least 127 t, or in
+  16 bits |V| - F with |V| = 32767 t.  All of it is less than 2.5 (I + 3) 2^-53 (|X| + |M|) R and
+  a rounding of b.
 - Scales, norms and residuals are not subnormal in these ranges, so that a factor of 1 + 8 u before
   rounding to nearest does round up; and the float64 norms are within (I + 2) 2^-53 < u / 4 of
   themselves, relatively.

@@ -150,8 +150,8 @@ def raise_threshold(candidates, place, count, threshold, rank, caution, scratch)
 
 @routine
 def drop_below(candidates, place, count, threshold):
-    """Drop those of ``count`` candidates from ``place`` whose bounds are below ``threshold``; return
-    how many are left."""
+    """Drop what is below ``threshold`` of ``count`` candidates from ``place``; return how many are
+    left."""
     _, _, ids, bounds, estimates = candidates
     left = 0
     for n in range(count):
