@@ -34,7 +34,7 @@ def to_array(value: Any, name: str) -> np.ndarray:
     elif value is None:
         raise DTypeError(name, None, "Pass an array.")
     array = _read(value, name)
-    if array.dtype.name.startswith(_EXTENSIONS):
+    if array.dtype.isbuiltin != 1 and array.dtype.name.startswith(_EXTENSIONS):
         return array.astype(np.float32)
     if array.dtype.kind == "f":
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

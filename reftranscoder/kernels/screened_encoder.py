@@ -23,8 +23,8 @@ from .screen.expectations import Expectations
 from .screen.packed_float32 import FloatWeights
 from .screen.packed_int8 import FEWEST_ROWS, Columns, PackedWeights
 from .screen.quantised import SCREENED, ZERO, Quantised
-from .screen.rescoring import NO_ROOM, WRONG_GUESS, rescore
-from .screen.screening import screen
+from .screen.rescoring import WRONG_GUESS
+from .screen.search import search as find
 from .screen.workspace import workspace
 from .topk import joined
 
@@ -144,7 +144,7 @@ class Encoder:
             self._block(x[first : first + rows], weights, search)
             for first in range(0, len(x), rows)
         ]
-        return joined(blocks, D)
+        return blocks[0] if len(blocks) == 1 else joined(blocks, D)
 
     def rewrite(self):
         """Before all weights are overwritten: where their 8-bit copies must be, too.
@@ -177,10 +177,9 @@ class Encoder:
             return self._as_floats
 
     def _block(self, x, weights, search):
-        work = -(-len(x) // TILE.rows) * weights.panels.nbytes
-        with few_threads(work // (_WORTH_SHARING if threads_are_awake() else _WORTH_WAKING)):
-            inputs = weights.pack(x)
-            found, block = self._screened(x, weights, inputs, search)
+        found, states, block = self._screened(x, weights, search)
+        if (found >= 0).all():
+            return block
 
         def again(rows, weights, **changes):
             """Search some rows of this block once more."""
@@ -194,53 +193,43 @@ class Encoder:
             again(np.flatnonzero(found == WRONG_GUESS), weights, caution=_SURE)
         room = _capacity(search.kept, len(self._W))
         if search.room < room:
-            again(self._crowded(found, inputs), weights, room=room)
-        crowded = self._crowded(found, inputs)
+            again(_crowded(found, states), weights, room=room)
+        crowded = _crowded(found, states)
         if self._hands_over(weights, len(crowded)):
             again(crowded, self._floats())
         left = np.flatnonzero(found < 0)
         if len(left):
-            rest = self._without_screen(x, left, inputs.states, search.kept, search.keep_all)
+            rest = self._without_screen(x, left, states, search.kept, search.keep_all)
             block = _replaced(block, left, *rest)
         return block
 
-    def _crowded(self, found, inputs):
-        """The rows that were screened, to no avail."""
-        return np.flatnonzero((found < 0) & (inputs.states == SCREENED))
-
-    def _screened(self, x, weights, inputs, search):
-        """How many features each row has, or why that is not known, and the `Sparse` of them."""
+    def _screened(self, x, weights, search):
+        """How many features each row has, or why that is not known; what became of it when it was
+        packed; and the `Sparse` of all features that are known."""
         B, D = len(x), len(self._W)
-        tiles = -(-B // TILE.rows)
-        tasks, segments = _division(tiles, len(weights.features[0]) // TILE.features)
-        S, padded = len(segments) - 1, tiles * TILE.rows
-        capacity = min(search.room, np.diff(segments).max() * TILE.features)
-        thresholds = np.full((S, padded), np.inf, np.float32)
-        thresholds[:, :B][:, inputs.states == SCREENED] = search.level
-        counts = np.zeros((padded, S), np.int64)
-        found = np.where(inputs.states == SCREENED, 0, NO_ROOM)
-        kept, caution, keep_all = search.kept, search.caution, search.keep_all
-        most = S * capacity if keep_all else min(kept, S * capacity)
-        with workspace() as work:
-            candidates = [
-                work.array(name, (padded, S, capacity), dtype)
-                for name, dtype in (("ids", "i4"), ("bounds", "f4"), ("estimates", "f4"))
-            ]
-            screen(
-                weights.panels, inputs.panels, weights.steps, inputs.rows, inputs.starts,
-                weights.features, kept, caution, thresholds, tasks, segments, counts, *candidates,
+        tiles, groups = -(-B // TILE.rows), weights.features.shape[1] // TILE.features
+        work = tiles * weights.panels.nbytes
+        worth = _WORTH_SHARING if threads_are_awake() else _WORTH_WAKING
+        with few_threads(work // worth), workspace() as work:
+            inputs = weights.pack(x)
+            available = threads()
+            tasks, segments = _division(tiles, groups, available)
+            capacity = min(search.room, -(-groups // segments) * TILE.features)
+            size = tiles * TILE.rows, segments, capacity
+            most = size[1] * size[2]
+            most = most if search.keep_all else min(search.kept, most)
+            found, starts, indices, p, candidates = find(
+                weights.panels, weights.features, weights.steps, weights.numbers, weights.closer,
+                weights.order, inputs.panels, inputs.rows, inputs.starts, inputs.states,
+                inputs.numbers, x, self._W, self._b, self._theta, search.kept, search.keep_all,
+                search.level, search.caution, tasks, segments, max(min(available, B), 1),
+                work.array("ids", size, np.int32), work.array("bounds", size, np.float32),
+                work.array("estimates", size, np.float32), work.array("kept", (B, most), np.int32),
+                work.array("p", (B, most), np.float64),
             )  # fmt: skip
-            if kept == D:
-                self._expected.found(counts)
-            ids, p = work.array("kept", (B, most), "i4"), work.array("p", (B, most), "f8")
-            with few_threads(B):
-                rescore(
-                    x, self._W, self._b, self._theta, weights.order, weights.numbers,
-                    weights.closer, weights.features, inputs.numbers, inputs.rows, inputs.starts,
-                    kept, caution, keep_all, thresholds, _equal_rows(B), counts, *candidates,
-                    found, ids, p,
-                )  # fmt: skip
-            return found, _gathered(found, ids, p, D)
+        if search.kept == D:
+            self._expected.found(candidates)
+        return found, inputs.states, Sparse(starts, indices, p, (B, D))
 
     def _hands_over(self, weights, rows):
         """Whether ``rows`` that one screen leaves are worth another, and packing weights for it."""
@@ -284,31 +273,17 @@ def _capacity(kept, D):
     return min(min(2 * kept, D // 4) + ROOM, D)
 
 
-def _division(tiles, panels):
-    """Divide the work among threads: tiles of rows into tasks and, if there are few, panels of
-    features into segments.  Returns where each begins and, at the end, their number."""
-    available = threads()
+def _crowded(found, states):
+    """The rows that were screened, to no avail."""
+    return np.flatnonzero((found < 0) & (states == SCREENED))
+
+
+def _division(tiles, panels, available):
+    """Divide the work among ``available`` threads: tiles of rows into tasks and, if there are few,
+    panels of features into segments.  Returns how many there are of either."""
     most = max(_ROWS_PER_TASK // TILE.rows, 1)
     tasks = min(available * -(-tiles // (available * most)), tiles)
-    segments = min(-(-available // tasks), panels)
-    return (
-        np.arange(tasks + 1) * tiles // tasks,
-        np.arange(segments + 1) * panels // segments,
-    )
-
-
-def _equal_rows(B):
-    """Equal parts of ``B`` rows, one a thread."""
-    parts = min(threads(), B)
-    return np.arange(parts + 1) * B // max(parts, 1)
-
-
-def _gathered(found, ids, p, D):
-    counts = np.maximum(found, 0)
-    widest = counts.max(initial=0)
-    stored = np.arange(widest) < counts[:, None]
-    starts = row_starts(counts)
-    return Sparse(starts, ids[:, :widest][stored], p[:, :widest][stored], (len(found), D))
+    return tasks, min(-(-available // tasks), panels)
 
 
 def _replaced(matrix, rows, other, places):

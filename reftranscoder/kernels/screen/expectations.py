@@ -73,8 +73,8 @@ class Expectations:
         return most if self._most is None else min(int(_MORE * self._most) + _BESIDE, most)
 
     def found(self, candidates):
-        """Take note of the ``candidates`` that rows had, in each segment (B, S)."""
-        self._most = int(candidates.max(initial=0))
+        """Take note of how many ``candidates`` the fullest row had."""
+        self._most = int(candidates)
 
     def had(self, hidden, top_k, activation):
         """Take note of what ``hidden``, a `Sparse` (B, D), has."""

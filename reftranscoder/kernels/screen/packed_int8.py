@@ -8,7 +8,6 @@ import math
 import numpy as np
 
 from ..engine.kernel_arrays import as_kernel_array
-from ..engine.work_division import few_threads
 from .cpu_target import TILE
 from .layout import BIAS, features_a_panel, rows_a_panel, steps_at_once
 from .quantised import Quantised, quantise_features, quantise_inputs
@@ -18,8 +17,6 @@ from .workspace import aligned
 #: From fewer rows than this no mean is taken: that of one row is the row itself.
 FEWEST_ROWS = 64
 _MOST_ROWS, _MOST_SCALE = 1024, 16
-
-_ROWS_PER_THREAD = 64
 
 
 class Columns:
@@ -104,12 +101,11 @@ class PackedInputs:
         self.rows = np.zeros((6, padded), np.float32)
         self.starts = np.zeros((2, padded), np.int32)
         self.states = np.zeros(len(x), np.int8)
-        with few_threads(len(x) // _ROWS_PER_THREAD):
-            quantise_inputs(
-                as_kernel_array(x, x.dtype), weights.of_inputs, weights.mean_norm, weights.steps,
-                self.panels, self.rows, self.starts, self.states,
-                rows_a_panel(weights.panels.dtype), self.numbers,
-            )  # fmt: skip
+        quantise_inputs(
+            as_kernel_array(x, x.dtype), weights.of_inputs, weights.mean_norm, weights.steps,
+            self.panels, self.rows, self.starts, self.states, rows_a_panel(weights.panels.dtype),
+            self.numbers,
+        )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=8)

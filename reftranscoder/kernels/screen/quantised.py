@@ -75,6 +75,8 @@ SCREENED, ZERO, OUTSIDE = range(3)
 U = 2.0**-24
 UP = 1 + 8 * U
 
+_ROWS_PER_TASK = 32  # fewer take less time than waking a thread
+
 #: Of a norm in 16 bits, so that no entry and no product of two rows is beyond its integer.
 LARGEST = 32767
 
@@ -221,8 +223,27 @@ def quantise_inputs(
 ):  # fmt: skip
     """`quantise_input` of every row of ``x`` (B, I); ``states`` (B,) receives what it returns."""
     B = len(x)
-    for panel in prange((B + per_panel - 1) // per_panel):
-        for b in range(panel * per_panel, min((panel + 1) * per_panel, B)):
-            states[b] = quantise_input(
-                x, b, columns, mean_norm, steps, panels, rows, starts, per_panel, numbers
-            )
+    tasks = max(B // _ROWS_PER_TASK, 1)
+    if tasks == 1:
+        _quantise_rows(
+            0, B, x, columns, mean_norm, steps, panels, rows, starts, states, per_panel, numbers
+        )
+    else:
+        for task in prange(tasks):
+            # Whole panels.
+            first = B * task // tasks // per_panel * per_panel
+            last = B * (task + 1) // tasks // per_panel * per_panel
+            _quantise_rows(
+                first, B if task == tasks - 1 else last, x, columns, mean_norm, steps, panels, rows,
+                starts, states, per_panel, numbers,
+            )  # fmt: skip
+
+
+@routine
+def _quantise_rows(
+    first, last, x, columns, mean_norm, steps, panels, rows, starts, states, per_panel, numbers
+):
+    for b in range(first, last):
+        states[b] = quantise_input(
+            x, b, columns, mean_norm, steps, panels, rows, starts, per_panel, numbers
+        )

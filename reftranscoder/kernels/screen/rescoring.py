@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
-from ..engine.jit import kernel, routine
+from ..engine.jit import routine
 from ..engine.quickselect import kth_largest
 from ..engine.sparse_loops import four_dots
 from ..engine.vector import fma
 from ..row_dots import row_dot
-from .layout import BIAS, CLOSER, NORM, RESIDUAL, SCALE, Candidates
+from .layout import BIAS, CLOSER, NORM, RESIDUAL, SCALE
 from .screening import drop_below, raise_threshold
 from .sixteen_bits import four_products
 
@@ -59,36 +58,12 @@ class Selected(NamedTuple):
     p: np.ndarray  # (B, K) float64
 
 
-# Flat, as `screening.screen` is, and for as much a call.
-@kernel
-def rescore(
-    x, W, b_enc, theta, order, weights, closer, features, inputs, rows, starts, kept, caution,
-    keep_all, thresholds, row_tasks, counts, ids, bounds, estimates, found, out_ids, out,
-):  # fmt: skip
-    """Write the selected features of every row to ``out_ids`` and their p to ``out``, ascending.
-
-    ``weights`` to ``starts`` are a `Closer`.
-    ``thresholds`` and ``counts`` to ``estimates`` are those of ``screening.screen``, whose ``ids``
-    are places in ``order``.  A feature is active where p is above its ``theta`` (D,), which is 0 or
-    more.  ``found`` (B,) receives how many features a row has; or `NO_ROOM` or
-    `WRONG_GUESS`, if its candidates were too many or the wrong ones.  A row whose entry is negative
-    already is left alone.
-    """
-    for task in prange(len(row_tasks) - 1):
-        _rescore_rows(
-            row_tasks[task], row_tasks[task + 1], x, Encoding(W, b_enc, theta, order),
-            Closer(weights, closer, features, inputs, rows, starts),
-            Candidates(
-                thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
-            ),
-            kept, caution, keep_all, Selected(found, out_ids, out),
-        )  # fmt: skip
-
-
 @routine
-def _rescore_rows(
+def rescore_rows(
     first, last, x, encoding, closer, candidates, kept, caution, keep_all, selected
 ):  # fmt: skip
+    """Select the features of rows ``first`` to ``last`` of ``x`` from the `Candidates`, whose ids
+    are places in ``order``.  A row whose count is negative already is left alone."""
     W, found = encoding.W, selected.counts
     counts, ids = candidates.counts, candidates.ids
     C = len(ids) // len(counts)

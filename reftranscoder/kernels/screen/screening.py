@@ -13,45 +13,25 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
-from ..engine.jit import kernel, routine
+from ..engine.jit import routine
 from .cpu_target import TILE
-from .layout import NORM, RESIDUAL, Candidates, Operands
+from .layout import NORM, RESIDUAL
 from .tile import configure, lowest_bit, release, screen_tile
 
 #: Halvings of an interval in which a threshold is sought.
 _HALVINGS = 8
 
 
-# Flat: to hand over named tuples takes Numba 9.4 us a call, these 2.4; one row takes 160.
-@kernel
-def screen(
-    W, x, steps, rows, starts, features, kept, caution, thresholds, row_tasks, segments, counts,
-    ids, bounds, estimates,
-):  # fmt: skip
-    """Find the candidates of every row.
-
-    ``counts`` (B, S), ``ids``, ``bounds`` and ``estimates`` (B, S, C) receive them, segment by
-    segment of the features, ascending by place; a count above C says that there were more.
-    ``thresholds`` (S, B) is inf in a row that is not to be screened.
-    """
-    S = len(segments) - 1
-    for task in prange((len(row_tasks) - 1) * S):
-        _screen_part(
-            Operands(W, features, x, rows, starts, steps),
-            Candidates(
-                thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
-            ),
-            kept, caution, row_tasks[task // S], row_tasks[task // S + 1],
-            task % S, segments[task % S], segments[task % S + 1],
-        )  # fmt: skip
-
-
 @routine
-def _screen_part(
+def screen_part(
     operands, candidates, kept, caution, first_tile, last_tile, segment, first_panel, last_panel
 ):
+    """Find the candidates of some tiles of rows among some panels of features, a ``segment``.
+
+    They are added to the `Candidates`, ascending by place; a count above C says that there were
+    more.  Thresholds are inf in a row that is not to be screened.
+    """
     W, features, x, rows, _, _ = operands
     thresholds, counts, ids, bounds, estimates = candidates
     tile_bounds = np.empty((TILE.rows, TILE.features), np.float32)

@@ -18,14 +18,19 @@ class Workspace:
 
     def __init__(self):
         self._memory = {}
+        self._last = {}
 
     def array(self, name, shape, dtype):
         """An array, not initialised, in the memory of the last one of this ``name`` if it fits."""
+        last = self._last.get(name)
+        if last is not None and last.shape == shape and last.dtype == dtype:
+            return last
         size = math.prod(shape) * np.dtype(dtype).itemsize
         memory = self._memory.get(name)
         if memory is None or len(memory) < size:
             memory = self._memory[name] = aligned(size, np.uint8)
-        return memory[:size].view(dtype).reshape(shape)
+        self._last[name] = memory[:size].view(dtype).reshape(shape)
+        return self._last[name]
 
 
 #: As many as calls have been under way at once, up to four.

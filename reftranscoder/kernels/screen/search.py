@@ -1,0 +1,89 @@
+"""The screen from packed inputs to the features that are kept, in one compiled call.
+
+What Python does around a call takes longer than a row that is encoded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from ..engine.jit import kernel, routine
+from .cpu_target import TILE
+from .layout import Candidates, Operands
+from .quantised import SCREENED
+from .rescoring import NO_ROOM, Closer, Encoding, Selected, rescore_rows
+from .screening import screen_part
+
+
+# Flat: to hand over named tuples takes Numba several times as long.
+@kernel
+def search(
+    panels, features, steps, numbers, closer, order, x_panels, rows, starts, states, x_numbers,
+    x, W, b_enc, theta, kept, keep_all, level, caution, tasks, segments, parts, ids, bounds,
+    estimates, kept_ids, kept_p,
+):  # fmt: skip
+    """Find the features that are kept of every row of ``x`` (B, I).
+
+    ``panels`` to ``order`` are packed weights, ``x_panels`` to ``x_numbers`` packed inputs
+    (``layout.py``, ``rescoring.Closer``).  A feature is active where p is above its ``theta`` (D,),
+    which is 0 or more; what is below ``level`` is not wanted.  Rows are screened in ``tasks`` times
+    the features in ``segments``, and rescored in ``parts``, side by side.  ``ids``, ``bounds`` and
+    ``estimates`` (>= B, segments, C) have room for candidates, ``kept_ids`` and ``kept_p`` (B, K)
+    for what is kept.
+
+    Returns how many features each row has (B,), or `NO_ROOM` or `WRONG_GUESS`; where each row
+    starts (B + 1,); the features (nnz,), ascending by row; their p (nnz,) float64; and the most
+    candidates that a row had in a segment.
+    """
+    padded, B = rows.shape[1], len(states)
+    thresholds = np.full((segments, padded), np.inf, np.float32)
+    counts = np.zeros((padded, segments), np.int64)
+    found = np.full(B, NO_ROOM)
+    for b in range(B):
+        if states[b] == SCREENED:
+            thresholds[:, b] = level
+            found[b] = 0
+    tiles, groups = padded // TILE.rows, features.shape[1] // TILE.features
+    operands = Operands(panels, features, x_panels, rows, starts, steps)
+    candidates = Candidates(
+        thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
+    )
+    if tasks * segments == 1:
+        screen_part(operands, candidates, kept, caution, 0, tiles, 0, 0, groups)
+    else:
+        for n in prange(tasks * segments):
+            task, segment = n // segments, n % segments
+            screen_part(
+                operands, candidates, kept, caution, tiles * task // tasks,
+                tiles * (task + 1) // tasks, segment, groups * segment // segments,
+                groups * (segment + 1) // segments,
+            )  # fmt: skip
+    encoding = Encoding(W, b_enc, theta, order)
+    near = Closer(numbers, closer, features, x_numbers, rows, starts)
+    selected = Selected(found, kept_ids, kept_p)
+    most = counts.max() if padded else 0
+    if parts == 1:
+        rescore_rows(0, B, x, encoding, near, candidates, kept, caution, keep_all, selected)
+    else:
+        for part in prange(parts):
+            rescore_rows(
+                B * part // parts, B * (part + 1) // parts, x, encoding, near, candidates, kept,
+                caution, keep_all, selected,
+            )  # fmt: skip
+    ends, indices, p = _together(found, kept_ids, kept_p)
+    return found, ends, indices, p, most
+
+
+@routine
+def _together(found, ids, p):
+    """Where each row starts, and what is kept of all rows, one after the other."""
+    ends = np.zeros(len(found) + 1, np.int32)
+    for b in range(len(found)):
+        ends[b + 1] = ends[b] + max(found[b], 0)
+    indices, values = np.empty(ends[-1], np.int32), np.empty(ends[-1])
+    for b in range(len(found)):
+        start = ends[b]
+        for n in range(ends[b + 1] - start):
+            indices[start + n], values[start + n] = ids[b, n], p[b, n]
+    return ends, indices, values
