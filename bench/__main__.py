@@ -8,7 +8,8 @@ theirs: below 1, ours is faster.  Exit status 1 where results disagree; what is 
 ``--only training`` trains ours and others' transcoders on the same rows, of ``--x`` and
 ``--target`` (``--x`` alone: autoencoders) or of the package's sample, and prints the held-out FVU
 against seconds.  ``--only variants`` encodes under the other activations.  Neither is among what
-runs without ``--only``.
+runs without ``--only``.  ``--profile`` splits encoding, one row and a step into their parts, beside
+what this machine could do at best, and races nobody.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from reftranscoder.errors import Error, OptionError
 from reftranscoder.twins import TWINS, find
 
-from . import machine, pairs, plot, races, table, variants
+from . import machine, pairs, plot, profile, races, table, variants
 from .contest import Result
 from .training import Learning, Task, hold
 from .work import Work
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     absent: list[str] = []
     measured: dict[str, object] = {}
     try:
+        if options.profile:
+            return show_profile(options, sizes)
         results = contests(options, sizes, measured, wrong, absent)
     except (Error, OSError) as problem:
         print(f"bench: {problem}", file=sys.stderr)
@@ -63,6 +66,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if wrong else 0
 
 
+def show_profile(options: argparse.Namespace, sizes: dict[str, int]) -> int:
+    """Print where the time goes; return the exit status."""
+    check(options, sizes)
+    if options.only or options.plot:
+        raise OptionError("--profile", "without --only and --plot", True)
+    work = work_of(options, sizes)
+    parts = profile.profile(work, options.rounds)
+    facts = {"data": work.origin, "rounds": options.rounds} | work.sizes
+    if options.json:
+        found = [part._asdict() for part in parts]
+        whole = {"machine": machine.describe(), "measured": facts, "profile": found}
+        print(json.dumps(whole, indent=2))
+    else:
+        print(*table.facts(machine.describe() | facts), "", *profile.lines(parts), sep="\n")
+    return 0
+
+
 def given(options: argparse.Namespace, defaults: dict[str, int]) -> dict[str, int]:
     """The sizes that were given, or else the defaults."""
     found = {letter: getattr(options, letter) for letter in SIZES}
@@ -83,19 +103,15 @@ def contests(
     Raises:
         Error: options that make no sense, or files that cannot be read.
     """
-    if min(sizes.values()) < 1 or sizes["K"] > sizes["D"] or min(options.rounds, options.steps) < 1:
-        asked = sizes | {"rounds": options.rounds, "steps": options.steps}
-        raise OptionError("sizes, rounds and steps", "at least 1, with K at most D", asked)
+    check(options, sizes)
     some = [name for name in options.only if name in races.RACES]
     others = (TRAINING, VARIANTS, *some)
     twins = [find(name) for name in options.only if name not in others]
     if options.plot:
         plot.check(options.plot)
-    if options.model and not (options.x and options.target):
-        raise OptionError("--model", "with --x and --target", options.model)
     held = []
     if some or twins or VARIANTS in options.only or not options.only:
-        work = Work.load(options, sizes) if options.model else Work.draw(sizes, options.seed)
+        work = work_of(options, sizes)
         measured |= {"data": work.origin, "dtype of pairs": options.dtype, "rounds": options.rounds}
         measured |= work.sizes
         if not options.only:
@@ -114,6 +130,20 @@ def contests(
         measured |= {f"{TRAINING}: {name}": value for name, value in of_training.items()}
         held.append(hold(task, wrong, absent) for _ in range(1))
     return itertools.chain.from_iterable(held)
+
+
+def check(options: argparse.Namespace, sizes: dict[str, int]) -> None:
+    """Raise `OptionError` where options make no sense together."""
+    if min(sizes.values()) < 1 or sizes["K"] > sizes["D"] or min(options.rounds, options.steps) < 1:
+        asked = sizes | {"rounds": options.rounds, "steps": options.steps}
+        raise OptionError("sizes, rounds and steps", "at least 1, with K at most D", asked)
+    if options.model and not (options.x and options.target):
+        raise OptionError("--model", "with --x and --target", options.model)
+
+
+def work_of(options: argparse.Namespace, sizes: dict[str, int]) -> Work:
+    """What was asked for: a model and its data, or random ones."""
+    return Work.load(options, sizes) if options.model else Work.draw(sizes, options.seed)
 
 
 def _kept(results: Iterator[Result | Learning], held: list) -> Iterator[Result | Learning]:
@@ -140,6 +170,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="these races and pairs alone"
     )
+    made.add_argument("--profile", action="store_true", help="where the time goes, and limits")
     made.add_argument("--json", action="store_true", help="print JSON")
     made.add_argument("--plot", metavar="FILE", help="draw ratios and curves, with Matplotlib")
     return made

@@ -1,5 +1,6 @@
 """The benchmark verifies before it times, and says so when it does not.  No time is judged here."""
 
+import functools
 import importlib.util
 import json
 import sys
@@ -11,6 +12,8 @@ import pytest
 
 import reftranscoder as rt
 import reftranscoder.kernels
+from reftranscoder.kernels import screened_encoder
+from reftranscoder.kernels.screen.cpu_target import PANELS
 from reftranscoder.twins import TWINS
 
 SMALL = "-B 3 -I 5 -D 8 -O 4 -K 2 --rounds 1".split()
@@ -47,6 +50,32 @@ def test_json(bench, capsys):
     (contest,) = found["contests"]
     assert contest["contest"] == "mse_forward" and contest["ratios"]["kernel"] == 1
     assert set(contest["times"]["kernel"]) == {"median", "fastest", "slowest"}
+
+
+@pytest.mark.parametrize("panels", [np.float32, PANELS[0]])
+def test_a_profile_has_every_part_beside_its_limit(bench, capsys, monkeypatch, panels):
+    # Each call is timed, the parts are timed apart, and a limit is above zero: no more is said.
+    encoder = functools.partial(screened_encoder.Encoder, panels=panels)
+    monkeypatch.setattr(screened_encoder, "Encoder", encoder)
+    monkeypatch.setattr("bench.profile._ROWS", 16)
+    small = "-B 30 -I 5 -D 96 -O 4 -K 2 --rounds 1".split()
+    assert bench([*small, "--profile", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["profile"]
+    calls = [part["call"] for part in found]
+    assert list(dict.fromkeys(calls)) == ["encode", "row", "step"]
+    for call in ("encode", "row", "step"):
+        parts = {part["part"]: part for part in found if part["call"] == call}
+        assert parts["in all"]["limit"] > 0
+        assert ("without a screen" in parts) == (call == "row" and panels == np.float32)
+        shares = sum(part["seconds"] for part in parts.values())
+        assert shares == pytest.approx(2 * parts["in all"]["seconds"])
+    assert bench([*small, "--profile"]) == 0
+    assert "product and bounds" in capsys.readouterr().out
+
+
+def test_a_profile_races_nobody(bench, capsys):
+    assert bench([*SMALL, "--profile", "--only", "row"]) == 2
+    assert "--profile must be without --only and --plot" in capsys.readouterr().err
 
 
 def test_a_pair_that_disagrees_is_not_timed(bench, capsys, monkeypatch):
