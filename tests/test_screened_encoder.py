@@ -29,8 +29,9 @@ from reftranscoder.kernels.screen.cpu_target import PANELS, TILE
 from reftranscoder.kernels.screen.layout import RESIDUAL, Operands
 from reftranscoder.kernels.screen.packed_float32 import FloatWeights
 from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
+from reftranscoder.kernels.screen.products import configure, release
 from reftranscoder.kernels.screen.quantised import OUTSIDE, SCREENED, ZERO
-from reftranscoder.kernels.screen.tile import configure, release, screen_tile
+from reftranscoder.kernels.screen.tile import screen_tile
 from reftranscoder.kernels.screened_encoder import Encoder, difference_up
 
 pytestmark = pytest.mark.kernels

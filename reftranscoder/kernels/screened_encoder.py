@@ -157,7 +157,7 @@ class Encoder:
             return self._packed.order, self._packed.quantised
         order = np.arange(len(self._W), dtype=np.int32)
         panels = np.empty(0, self._panels if self._eight_bit else np.uint8)
-        return order, Quantised(np.ones((2, 0)), 0, panels, np.empty((5, 0), np.float32), 1)
+        return order, Quantised(np.ones((2, 0)), 0, 1.0, panels, np.empty((5, 0), np.float32), 1)
 
     def _weights(self, x):
         if not self._eight_bit:

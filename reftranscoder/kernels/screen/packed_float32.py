@@ -18,7 +18,7 @@ from ..engine.jit import kernel
 from ..engine.kernel_arrays import as_kernel_array
 from ..engine.vector import LANES, fma, lane_sum, load_tail, zeros
 from .cpu_target import TILE
-from .layout import BIAS, NORM, RESIDUAL, SCALE, steps_at_once
+from .layout import BIAS, NORM, RESIDUAL, SCALE, kind_of
 from .packed_int8 import random_order
 from .quantised import OUTSIDE, SCREENED, UP, ZERO, U
 from .rounding import larger, largest
@@ -30,7 +30,7 @@ class FloatWeights:
 
     def __init__(self, W, b):
         D, I = W.shape
-        self.steps = I + I % steps_at_once(np.float32)
+        self.steps = I + I % kind_of(np.float32).steps
         self.order = random_order(D)
         self.panels, norms, residuals = _packed(W, self.order, self.steps, TILE.features)
         inside = _within(norms, 2.0**-59, 2.0**59) | (norms == 0)

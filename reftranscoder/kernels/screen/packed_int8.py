@@ -10,8 +10,8 @@ import numpy as np
 from ..engine.kernel_arrays import as_kernel_array
 from ..engine.work_division import few_threads
 from .cpu_target import TILE
-from .layout import BIAS, features_a_panel, rows_a_panel, steps_at_once
-from .quantised import Quantised, quantise_features, quantise_inputs
+from .layout import BIAS, features_a_panel, kind_of, rows_a_panel
+from .quantised import Quantised, largest_whole, quantise_features, quantise_inputs
 from .workspace import aligned
 
 #: From fewer rows than this no mean is taken: that of one row is the row itself.
@@ -56,13 +56,15 @@ class Columns:
 class PackedWeights:
     """``panels`` and ``features`` of ``W`` (D, I) and ``b`` (D,), as ``quantised.py`` has them.
 
-    ``order[n]`` is the feature at place n.  ``dtype`` is that of the panels, uint8 or int8.
+    ``order[n]`` is the feature at place n.  ``dtype`` is that of the panels, of whole numbers.
     """
 
     def __init__(self, W, b, columns, dtype):
         D, I = W.shape
-        at_once = steps_at_once(dtype)
-        self.steps = -(-I // (4 * at_once)) * at_once
+        self.kind = kind_of(dtype)
+        numbers, at_once = self.kind.numbers, self.kind.steps
+        self.steps = -(-I // (numbers * at_once)) * at_once
+        self.limit = largest_whole(self.kind.inputs, I)
         self.of_inputs = np.stack([1 / columns.scales, columns.means])
         # Rounded up, as any norm here.
         with np.errstate(over="ignore", under="ignore"):
@@ -70,8 +72,8 @@ class PackedWeights:
         self.mean_norm = math.sqrt(squares) * (1 + 2**-20)
         self.order = random_order(D)
         padded = D + -D % TILE.features
-        self.panels = aligned(padded * 4 * self.steps, dtype)
-        self.panels[-TILE.features * 4 * self.steps :] = 0
+        self.panels = aligned(padded * numbers * self.steps, dtype)
+        self.panels[-TILE.features * numbers * self.steps :] = 0
         self.features = np.zeros((5, padded), np.float32)
         self.features[BIAS:, D:] = -np.inf  # what fills the last panel is never a candidate
         self.of_weights = np.stack([columns.scales, columns.means])
@@ -82,7 +84,9 @@ class PackedWeights:
     def quantised(self):
         """Where and how `quantise_feature` writes."""
         per_panel = features_a_panel(self.panels.dtype)
-        return Quantised(self.of_weights, self.steps, self.panels, self.features, per_panel)
+        return Quantised(
+            self.of_weights, self.steps, self.limit, self.panels, self.features, per_panel
+        )
 
     def pack(self, x):
         """`PackedInputs` of ``x`` (B, I)."""
@@ -94,15 +98,16 @@ class PackedInputs:
 
     def __init__(self, x, weights):
         padded = len(x) + -len(x) % TILE.rows
-        self.panels = aligned(padded * 4 * weights.steps, np.int8)
+        kind = weights.kind
+        self.panels = aligned(padded * kind.numbers * weights.steps, kind.inputs)
         self.rows = np.zeros((3, padded), np.float32)
         self.starts = np.zeros((2, padded), np.int32)
         self.states = np.zeros(len(x), np.int8)
         with few_threads(len(x) // _ROWS_PER_THREAD):
             quantise_inputs(
                 as_kernel_array(x, x.dtype), weights.of_inputs, weights.mean_norm, weights.steps,
-                self.panels, self.rows, self.starts, self.states,
-                rows_a_panel(weights.panels.dtype),
+                weights.limit, self.panels, self.rows, self.starts, self.states,
+                rows_a_panel(kind.weights),
             )  # fmt: skip
 
 

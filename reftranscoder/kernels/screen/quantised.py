@@ -1,4 +1,4 @@
-"""Inputs and weights in 8 bits, and the theorem by which a screen may discard a feature.
+"""Inputs and weights in whole numbers, and the theorem by which a screen may discard a feature.
 
 For a step that rewrites weights, `quantise_feature` is a routine of its own::
 
@@ -9,7 +9,8 @@ It writes what is stored of feature ``j`` to place ``n`` of these.
 
 **What is stored.**  X = x / c, M = m / c and V = w c, columnwise.  Of an input X - M (or X, where
 that is the shorter) and of weights V, the nearest multiples s q and t r of a scale, s or t, with
-whole numbers |q|, |r| <= 127.  With u = 2^-24 and norms in float64, each *rounded up* to float32::
+whole numbers |q|, |r| <= L: 127 in 8 bits, and in 16 as many that L^2 I < 2^31 (`largest_whole`).
+With u = 2^-24 and norms in float64, each *rounded up* to float32::
 
     norm      xn  >=  |X - M|             of an input
     residual  ex  >=  e + 16 u (|X - M| + e) + (I + 2) 2^-50 (|X| + |M|),  e = |X - M - s q|
@@ -19,22 +20,23 @@ whole numbers |q|, |r| <= 127.  With u = 2^-24 and norms in float64, each *round
 
 **Theorem.**  ``U = fma(xn, ew, fma(ex, wn, fma(fl(fl(q.r) t), s, b')))`` in float32 is at least p,
 the float64 sum that decides (``kernels/affine.py``), if 2^-40 <= xn <= 2^40, wn is 0 or from 2^-60
-to 2^60, |b'| <= 2^90, |X| + |M| <= 2^60, I <= 131072, and s and t are such that the largest |q| and
-|r| are 127; m.w in b' is the computed one.
+to 2^60, |b'| <= 2^90, |X| + |M| <= 2^60, I <= 131072, 127 <= L < 2^15, L^2 I < 2^31, and s and t
+are such that the largest |q| and |r| are L; m.w in b' is the computed one.
 
 *Proof.*  With Y = X - M, e = |Y - s q|, R = |t r|, F = |V - t r| and b2 = |b| + |m.w|: x.w = M.V +
 Y.V, and Y.V = s q.t r + (Y - s q).t r + Y.(V - t r), so that without any rounding U is an upper
 bound by the Cauchy-Schwarz inequality.  Also e <= |Y|, as 0 is a multiple of s; here and below but
 for a part of 2^-50, by which a quotient may be rounded to the wrong side of a half.  The roundings:
 
-- q.r is a whole number below 2^31, made by wrapping sums, which end right.  Its conversion, the
+- q.r is a whole number, at most L^2 I, made by wrapping sums, which end right.  Its conversion, the
   product with t and the three fma each round what is at most (|Y| + e) R, |b'|, ex wn and xn ew:
   five times, three times, twice and once.  Nothing overflows, as all is below 2^120, and of what
   underflows there is less than 2^-140.
 - p is within (I + 1) 2^-53 (|X||V| + |b|) of the exact sum, the computed m.w within
   (I + 2) 2^-53 |M||V| of its own, and Y within 2^-53 of itself, entry by entry.  |V| is at most
-  R + F < 2.5 R: rounding to nearest makes F at most t sqrt(I) / 2, and R is at least 127 t.  All of
-  it is less than 2.5 (I + 3) 2^-53 (|X| + |M|) R and a rounding of b.
+  R + F < 2.5 R: rounding to nearest makes F at most t sqrt(I) / 2, and R is at least L t, of which
+  the former is sqrt(I) / 2L < 2^14.5 / L^2 < 1.44 times.  All of it is less than
+  2.5 (I + 3) 2^-53 (|X| + |M|) R and a rounding of b.
 - Scales, norms and residuals are not subnormal in these ranges, so that a factor of 1 + 8 u before
   rounding to nearest does round up; and the float64 norms are within (I + 2) 2^-53 < u / 4 of
   themselves, relatively.
@@ -71,19 +73,25 @@ UP = 1 + 8 * U
 
 
 class Quantised(NamedTuple):
-    """Weights in 8 bits: how they are made, and where they stand."""
+    """Weights in whole numbers: how they are made, and where they stand."""
 
     columns: np.ndarray  # (2, I) float64: column scales c, powers of two, and means m
     steps: int  # times 4 bytes a feature
-    panels: np.ndarray  # uint8 or int8
+    limit: float  # L
+    panels: np.ndarray  # of whole numbers, in a dtype of `TABLE`
     features: np.ndarray  # (5, >= D) float32
     per_panel: int  # features
+
+
+def largest_whole(dtype, I):
+    """L where inputs are stored in ``dtype``, a float64: sums of I products are below 2^31."""
+    return float(min(np.iinfo(dtype).max, math.isqrt((2**31 - 1) // max(I, 1))))
 
 
 @routine
 def quantise_feature(W, j, b, quantised, n):
     """Write weights ``j`` of ``W`` (D, I) and ``b`` (D,) to place ``n`` of the `Quantised`."""
-    columns, steps, panels, features, per_panel = quantised
+    columns, steps, limit, panels, features, per_panel = quantised
     I = W.shape[1]
     peaks, squares, dots = zeros(), zeros(), zeros()
     for i in range(0, I, LANES):
@@ -97,19 +105,20 @@ def quantise_feature(W, j, b, quantised, n):
     inside = 2.0**-59 <= norm <= 2.0**59 or (peak == 0 and norm == 0)
     inside = inside and abs(bias) + abs(dot) <= 2.0**89
 
-    scale = np.float32(peak / 127 * UP)
+    scale = np.float32(peak / limit * UP)
     inverse = 0.0
     if inside and peak > 0:
         inverse = 1 / np.float64(scale)
-    stride = 4 * per_panel
-    place = (n // per_panel) * stride * steps + n % per_panel * 4
+    numbers = 4 // panels.itemsize
+    stride = numbers * per_panel
+    place = (n // per_panel) * stride * steps + n % per_panel * numbers
     squares, residuals = zeros(), zeros()
-    for i in range(0, 4 * steps, LANES):
+    for i in range(0, numbers * steps, LANES):
         v = zeros()
         if inside:
             v = multiply(load_tail(W, j, i), load_tail(columns, 0, i))
         r = store_rounded(multiply(v, inverse), panels, place, stride)
-        place += 2 * stride
+        place += LANES // numbers * stride
         squares = fma(r, r, squares)
         rest = subtract(v, multiply(r, np.float64(scale)))
         residuals = fma(rest, rest, residuals)
@@ -140,12 +149,12 @@ def quantise_features(W, b, quantised, order):
 
 
 @routine
-def quantise_input(x, b, columns, mean_norm, steps, panels, rows, starts, per_panel):
+def quantise_input(x, b, columns, mean_norm, steps, limit, panels, rows, starts, per_panel):
     """Write row ``b`` of ``x`` to ``panels``, ``rows`` and ``starts``; return what became of it.
 
     ``x`` (B, I), ``columns`` (2, I) float64 (1 / c and m), ``mean_norm`` at least |m / c|,
-    ``panels`` int8 with ``per_panel`` rows a panel and 4 ``steps`` bytes a row, ``rows`` (3, >= B)
-    float32 and ``starts`` (2, >= B) int32: see ``tile.py``.
+    ``limit`` is L, ``panels`` has ``per_panel`` rows a panel and 4 ``steps`` bytes a row, ``rows``
+    (3, >= B) is float32 and ``starts`` (2, >= B) int32: see ``tile.py``.
     """
     I = x.shape[1]
     squares, moved_squares = zeros(), zeros()
@@ -165,16 +174,17 @@ def quantise_input(x, b, columns, mean_norm, steps, panels, rows, starts, per_pa
     if not (2.0**-39 <= norm <= 2.0**39 and reach <= 2.0**60):
         return OUTSIDE
 
-    scale = np.float32(peak / 127 * UP)
+    scale = np.float32(peak / limit * UP)
     inverse = 1 / np.float64(scale)
-    stride = 4 * per_panel
-    place = (b // per_panel) * stride * steps + b % per_panel * 4
+    numbers = 4 // panels.itemsize
+    stride = numbers * per_panel
+    place = (b // per_panel) * stride * steps + b % per_panel * numbers
     sums, residuals = zeros(), zeros()
-    for i in range(0, 4 * steps, LANES):
+    for i in range(0, numbers * steps, LANES):
         m = multiply(load_tail(columns, 1, i), move)
         v = multiply(subtract(load_tail(x, b, i), m), load_tail(columns, 0, i))
         q = store_rounded(multiply(v, inverse), panels, place, stride)
-        place += 2 * stride
+        place += LANES // numbers * stride
         sums = subtract(sums, q)
         rest = subtract(v, multiply(q, np.float64(scale)))
         residuals = fma(rest, rest, residuals)
@@ -189,11 +199,11 @@ def quantise_input(x, b, columns, mean_norm, steps, panels, rows, starts, per_pa
 
 
 @kernel
-def quantise_inputs(x, columns, mean_norm, steps, panels, rows, starts, states, per_panel):
+def quantise_inputs(x, columns, mean_norm, steps, limit, panels, rows, starts, states, per_panel):
     """`quantise_input` of every row of ``x`` (B, I); ``states`` (B,) receives what it returns."""
     B = len(x)
     for panel in prange((B + per_panel - 1) // per_panel):
         for b in range(panel * per_panel, min((panel + 1) * per_panel, B)):
             states[b] = quantise_input(
-                x, b, columns, mean_norm, steps, panels, rows, starts, per_panel
+                x, b, columns, mean_norm, steps, limit, panels, rows, starts, per_panel
             )

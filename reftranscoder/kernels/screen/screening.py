@@ -18,7 +18,8 @@ from numba import prange
 from ..engine.jit import kernel, routine
 from .cpu_target import TILE
 from .layout import NORM, RESIDUAL, Candidates, Operands
-from .tile import configure, lowest_bit, release, screen_tile
+from .products import configure, release
+from .tile import lowest_bit, screen_tile
 
 #: Halvings of an interval in which a threshold is sought.
 _HALVINGS = 8
