@@ -14,7 +14,7 @@ from reftranscoder.kernels.engine.vector import LANES, fma, lane_sum, load, load
 from reftranscoder.kernels.fused_step import apply_gradients, step_in_place
 from reftranscoder.kernels.gradient_sums import clip_gradients, gradient_sums
 from reftranscoder.kernels.screen.cpu_target import PANELS
-from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
+from reftranscoder.kernels.screen.packed_whole import Columns, PackedWeights
 from reftranscoder.kernels.screened_encoder import Encoder
 from reftranscoder.testing import Probe
 
@@ -150,7 +150,7 @@ def test_the_screen_s_copies_are_rewritten_with_the_weights(panels):
         assert got == step_in_place(*plain, x, target, t, 1e-2, **options)
         for group, other in zip(state, plain):
             assert_same_bits(group, other)
-        order, (columns, _, kept, features, _) = encoder.rewrite()
+        order, (columns, _, _, kept, features, _) = encoder.rewrite()
         assert len(kept) == 0 if panels == np.float32 else columns[1].all()
         if len(kept):
             chosen = Columns(I)

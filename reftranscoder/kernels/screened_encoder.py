@@ -21,7 +21,7 @@ from .engine.work_division import few_threads
 from .screen.cpu_target import PANELS, TILE
 from .screen.expectations import Expectations
 from .screen.packed_float32 import FloatWeights
-from .screen.packed_int8 import FEWEST_ROWS, Columns, PackedWeights
+from .screen.packed_whole import FEWEST_ROWS, Columns, PackedWeights
 from .screen.quantised import SCREENED, ZERO, Quantised
 from .screen.rescoring import NO_ROOM, WRONG_GUESS, rescore
 from .screen.screening import screen

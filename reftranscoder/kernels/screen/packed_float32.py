@@ -1,5 +1,5 @@
-"""Weights and inputs packed as float32, for a screen where sums of 8-bit products are not to be had
-or leave too many candidates.
+"""Weights and inputs packed as float32, for a screen where there are no products of whole numbers,
+or they leave too many candidates.
 
 The theorem of ``quantised.py`` with s = t = 1, no mean moved, and float32 numbers in place of whole
 ones: their products are summed with one fused multiply-add a term, which is off by at most
@@ -19,7 +19,7 @@ from ..engine.kernel_arrays import as_kernel_array
 from ..engine.vector import LANES, fma, lane_sum, load_tail, zeros
 from .cpu_target import TILE
 from .layout import BIAS, NORM, RESIDUAL, SCALE, kind_of
-from .packed_int8 import random_order
+from .packed_whole import random_order
 from .quantised import OUTSIDE, SCREENED, UP, ZERO, U
 from .rounding import larger, largest
 from .workspace import aligned

@@ -1,4 +1,4 @@
-"""Weights and inputs packed for the screen, and the columns that both are measured in."""
+"""Weights and inputs packed in whole numbers, and the columns that both are measured in."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Columns:
         """Those of samples of ``x`` (B, I) and ``W`` (D, I), or none if there are too few rows.
 
         A scale is the geometric mean of what would make the columns of ``x``, less their means, and
-        of ``W`` equally large: neither then has columns that its 8 bits are spent on.
+        of ``W`` equally large: neither then has columns that its bits are spent on.
         """
         self = cls(x.shape[1])
         if len(x) < FEWEST_ROWS:
