@@ -640,6 +640,6 @@ if __name__ == "__main__":
         instruction = {"uint8": "vpdpbusd", "int16": "vpmaddwd", "float32": "vfmadd231ps"}[kind]
         products = [line for line in compiled.splitlines() if f"\t{instruction}\t" in line]
         assert len(products) >= 2 * TILE.rows * TILE.vectors
-        assert all("ymm" in line for line in products) and "zmm" not in compiled
+        assert all("ymm" in line for line in products)
         results |= {f"{kind} {name}": array for name, array in as_on_any_processor(panels).items()}
     np.savez(path, **results)
