@@ -28,14 +28,14 @@ def release(W):
 
 def emit_products(emission):
     """The sums of `screen_tile`: `TILE.vectors` vectors a row, int32, or float32 as the inputs."""
-    return (_sums_of_tiles if by_tiles(emission.kind) else _sums_of_vectors)(emission)
+    return (_emit_tile_products if by_tiles(emission.kind) else _emit_vector_products)(emission)
 
 
-def _sums_of_vectors(e):
+def _emit_vector_products(e):
     b = e.builder
     weights, inputs = e.pointer("W", "w"), e.pointer("x", "i")
     kind = e.ints if e.whole else e.floats
-    starts = [_start(e, m, kind) for m in range(TILE.rows) for _ in range(TILE.vectors)]
+    starts = [_emit_start(e, m, kind) for m in range(TILE.rows) for _ in range(TILE.vectors)]
     before, loop, after = b.basic_block, b.append_basic_block(), b.append_basic_block()
     b.branch(loop)
     b.position_at_end(loop)
@@ -54,7 +54,7 @@ def _sums_of_vectors(e):
             number = e.splat(e.load(inputs, place, kind.element))
             for v, line in enumerate(lines):
                 n = m * TILE.vectors + v
-                sums[n] = _multiply_add(e, line, number, sums[n])
+                sums[n] = _emit_multiply_add(e, line, number, sums[n])
     following = b.add(step, ir.Constant(I64, 2))
     step.add_incoming(following, loop)
     for phi, total in zip(phis, sums):
@@ -64,13 +64,13 @@ def _sums_of_vectors(e):
     return sums
 
 
-def _start(e, m, kind):
+def _emit_start(e, m, kind):
     if e.kind.weights == np.uint8:
         return e.splat(e.load(e.entry("starts", 0, "r"), 4 * m, I32))
     return ir.Constant(kind, [0 if e.whole else 0.0] * TILE.lanes)
 
 
-def _multiply_add(e, line, number, total):
+def _emit_multiply_add(e, line, number, total):
     """``total`` and the products of a step's numbers, of a vector of features and of one row."""
     if not e.whole:
         return e.fma(number, line, total)
@@ -84,7 +84,7 @@ def _multiply_add(e, line, number, total):
     return e.call(e.kind.product, e.ints, total, line, number)
 
 
-def _sums_of_tiles(e):
+def _emit_tile_products(e):
     # The first registers are for sums, the next for weights, and the last is for inputs.
     b, V = e.builder, TILE.vectors
     weights, inputs = e.pointer("W", "w"), e.pointer("x", "i")

@@ -40,8 +40,8 @@ def store_rounded(v, panel, place, stride):
     """
     rounded = np.rint(v)
     stored = (rounded + (128 if panel.dtype == np.uint8 else 0)).astype(panel.dtype)
-    for words in stored.view(np.int32):
-        panel[place : place + 4 // panel.itemsize] = words.view(panel.dtype)
+    for numbers in stored.reshape(-1, 4 // panel.itemsize):
+        panel[place : place + len(numbers)] = numbers
         place += stride
     return rounded
 
