@@ -24,7 +24,7 @@ import numpy as np
 
 from reftranscoder.kernels import batch_part, fused_step, screened_encoder
 from reftranscoder.kernels.screen.cpu_target import TILE
-from reftranscoder.kernels.screen.packed_int8 import PackedWeights
+from reftranscoder.kernels.screen.packed_whole import PackedWeights
 
 from .peers.ours import Ours
 from .work import Work

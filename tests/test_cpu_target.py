@@ -26,17 +26,45 @@ def test_a_tile_fits_the_registers(architecture, features, registers):
     assert tile.features <= 64  # one bit each
 
 
+VNNI = {"+avx2", "+avx512f", "+avx512bw", "+avx512vnni"}
+AMX = VNNI | {"+amx-tile", "+amx-int8"}
+
+
+@pytest.mark.parametrize(
+    ("lanes", "features", "tiles", "panels"),
+    [
+        (16, AMX, True, ("int8", "uint8", "int16", "float32")),
+        (16, AMX, False, ("uint8", "int16", "float32")),
+        (16, VNNI, True, ("uint8", "int16", "float32")),
+        (16, {"+avx512f", "+avx512bw"}, False, ("int16", "float32")),
+        (16, {"+avx512f"}, False, ("float32",)),
+        (8, {"+avx2", "+avxvnni"}, False, ("uint8", "int16", "float32")),
+        (8, {"+avx2", "-avxvnni"}, False, ("int16", "float32")),
+        (8, {"-avx2"}, False, ("float32",)),
+        (8, {"+dotprod"}, False, ("float32",)),
+        (4, {"+neon", "+dotprod"}, False, ("int8", "float32")),
+        (4, {"+neon"}, False, ("float32",)),
+    ],
+)
+def test_what_a_target_can_multiply(lanes, features, tiles, panels):
+    kinds = cpu_target.kinds_of(lanes, features, tiles)
+    assert tuple(np.dtype(dtype).name for dtype in kinds) == panels
+    assert all(kind.weights == dtype for dtype, kind in kinds.items())
+    assert all(kind.lanes in (0, lanes) for kind in kinds.values())
+
+
 def test_each_kind_of_panel_needs_every_feature():
-    vectors = {"+avx512f", "+avx512bw", "+avx512vnni"}
-    tiles = vectors | {"+amx-tile", "+amx-int8"}
-    assert cpu_target.panels_of("x86_64", vectors, True) == (np.uint8, np.float32)
-    assert cpu_target.panels_of("x86_64", tiles, True) == (np.int8, np.uint8, np.float32)
-    assert cpu_target.panels_of("x86_64", tiles, False) == (np.uint8, np.float32)
-    assert cpu_target.panels_of("aarch64", {"+neon"}, False) == (np.float32,)
-    for feature in tiles:
-        without = tiles - {feature} | {feature.replace("+", "-")}
-        fastest = cpu_target.panels_of("x86_64", without, True)[0]
-        assert fastest == (np.float32 if feature in vectors else np.uint8)
+    for kind in cpu_target.TABLE:
+        assert cpu_target.kinds_of(kind.lanes, kind.needs, True)[kind.weights] == kind
+        for feature in kind.needs:
+            without = kind.needs - {feature} | {feature.replace("+", "-")}
+            assert kind not in cpu_target.kinds_of(kind.lanes, without, True).values()
+
+
+def test_no_fewer_than_eight_whole_numbers_are_taken_at_once():
+    for kind in cpu_target.TABLE:
+        assert kind.steps % 2 == 0  # as the loop takes them
+        assert kind.weights == np.float32 or kind.steps * kind.numbers % 8 == 0
 
 
 def test_pairs_are_multiplied_by_an_instruction_that_is_there():

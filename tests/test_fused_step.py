@@ -14,7 +14,7 @@ from reftranscoder.kernels.engine.vector import LANES, fma, lane_sum, load, load
 from reftranscoder.kernels.fused_step import apply_gradients, step_in_place
 from reftranscoder.kernels.gradient_sums import clip_gradients, gradient_sums
 from reftranscoder.kernels.screen.cpu_target import PANELS
-from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
+from reftranscoder.kernels.screen.packed_whole import Columns, PackedWeights
 from reftranscoder.kernels.screened_encoder import Encoder
 from reftranscoder.testing import Probe
 
@@ -157,7 +157,7 @@ def test_the_screen_s_copies_are_rewritten_with_the_weights(panels):
             chosen.scales, chosen.means = kept.columns
             anew = PackedWeights(arrays["W_enc"], arrays["b_enc"], chosen, panels)
             np.testing.assert_array_equal(order, anew.order)
-            for name in ("panels", "features", "numbers", "closer"):
+            for name in ("panels", "features", "sixteen", "closer"):
                 np.testing.assert_array_equal(getattr(kept, name), getattr(anew, name))
 
 

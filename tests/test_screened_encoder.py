@@ -15,6 +15,7 @@ import weakref
 from fractions import Fraction
 from typing import NamedTuple
 
+import llvmlite.binding
 import numba
 import numpy as np
 import pytest
@@ -24,19 +25,20 @@ from reftranscoder import Params, kernels, reference
 from reftranscoder.kernels import screened_encoder
 from reftranscoder.kernels.encoders import encoder_of
 from reftranscoder.kernels.gated_encoder import GatedEncoder
-from reftranscoder.kernels.screen import expectations
-from reftranscoder.kernels.screen.cpu_target import PANELS, TILE
+from reftranscoder.kernels.screen import expectations, layout
+from reftranscoder.kernels.screen.cpu_target import KINDS, PANELS, TABLE, TILE, kinds_of
 from reftranscoder.kernels.screen.layout import RESIDUAL, Candidates, Operands
 from reftranscoder.kernels.screen.packed_float32 import FloatWeights
-from reftranscoder.kernels.screen.packed_int8 import Columns, PackedWeights
-from reftranscoder.kernels.screen.quantised import OUTSIDE, SCREENED, ZERO
+from reftranscoder.kernels.screen.packed_whole import Columns, PackedWeights
+from reftranscoder.kernels.screen.products import configure, release
+from reftranscoder.kernels.screen.quantised import OUTSIDE, SCREENED, ZERO, largest_whole
 from reftranscoder.kernels.screen.rescoring import Closer, _look_closer
-from reftranscoder.kernels.screen.tile import configure, release, screen_tile
+from reftranscoder.kernels.screen.tile import screen_tile
 from reftranscoder.kernels.screened_encoder import Encoder, difference_up
 
 pytestmark = pytest.mark.kernels
 
-# Every screen that may be compiled here: by tiles or by vectors of 8 bits, and by float32.
+# Every screen that may be compiled here: in 8 bits, in 16, and by float32.
 ENCODERS = [functools.partial(Encoder, panels=panels) for panels in PANELS]
 
 PLAIN = bool(config.DISABLE_JIT)
@@ -416,13 +418,13 @@ def each_bound(weights, inputs):
 
 def each_closer_bound(weights, inputs):
     """As `each_bound`, those of 16 bits."""
-    (B, _), D = inputs.numbers.shape, len(weights.numbers)
+    (B, _), D = inputs.sixteen.shape, len(weights.sixteen)
     ids = np.tile(np.arange(D, dtype=np.int32), B)
     bounds, estimates = np.empty((2, B * D), np.float32)
     counts = np.full((B, 1), D)
     candidates = Candidates(np.zeros((1, B), np.float32), counts, ids, bounds, estimates)
     closer = Closer(
-        weights.numbers, weights.closer, weights.features, inputs.numbers, inputs.rows,
+        weights.sixteen, weights.closer, weights.features, inputs.sixteen, inputs.rows,
         inputs.starts,
     )  # fmt: skip
     with np.errstate(all="ignore"):
@@ -447,13 +449,21 @@ if not PLAIN:
     _all_tiles = numba.njit(_all_tiles)
 
 
+@pytest.fixture(params=TABLE, ids=lambda kind: kind.product)
+def panels(request, monkeypatch):
+    """Every kind of panels as plain Python; compiled, those of this processor."""
+    kind = request.param
+    if PLAIN:
+        monkeypatch.setattr(layout, "KINDS", {kind.weights: kind})
+    elif kind not in KINDS.values():
+        pytest.skip("there are no instructions for it")
+    return kind.weights
+
+
 @both_types
 @pytest.mark.parametrize("moved", [False, True], ids=["", "moved"])
-@pytest.mark.parametrize("panels", [np.int8, np.uint8, np.float32])
 @pytest.mark.parametrize("name", HOSTILE[1::4] if PLAIN else HOSTILE)
 def test_no_bound_is_below_what_it_bounds(name, panels, moved, dtype, rng):
-    if panels not in PANELS and not PLAIN:
-        pytest.skip("there are no instructions for it")
     x, W, b = hostile(name, rng, dtype, *((9, 3, 50) if PLAIN else (80, 40, 500)))
     columns = Columns(x.shape[1])
     if moved:
@@ -463,7 +473,8 @@ def test_no_bound_is_below_what_it_bounds(name, panels, moved, dtype, rng):
     weights = packed(W, b, columns, panels)
     inputs = weights.pack(x)
     p = kernels.affine_forward(x, W, b)[:, weights.order]
-    shares = {np.float32: [1e-5]}.get(panels, [0.05, 0.0005])
+    shares = [1e-5] if panels == np.float32 else [0.05 * 127 / weights.limit]
+    shares += [0.0008] if weights.sixteen.size else []
     screened = inputs.states == SCREENED
     found = [each_bound(weights, inputs)[: len(x), : len(W)]]
     found += [each_closer_bound(weights, inputs)] if len(shares) > 1 else []
@@ -474,7 +485,7 @@ def test_no_bound_is_below_what_it_bounds(name, panels, moved, dtype, rng):
     if name in ("not finite", "huge", "tiny"):
         assert (inputs.states[:3] == OUTSIDE).all()
     if name in ("outlier column", "constant row", "whole numbers", "near ties", "large", "small"):
-        # And they are of use: not much wider than 8 and 16 bits make them.
+        # And they are of use: not much wider than the bits make them.
         assert screened.sum() > len(x) * 0.8
         X, M = x[screened] / columns.scales, columns.means / columns.scales
         norms = np.sqrt((X**2).sum(axis=1)) + np.sqrt((M**2).sum())
@@ -492,11 +503,54 @@ def test_the_largest_products_of_16_bits_do_not_wrap(dtype, rng):
     x = np.concatenate([3 * W, -W])
     weights = PackedWeights(W, np.zeros(24, dtype), Columns(70), np.uint8)
     inputs = weights.pack(x)
-    assert weights.numbers.max() == 32767
+    assert weights.sixteen.max() == 32767
     p = kernels.affine_forward(x, W, np.zeros(24, dtype))[:, weights.order]
     width = each_closer_bound(weights, inputs) - p
     norms = np.sqrt((x**2).sum(axis=1))[:, None] * np.sqrt((W**2).sum(axis=1))
     assert (width >= 0).all() and (width <= 0.001 * norms[:, weights.order]).all()
+
+
+@pytest.mark.parametrize("inputs", [np.int8, np.int16])
+def test_no_sum_of_products_reaches_2_to_31(inputs):
+    most = np.iinfo(inputs).max
+    for I in (*range(1, 3000), *range(3000, 131072, 97), 131071, 131072):
+        L = largest_whole(inputs, I)
+        assert L == int(L) and 127 <= L <= most and L * L * I < 2**31
+        assert L == most or (L + 1) ** 2 * I >= 2**31
+
+
+@both_types
+@pytest.mark.parametrize("I", [1, 2, 3, 12] if PLAIN else [1, 2, 3, 12, 768, 2999, 131072])
+def test_the_largest_sums_are_bounded(I, panels, dtype, rng):
+    """Every number is the largest one, of either sign: a sum that wraps or saturates would tell."""
+    x = np.repeat(rng.choice([-1, 1], (3, 1)), I, 1).astype(dtype)
+    W = np.repeat(rng.choice([-1, 1], (10, 1)), I, 1).astype(dtype)
+    x[0], W[0] = 1, 1
+    weights = packed(W, np.zeros(10, dtype), Columns(I), panels)
+    inputs = weights.pack(x)
+    p = kernels.affine_forward(x, W, np.zeros(10, dtype))[:, weights.order]
+    bounds = each_bound(weights, inputs)[:3, :10]
+    assert set(p.reshape(-1)) == {-I, I}
+    assert not (bounds < p).any()
+    assert (bounds - p <= 0.02 * I).all()
+
+
+def test_pairs_of_16_bits_are_exact(rng):
+    """What has no more bits than a panel holds loses nothing but what the theorem allows for."""
+    if np.int16 not in PANELS and not PLAIN:
+        pytest.skip("there are no instructions for it")
+    I = 24
+    L = int(largest_whole(np.int16, I))
+    x, W = rng.integers(-L, L + 1, (9, I)), rng.integers(-L, L + 1, (30, I))
+    x[:, 0] = W[:, -1] = L
+    x, W, b = x.astype(np.float64), W.astype(np.float64), np.zeros(30)
+    weights = packed(W, b, Columns(I), np.int16)
+    inputs = weights.pack(x)
+    p = x @ W[weights.order].T
+    bounds = each_bound(weights, inputs)[:9, :30]
+    assert not (bounds < p).any()
+    norms = np.sqrt((x**2).sum(axis=1))[:, None] * np.sqrt((W**2).sum(axis=1))[weights.order]
+    assert (bounds - p <= 60 * 2.0**-24 * norms).all()
 
 
 def test_a_norm_that_underflows_is_no_zero():
@@ -524,38 +578,57 @@ def test_sums_of_more_than_24_bits_are_bounded(dtype, rng):
     check(x, W, b)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def haswell(request, tmp_path_factory):
-    """A process that is to write what this file finds on a Haswell, and where.
+def other_processors():
+    """By name: what Numba is told to compile for, and the kinds of panels to be tried there.
 
-    It has to compile everything, beside the tests that come before the one that asks for it.
+    The name of a processor alone would keep the features of this one.
+    """
+    if PLAIN or not X86:
+        return {}
+    found = {"AVX2": ("haswell", "+avx2,+fma", ("int16", "float32"))}
+    here = llvmlite.binding.get_host_cpu_features()
+    if here.get("avxvnni"):
+        found["AVX-VNNI"] = ("haswell", "+avx2,+fma,+avxvnni", ("uint8",))
+    elif here.get("avx512vl") and here.get("avx512vnni"):
+        # The same instruction, of the same registers, in the encoding of AVX-512.
+        found["AVX-VNNI"] = ("cascadelake", "+avx2,+fma", ("uint8",))
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere(request, tmp_path_factory):
+    """Processes that are to write what this file finds on other processors, and where.
+
+    They have to compile everything, beside the tests that come before those that ask for it.
     """
     wanted = any("another_processor" in item.name for item in request.session.items)
-    if PLAIN or not X86 or not wanted:
-        yield
-        return
-    path = tmp_path_factory.mktemp("haswell") / "results.npz"
-    # The name alone would keep the features of this one.
-    environment = os.environ | {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}
-    command = [sys.executable, __file__, str(path)]
-    with subprocess.Popen(command, env=environment, cwd=path.parent) as process:
-        yield process, path
+    started = {}
+    for name, (processor, features, kinds) in other_processors().items() if wanted else ():
+        path = tmp_path_factory.mktemp(name) / "results.npz"
+        environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
+        command = [sys.executable, __file__, str(path), *kinds]
+        started[name] = subprocess.Popen(command, env=environment, cwd=path.parent), path
+    yield started
+    for process, _ in started.values():
         process.kill()
+        process.wait()
 
 
 @compiled_only
-@pytest.mark.skipif(not X86, reason="Haswell is an x86")
-def test_the_same_bits_on_another_processor(haswell):
-    process, path = haswell
+@pytest.mark.parametrize("name", other_processors())
+def test_the_same_bits_on_another_processor(name, elsewhere):
+    process, path = elsewhere[name]
     assert process.wait() == 0
     with np.load(path) as there:
-        for name, array in as_on_any_processor().items():
-            assert np.array_equal(array, there[name]), name
+        assert len(there) == 3 * len(other_processors()[name][-1])
+        for kind, array in as_on_any_processor().items():
+            for panels in other_processors()[name][-1]:
+                assert np.array_equal(array, there[f"{panels} {kind}"]), panels
 
 
-def as_on_any_processor():
+def as_on_any_processor(panels=PANELS[0]):
     x, W, b = problem(np.random.default_rng(7), np.float32, 40, 50, 1500)
-    return Encoder(W, b).encode(x, top_k=9)._asdict()
+    return dict(zip(("indptr", "indices", "values"), Encoder(W, b, panels).encode(x, top_k=9)))
 
 
 # The copies.
@@ -587,9 +660,22 @@ def test_no_copy_outlives_its_parameters_or_is_pickled(rng):
 
 
 if __name__ == "__main__":
-    assert (TILE.lanes, PANELS) == (8, (np.float32,))
-    weights = FloatWeights(np.eye(3), np.ones(3))
-    each_bound(weights, weights.pack(np.eye(3)))
-    (compiled,) = _all_tiles.inspect_asm().values()
-    assert "ymm" in compiled and "zmm" not in compiled and "vfmadd" in compiled
-    np.savez(sys.argv[1], **as_on_any_processor())
+    # There are 8 lanes there, and no more.
+    path, *kinds = sys.argv[1:]
+    assert TILE.lanes == 8
+    if kinds == ["uint8"]:
+        layout.KINDS = kinds_of(8, {"+avxvnni"}, tiles=False)
+    else:
+        assert [np.dtype(panels).name for panels in PANELS] == kinds
+    results = {}
+    for kind in kinds:
+        panels = np.dtype(kind).type
+        weights = packed(np.eye(3), np.ones(3), Columns(3), panels)
+        each_bound(weights, weights.pack(np.eye(3)))
+        compiled = list(_all_tiles.inspect_asm().values())[-1]
+        instruction = {"uint8": "vpdpbusd", "int16": "vpmaddwd", "float32": "vfmadd231ps"}[kind]
+        products = [line for line in compiled.splitlines() if f"\t{instruction}\t" in line]
+        assert len(products) >= 2 * TILE.rows * TILE.vectors
+        assert all("ymm" in line for line in products)
+        results |= {f"{kind} {name}": array for name, array in as_on_any_processor(panels).items()}
+    np.savez(path, **results)

@@ -21,7 +21,7 @@ from .engine.work_division import few_threads
 from .screen.cpu_target import PANELS, TILE
 from .screen.expectations import Expectations
 from .screen.packed_float32 import FloatWeights
-from .screen.packed_int8 import FEWEST_ROWS, Columns, PackedWeights
+from .screen.packed_whole import FEWEST_ROWS, Columns, PackedWeights
 from .screen.quantised import SCREENED, ZERO, Quantised
 from .screen.rescoring import WRONG_GUESS
 from .screen.search import search as find
@@ -157,8 +157,9 @@ class Encoder:
             return self._packed.order, self._packed.quantised
         order = np.arange(len(self._W), dtype=np.int32)
         panels = np.empty(0, self._panels if self._eight_bit else np.uint8)
-        features, numbers = np.empty((5, 0), np.float32), np.empty((0, 0), np.int16)
-        return order, Quantised(np.ones((2, 0)), 0, panels, features, 1, numbers, features[:3])
+        features, sixteen = np.empty((5, 0), np.float32), np.empty((0, 0), np.int16)
+        none = panels, features, 1, sixteen, features[:3]
+        return order, Quantised(np.ones((2, 0)), 0, 1.0, *none)
 
     def _weights(self, x):
         if not self._eight_bit:
@@ -219,9 +220,9 @@ class Encoder:
             most = size[1] * size[2]
             most = most if search.keep_all else min(search.kept, most)
             found, starts, indices, p, candidates = find(
-                weights.panels, weights.features, weights.steps, weights.numbers, weights.closer,
+                weights.panels, weights.features, weights.steps, weights.sixteen, weights.closer,
                 weights.order, inputs.panels, inputs.rows, inputs.starts, inputs.states,
-                inputs.numbers, x, self._W, self._b, self._theta, search.kept, search.keep_all,
+                inputs.sixteen, x, self._W, self._b, self._theta, search.kept, search.keep_all,
                 search.level, search.caution, tasks, segments, max(min(available, B), 1),
                 work.array("ids", size, np.int32), work.array("bounds", size, np.float32),
                 work.array("estimates", size, np.float32), work.array("kept", (B, most), np.int32),

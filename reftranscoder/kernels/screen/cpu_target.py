@@ -60,20 +60,52 @@ def pairs_of(features):
     return Pairs(4, "")
 
 
-def panels_of(architecture, features, tiles):
-    """The dtypes of weights that a target can multiply tile by tile, the fastest first.
+class Kind(NamedTuple):
+    """How weights and inputs of a screen are stored, and what multiplies them.
 
-    - int8, by AMX: 16 rows by 16 features by 64 bytes an instruction.  ``tiles`` says whether the
-      operating system lets this process use its registers.
-    - uint8, by AVX-512 VNNI, whose sums do not saturate.
-    - float32, by any.
+    Four bytes of a row are multiplied at a time, a step.
     """
-    found = [np.float32]
-    if {"+avx512f", "+avx512bw", "+avx512vnni"} <= features:
-        found.insert(0, np.uint8)
-        if tiles and architecture == "x86_64" and {"+amx-tile", "+amx-int8"} <= features:
-            found.insert(0, np.int8)
-    return tuple(found)
+
+    weights: type  # their dtype, by which a kind is known
+    inputs: type
+    product: str  # the instruction, or LLVM's name of it
+    lanes: int  # of the `Tile` that it is for, or 0: any
+    needs: frozenset  # features of the target
+    steps: int  # taken at once: of whole numbers no fewer than eight
+
+    @property
+    def numbers(self):
+        """Of a row in a step."""
+        return 4 // np.dtype(self.weights).itemsize
+
+
+_VNNI = frozenset({"+avx512f", "+avx512bw", "+avx512vnni"})
+_AMX = _VNNI | {"+amx-tile", "+amx-int8"}
+
+#: The fastest first.  int8 holds the weight, uint8 the weight + 128; no sum saturates.  AMX takes
+#: 16 rows by 16 features by 64 bytes an instruction; the others a row by the features of a vector.
+TABLE = (
+    Kind(np.int8, np.int8, "tdpbssd", 16, _AMX, 16),
+    Kind(np.uint8, np.int8, "llvm.x86.avx512.vpdpbusd.512", 16, _VNNI, 2),
+    Kind(np.uint8, np.int8, "llvm.x86.avx512.vpdpbusd.256", 8, frozenset({"+avxvnni"}), 2),
+    Kind(np.int8, np.int8, "llvm.aarch64.neon.sdot.v4i32.v16i8", 4, frozenset({"+dotprod"}), 2),
+    Kind(np.int16, np.int16, "llvm.x86.avx512.pmaddw.d.512", 16, frozenset({"+avx512bw"}), 4),
+    Kind(np.int16, np.int16, "llvm.x86.avx2.pmadd.wd", 8, frozenset({"+avx2"}), 4),
+    Kind(np.float32, np.float32, "llvm.fma", 0, frozenset(), 2),
+)
+
+
+def kinds_of(lanes, features, tiles):
+    """By the dtype of weights, the `Kind` that a target with ``lanes`` has, the fastest first.
+
+    ``tiles`` says whether the operating system lets this process use the registers of AMX.
+    """
+    found = {}
+    for kind in TABLE:
+        there = kind.lanes in (0, lanes) and kind.needs <= features
+        if there and (tiles or kind.product != "tdpbssd"):
+            found.setdefault(kind.weights, kind)
+    return found
 
 
 def tiles_are_allowed():
@@ -91,4 +123,6 @@ _ARCHITECTURE, _FEATURES = _features()
 
 PAIRS = pairs_of(_FEATURES)
 TILE = tile_of(_ARCHITECTURE, _FEATURES)
-PANELS = panels_of(_ARCHITECTURE, _FEATURES, "+amx-tile" in _FEATURES and tiles_are_allowed())
+_TILES = _ARCHITECTURE == "x86_64" and "+amx-tile" in _FEATURES and tiles_are_allowed()
+KINDS = kinds_of(TILE.lanes, _FEATURES, _TILES)
+PANELS = tuple(KINDS)

@@ -1,9 +1,9 @@
 """How weights and inputs of a screen lie in memory, and what it finds.
 
-Weights and inputs come in panels, 4 bytes at a time: four 8-bit numbers, or one float32.  A panel
-of n rows holds the first 4 bytes of each of them, then the next 4 bytes of each.  The dtype of the
-weights says who multiplies: float32 and uint8 (the weight + 128) vectors, int8 the tile registers
-of AMX.  One of these holds 64 bytes of a panel of 16 weights; inputs it takes row by row.
+Weights and inputs come in panels, 4 bytes at a time: four 8-bit numbers, two of 16 bits, or one
+float32.  A panel of n rows holds the first 4 bytes of each of them, then the next 4 bytes of each.
+The dtype of the weights says what multiplies them: see `TABLE` in ``cpu_target.py``.  A tile
+register of AMX holds 64 bytes of a panel of 16 weights; inputs it takes row by row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cpu_target import TILE
+from .cpu_target import KINDS, TABLE, TILE
 
 #: The rows of the array ``features`` (5, D): see ``quantised.py``.
 SCALE, NORM, RESIDUAL, BIAS, MOVED_BIAS = range(5)
@@ -27,9 +27,9 @@ TILE_ROWS, TILE_BYTES = 16, 64
 class Operands(NamedTuple):
     """What is multiplied: a screen's weights and inputs, as they are packed."""
 
-    W: np.ndarray  # panels of weights: uint8, int8 or float32
+    W: np.ndarray  # panels of weights, in a dtype of `TABLE`
     features: np.ndarray  # (5, D) float32: scale, norm, residual and biases of the weights
-    x: np.ndarray  # panels of inputs: int8, or float32 as the weights are
+    x: np.ndarray  # panels of inputs
     rows: np.ndarray  # (6, B) float32: scale, norm and residual of the inputs, twice
     starts: np.ndarray  # (2, B) int32: what a sum of uint8 starts with; whether the mean was moved
     steps: int  # times 4 bytes a row of either, a multiple of `steps_at_once`
@@ -45,16 +45,23 @@ class Candidates(NamedTuple):
     estimates: np.ndarray  # (B S C,) float32: p as the screen has it
 
 
-def steps_at_once(dtype):
-    """How many steps are taken at a time where weights are of ``dtype``."""
-    return TILE_BYTES // 4 if dtype == np.int8 else 2
+def kind_of(dtype):
+    """The `Kind` that weights of ``dtype`` are of here; if of none, as in a test of plain Python,
+    of the first in the table."""
+    dtype = np.dtype(dtype)
+    return next(kind for kind in (*KINDS.values(), *TABLE) if kind.weights == dtype)
+
+
+def by_tiles(kind):
+    """Whether the tile registers of AMX multiply."""
+    return kind.product == "tdpbssd"
 
 
 def features_a_panel(dtype):
     """How many features a panel of weights of ``dtype`` holds."""
-    return TILE_ROWS if dtype == np.int8 else TILE.features
+    return TILE_ROWS if by_tiles(kind_of(dtype)) else TILE.features
 
 
 def rows_a_panel(dtype):
     """How many rows a panel of inputs holds where weights are of ``dtype``."""
-    return 1 if dtype == np.int8 else TILE.rows
+    return 1 if by_tiles(kind_of(dtype)) else TILE.rows

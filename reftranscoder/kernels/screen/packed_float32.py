@@ -1,5 +1,5 @@
-"""Weights and inputs packed as float32, for a screen where sums of 8-bit products are not to be had
-or leave too many candidates.
+"""Weights and inputs packed as float32, for a screen where there are no products of whole numbers,
+or they leave too many candidates.
 
 The theorem of ``quantised.py`` with s = t = 1, no mean moved, and float32 numbers in place of whole
 ones: their products are summed with one fused multiply-add a term, which is off by at most
@@ -18,8 +18,8 @@ from ..engine.jit import kernel
 from ..engine.kernel_arrays import as_kernel_array
 from ..engine.vector import LANES, fma, lane_sum, load_tail, zeros
 from .cpu_target import TILE
-from .layout import BIAS, NORM, RESIDUAL, SCALE, steps_at_once
-from .packed_int8 import random_order
+from .layout import BIAS, NORM, RESIDUAL, SCALE, kind_of
+from .packed_whole import random_order
 from .quantised import OUTSIDE, SCREENED, UP, ZERO, U
 from .rounding import larger, largest
 from .workspace import aligned
@@ -30,7 +30,7 @@ class FloatWeights:
 
     def __init__(self, W, b):
         D, I = W.shape
-        self.steps = I + I % steps_at_once(np.float32)
+        self.steps = I + I % kind_of(np.float32).steps
         self.order = random_order(D)
         self.panels, norms, residuals = _packed(W, self.order, self.steps, TILE.features)
         inside = _within(norms, 2.0**-59, 2.0**59) | (norms == 0)
@@ -45,7 +45,7 @@ class FloatWeights:
             self.features[RESIDUAL] = np.where(inside, slack * UP, np.inf)
             self.features[BIAS:] = np.where(inside, bias + 24 * U * np.abs(bias) + 2.0**-99, 0)
         # Not looked at closer than in float32.
-        self.numbers, self.closer = np.zeros((0, 0), np.int16), np.zeros((3, 0), np.float32)
+        self.sixteen, self.closer = np.zeros((0, 0), np.int16), np.zeros((3, 0), np.float32)
         self.features[NORM, ~inside] = 0
         self.features[BIAS:, D:] = -np.inf
         _clear(self.panels, ~inside, self.steps, TILE.features)
@@ -63,7 +63,7 @@ class FloatInputs:
         self.panels, norms, residuals = _packed(x, np.arange(B), weights.steps, TILE.rows)
         inside = _within(norms, 2.0**-39, 2.0**39)
         self.states = np.where(inside, SCREENED, np.where(norms == 0, ZERO, OUTSIDE))[:B]
-        self.numbers = weights.numbers
+        self.sixteen = weights.sixteen
         self.rows = np.zeros((3, len(norms)), np.float32)
         self.starts = np.zeros((2, len(norms)), np.int32)
         norms, residuals = np.where(inside, norms, 0), np.where(inside, residuals, 0)

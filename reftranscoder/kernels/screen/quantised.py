@@ -1,7 +1,4 @@
-"""Inputs and weights in 8 and in 16 bits, and the theorem by which a feature may be discarded.
-
-All are screened in 8 bits; what that leaves is looked at again in 16 (``rescoring.py``), by the
-same theorem.
+"""Inputs and weights in whole numbers, and the theorem by which a feature may be discarded.
 
 For a step that rewrites weights, `quantise_feature` is a routine of its own::
 
@@ -12,42 +9,52 @@ It writes what is stored of feature ``j`` to place ``n`` of these.
 
 **What is stored.**  X = x / c, M = m / c and V = w c, columnwise.  Of an input X - M (or X, where
 that is the shorter) and of weights V, the nearest multiples s q and t r of a scale, s or t, with
-whole numbers q and r.  In 8 bits the largest of these are 127; in 16 bits s and t are the norms
-|X - M| and |V| over 32767, rounded up.  With u = 2^-24 and norms in float64, each *rounded up* to
-float32::
+whole numbers q and r:
+
+- to be screened, |q|, |r| <= L, and the largest are L: 127 in 8 bits, and in 16 as many that
+  L^2 I < 2^31 (`largest_whole`);
+- to be looked at closer, where that was 8 bits (``rescoring.py``), in 16, with the norms |X - M|
+  and |V| over 32767, rounded up, as s and t.
+
+With u = 2^-24 and norms in float64, each *rounded up* to float32::
 
     norm      xn  >=  |X - M|             of an input
-    residual  ex  >=  e + 16 u (|X - M| + e) + (I + 2) 2^-50 (|X| + |M|),  e = |X - M - s q|
-    norm      wn  >=  |t r|               of a feature
-    residual  ew  >=  (1 + 16 u) |V - t r| + 2^-48 wn
+    residual  ex  >=  e + 16 u (|X - M| + e) + (I + 2) 2^-50 (|X| + |M|),  e >= |X - M - s q|
+    norm      wn  >=  |V| + F             of a feature,                    F >= |V - t r|
+    residual  ew  >=  (1 + 16 u) F + 2^-48 wn
     bias      b'  >=  b + m.w + 16 u (|b| + |m.w|) + 2^-100,  without m.w for an input not moved
+
+To be screened, e and F are these norms; for the closer look it is enough that no entry is off by
+more than half of s or t, so that they are half of that times sqrt(I).
 
 **Theorem.**  ``U = fma(xn, ew, fma(ex, wn, fma(fl(fl(q.r) t), s, b')))`` in float32 is at least p,
 the float64 sum that decides (``kernels/affine.py``), if 2^-40 <= xn <= 2^40, wn is 0 or from 2^-60
-to 2^60, |b'| <= 2^90, |X| + |M| <= 2^60 and I <= 131072; m.w in b' is the computed one.
+to 2^61, |b'| <= 2^90, |X| + |M| <= 2^60, I <= 131072 and 127 <= L < 2^15; m.w in b' is the computed
+one.
 
-*Proof.*  With Y = X - M, e = |Y - s q|, R = |t r|, F = |V - t r| and b2 = |b| + |m.w|: x.w = M.V +
-Y.V, and Y.V = s q.t r + (Y - s q).t r + Y.(V - t r), so that without any rounding U is an upper
-bound by the Cauchy-Schwarz inequality.  Also e <= |Y|, as 0 is a multiple of s; here and below but
-for a part of 2^-50, by which a quotient may be rounded to the wrong side of a half.  The roundings:
+*Proof.*  With Y = X - M, R = |t r| and b2 = |b| + |m.w|: x.w = M.V + Y.V, and Y.V = s q.t r +
+(Y - s q).t r + Y.(V - t r), so that without any rounding U is an upper bound by the Cauchy-Schwarz
+inequality, as R <= |V| + F.  Also e <= |Y|: 0 is a multiple of s, and sqrt(I) / 65534 is below 1;
+here and below but for a part of 2^-50, by which a quotient may be rounded to the wrong side of a
+half.  The roundings:
 
-- q.r is a whole number below 2^31: 127^2 I, or in 16 bits at most (32767 + sqrt(I) / 2)^2.  It is
-  made by wrapping sums, which end right.  Its conversion, the product with t and the three fma each
-  round what is at most (|Y| + e) R, |b'|, ex wn and xn ew: five times, three times, twice and once.
-  Nothing overflows, as all is below 2^120, and of what underflows there is less than 2^-140.
+- q.r is a whole number below 2^31: at most L^2 I or, by the same inequality,
+  (32767 + sqrt(I) / 2)^2.  It is made by wrapping sums, which end right.  Its conversion, the
+  product with t and the three fma each round what is at most (|Y| + e) R, |b'|, ex wn and xn ew:
+  five times, three times, twice and once.  Nothing overflows, as all is below 2^120, and of what
+  underflows there is less than 2^-140.
 - p is within (I + 1) 2^-53 (|X||V| + |b|) of the exact sum, the computed m.w within
-  (I + 2) 2^-53 |M||V| of its own, and Y within 2^-53 of itself, entry by entry.  |V| is at most
-  R + F < 2.5 R: rounding to nearest makes F at most t sqrt(I) / 2, and R is at least 127 t, or in
-  16 bits |V| - F with |V| = 32767 t.  All of it is less than 2.5 (I + 3) 2^-53 (|X| + |M|) R and
-  a rounding of b.
+  (I + 2) 2^-53 |M||V| of its own, and Y within 2^-53 of itself, entry by entry.  |V| is at most wn.
+  All of it is less than (I + 3) 2^-53 (|X| + |M|) wn and a rounding of b.
 - Scales, norms and residuals are not subnormal in these ranges, so that a factor of 1 + 8 u before
   rounding to nearest does round up; and the float64 norms are within (I + 2) 2^-53 < u / 4 of
   themselves, relatively.
 
-What was added covers it, with e R <= |Y| R in ex wn: U - p is at least (16 - 6.1) u (|Y| + e) R +
-14 u |Y| F + 12 u b2 + (8 (I + 2) - 2.5 (I + 3)) 2^-53 (|X| + |M|) R + 2^-101, which is above zero.
-QED.  (The ranges of xn and wn are tested a factor of two further in, the latter on |V|: that is
-below 1.75 times wn, and above it divided by as much.)
+What was added covers it, with e R <= |Y| wn in ex wn: U - p is at least (16 - 6.1) u (|Y| + e) R +
+14 u |Y| F + 12 u b2 + (8 (I + 2) - (I + 3)) 2^-53 (|X| + |M|) wn + 2^-101, which is above zero.
+QED.  (The ranges of xn and wn are tested a factor of two further in, the latter on |V|: F is at
+most t sqrt(I) / 2 and |V| at least L t, where the former is sqrt(I) / 2L < 2^14.5 / L^2 < 1.44
+times the latter, so that wn is below 2.5 times |V|.)
 
 Hence a feature with ``U < T`` has p < T.  A screen discards it if that comparison is *true*, so
 that NaN survives.  An input that the theorem leaves out is not screened; a feature that it leaves
@@ -66,7 +73,6 @@ from ..engine.jit import kernel, routine
 from ..engine.vector import LANES, fma, lane_sum, load_tail, subtract, zeros
 from .layout import BIAS, CLOSER, MOVED_BIAS, NORM, RESIDUAL, SCALE
 from .rounding import larger, largest, multiply, store_rounded
-from .sixteen_bits import store_sixteen
 
 #: What became of an input: it is screened, it is zero throughout, or it is outside the theorem.
 SCREENED, ZERO, OUTSIDE = range(3)
@@ -82,21 +88,33 @@ LARGEST = 32767
 
 
 class Quantised(NamedTuple):
-    """Weights in 8 bits: how they are made, and where they stand."""
+    """Weights in whole numbers: how they are made, and where they stand."""
 
     columns: np.ndarray  # (2, I) float64: column scales c, powers of two, and means m
     steps: int  # times 4 bytes a feature
-    panels: np.ndarray  # uint8 or int8
+    limit: float  # L
+    panels: np.ndarray  # of whole numbers, in a dtype of `TABLE`
     features: np.ndarray  # (5, >= D) float32
     per_panel: int  # features
-    numbers: np.ndarray  # (D, J) int16, or (0, J): the same in 16 bits, a row a feature
+    sixteen: np.ndarray  # (D, J) int16, or (0, J): for the closer look, a row a feature
     closer: np.ndarray  # (3, D) float32: scale, norm and residual of these
+
+
+def largest_whole(dtype, I):
+    """L where inputs are stored in ``dtype``, a float64: sums of I products are below 2^31."""
+    return float(min(np.iinfo(dtype).max, math.isqrt((2**31 - 1) // max(I, 1))))
+
+
+@routine
+def half_a_step(I):
+    """How long what rounding took from ``I`` numbers is at most, in steps; rounded up."""
+    return 0.5 * math.sqrt(I) * (1 + 2.0**-30)
 
 
 @routine
 def quantise_feature(W, j, b, quantised, n):
     """Write weights ``j`` of ``W`` (D, I) and ``b`` (D,) to place ``n`` of the `Quantised`."""
-    columns, steps, panels, features, per_panel, numbers, closer = quantised
+    columns, steps, limit, panels, features, per_panel, sixteen, closer = quantised
     I = W.shape[1]
     peaks, squares, dots = zeros(), zeros(), zeros()
     for i in range(0, I, LANES):
@@ -110,45 +128,38 @@ def quantise_feature(W, j, b, quantised, n):
     inside = 2.0**-59 <= norm <= 2.0**59 or (peak == 0 and norm == 0)
     inside = inside and abs(bias) + abs(dot) <= 2.0**89
 
-    scale, close = np.float32(peak / 127 * UP), np.float32(norm / LARGEST * UP)
-    inverse, close_inverse = 0.0, 0.0
+    scale, fine = np.float32(peak / limit * UP), np.float32(norm / LARGEST * UP)
+    inverse, fine_inverse = 0.0, 0.0
     if inside and peak > 0:
-        inverse, close_inverse = 1 / np.float64(scale), 1 / np.float64(close)
-    stride = 4 * per_panel
-    place = (n // per_panel) * stride * steps + n % per_panel * 4
-    squares, residuals = zeros(), zeros()
-    close_squares, close_residuals = zeros(), zeros()
-    for i in range(0, 4 * steps, LANES):
+        inverse, fine_inverse = 1 / np.float64(scale), 1 / np.float64(fine)
+    numbers = 4 // panels.itemsize
+    stride = numbers * per_panel
+    place = (n // per_panel) * stride * steps + n % per_panel * numbers
+    fine_numbers = sixteen.reshape(-1)
+    fine_place = n * sixteen.shape[1]
+    residuals = zeros()
+    for i in range(0, numbers * steps, LANES):
         v = zeros()
         if inside:
             v = multiply(load_tail(W, j, i), load_tail(columns, 0, i))
         r = store_rounded(multiply(v, inverse), panels, place, stride)
-        place += 2 * stride
-        squares = fma(r, r, squares)
+        place += LANES // numbers * stride
         rest = subtract(v, multiply(r, np.float64(scale)))
         residuals = fma(rest, rest, residuals)
-        if len(numbers):
-            r = store_sixteen(multiply(v, close_inverse), numbers, n, i)
-            close_squares = fma(r, r, close_squares)
-            rest = subtract(v, multiply(r, np.float64(close)))
-            close_residuals = fma(rest, rest, close_residuals)
-    _note(features, n, scale, squares, residuals, inside)
-    if len(numbers):
-        _note(closer, n, close, close_squares, close_residuals, inside)
-    if inside:
-        for kind, total in ((BIAS, bias), (MOVED_BIAS, bias + dot)):
-            slack = 24 * U * (abs(bias) + abs(dot) * (kind - BIAS)) + 2.0**-99
-            features[kind, n] = total + slack
-    else:
-        features[BIAS, n] = 0
-        features[MOVED_BIAS, n] = 0
+        if len(sixteen):
+            store_rounded(multiply(v, fine_inverse), fine_numbers, fine_place + i, 2)
+    _note(features, n, scale, norm, math.sqrt(lane_sum(residuals)), inside)
+    if len(sixteen):
+        _note(closer, n, fine, norm, half_a_step(I) * np.float64(fine), inside)
+    for kind, total in ((BIAS, bias), (MOVED_BIAS, bias + dot)):
+        slack = 24 * U * (abs(bias) + abs(dot) * (kind - BIAS)) + 2.0**-99
+        features[kind, n] = total + slack if inside else 0
 
 
 @routine
-def _note(features, n, scale, squares, residuals, inside):
+def _note(features, n, scale, norm, residual, inside):
     """Write scale, norm and residual of feature ``n``."""
-    norm = np.float64(scale) * math.sqrt(lane_sum(squares)) * UP
-    residual = math.sqrt(lane_sum(residuals))
+    norm = (norm + residual) * UP
     features[SCALE, n] = scale if inside else 0
     features[NORM, n] = norm if inside else 0
     features[RESIDUAL, n] = (residual * (1 + 16 * U) + norm * 2.0**-48) * UP if inside else np.inf
@@ -163,15 +174,24 @@ def quantise_features(W, b, quantised, order):
             quantise_feature(W, order[n], b, quantised, n)
 
 
-@routine
-def quantise_input(x, b, columns, mean_norm, steps, panels, rows, starts, per_panel, numbers):
-    """Write row ``b`` of ``x`` to ``panels``, ``rows`` and ``starts``; return what became of it.
+class Inputs(NamedTuple):
+    """Inputs in whole numbers: how they are made, and where they stand."""
 
-    ``x`` (B, I), ``columns`` (2, I) float64 (1 / c and m), ``mean_norm`` at least |m / c|,
-    ``panels`` int8 with ``per_panel`` rows a panel and 4 ``steps`` bytes a row, ``rows`` (6, >= B)
-    float32 and ``starts`` (2, >= B) int32: see ``tile.py``.  ``numbers`` (B, J) int16 receives the
-    row in 16 bits.
-    """
+    columns: np.ndarray  # (2, I) float64: 1 / c, and m
+    mean_norm: float  # at least |m / c|
+    steps: int  # times 4 bytes a row
+    limit: float  # L
+    panels: np.ndarray  # of whole numbers, in a dtype of `TABLE`
+    rows: np.ndarray  # (6, >= B) float32, see ``layout.py``
+    starts: np.ndarray  # (2, >= B) int32
+    per_panel: int  # rows
+    sixteen: np.ndarray  # (B, J) int16, or (0, J): for the closer look
+
+
+@routine
+def quantise_input(x, b, inputs):
+    """Write row ``b`` of ``x`` (B, I) to the `Inputs`; return what became of it."""
+    columns, mean_norm, steps, limit, panels, rows, starts, per_panel, sixteen = inputs
     I = x.shape[1]
     squares, moved_squares = zeros(), zeros()
     peaks, moved_peaks = zeros(), zeros()
@@ -190,60 +210,55 @@ def quantise_input(x, b, columns, mean_norm, steps, panels, rows, starts, per_pa
     if not (2.0**-39 <= norm <= 2.0**39 and reach <= 2.0**60):
         return OUTSIDE
 
-    scale, close = np.float32(peak / 127 * UP), np.float32(norm / LARGEST * UP)
-    inverse, close_inverse = 1 / np.float64(scale), 1 / np.float64(close)
-    stride = 4 * per_panel
-    place = (b // per_panel) * stride * steps + b % per_panel * 4
-    sums, residuals, close_residuals = zeros(), zeros(), zeros()
-    for i in range(0, 4 * steps, LANES):
+    scale, fine = np.float32(peak / limit * UP), np.float32(norm / LARGEST * UP)
+    inverse, fine_inverse = 1 / np.float64(scale), 1 / np.float64(fine)
+    numbers = 4 // panels.itemsize
+    stride = numbers * per_panel
+    place = (b // per_panel) * stride * steps + b % per_panel * numbers
+    fine_numbers = sixteen.reshape(-1)
+    fine_place = b * sixteen.shape[1]
+    sums, residuals = zeros(), zeros()
+    for i in range(0, numbers * steps, LANES):
         m = multiply(load_tail(columns, 1, i), move)
         v = multiply(subtract(load_tail(x, b, i), m), load_tail(columns, 0, i))
         q = store_rounded(multiply(v, inverse), panels, place, stride)
-        place += 2 * stride
+        place += LANES // numbers * stride
         sums = subtract(sums, q)
         rest = subtract(v, multiply(q, np.float64(scale)))
         residuals = fma(rest, rest, residuals)
-        q = store_sixteen(multiply(v, close_inverse), numbers, b, i)
-        rest = subtract(v, multiply(q, np.float64(close)))
-        close_residuals = fma(rest, rest, close_residuals)
-    for kind, size, rests in ((0, scale, residuals), (CLOSER, close, close_residuals)):
-        residual = math.sqrt(lane_sum(rests))
-        slack = 16 * U * (norm + residual) + (I + 2) * 2.0**-50 * reach
-        rows[SCALE + kind, b] = size
-        rows[NORM + kind, b] = norm * UP
-        rows[RESIDUAL + kind, b] = (residual + slack) * UP
+        if len(sixteen):
+            store_rounded(multiply(v, fine_inverse), fine_numbers, fine_place + i, 2)
+    residual, fine_residual = math.sqrt(lane_sum(residuals)), half_a_step(I) * np.float64(fine)
+    for first, size, rest in ((0, scale, residual), (CLOSER, fine, fine_residual)):
+        slack = 16 * U * (norm + rest) + (I + 2) * 2.0**-50 * reach
+        rows[first + SCALE, b] = size
+        rows[first + NORM, b] = norm * UP
+        rows[first + RESIDUAL, b] = (rest + slack) * UP
     starts[0, b] = 128 * int(lane_sum(sums))
     starts[1, b] = int(move)
     return SCREENED
 
 
+# Flat: to hand over named tuples takes Numba several times as long.
 @kernel
 def quantise_inputs(
-    x, columns, mean_norm, steps, panels, rows, starts, states, per_panel, numbers
+    x, columns, mean_norm, steps, limit, panels, rows, starts, states, per_panel, sixteen
 ):  # fmt: skip
     """`quantise_input` of every row of ``x`` (B, I); ``states`` (B,) receives what it returns."""
     B = len(x)
+    inputs = Inputs(columns, mean_norm, steps, limit, panels, rows, starts, per_panel, sixteen)
     tasks = max(B // _ROWS_PER_TASK, 1)
     if tasks == 1:
-        _quantise_rows(
-            0, B, x, columns, mean_norm, steps, panels, rows, starts, states, per_panel, numbers
-        )
+        _quantise_rows(0, B, x, inputs, states)
     else:
         for task in prange(tasks):
             # Whole panels.
             first = B * task // tasks // per_panel * per_panel
             last = B * (task + 1) // tasks // per_panel * per_panel
-            _quantise_rows(
-                first, B if task == tasks - 1 else last, x, columns, mean_norm, steps, panels, rows,
-                starts, states, per_panel, numbers,
-            )  # fmt: skip
+            _quantise_rows(first, B if task == tasks - 1 else last, x, inputs, states)
 
 
 @routine
-def _quantise_rows(
-    first, last, x, columns, mean_norm, steps, panels, rows, starts, states, per_panel, numbers
-):
+def _quantise_rows(first, last, x, inputs, states):
     for b in range(first, last):
-        states[b] = quantise_input(
-            x, b, columns, mean_norm, steps, panels, rows, starts, per_panel, numbers
-        )
+        states[b] = quantise_input(x, b, inputs)

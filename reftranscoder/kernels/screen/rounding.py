@@ -1,4 +1,5 @@
-"""What `vector` lacks to round numbers to 8 bits: products, magnitudes, and four bytes at a time.
+"""What `vector` lacks to round numbers to whole ones: products, magnitudes, and four bytes at a
+time.
 
 Each function is plain NumPy, its meaning, and compiles to the LLVM instructions given below it.
 
@@ -32,23 +33,24 @@ def largest(peaks):
 
 
 def store_rounded(v, panel, place, stride):
-    """Round ``v`` to whole numbers within +-127, and store them as 8 bytes of ``panel``.
+    """Round ``v`` to whole numbers that ``panel`` can hold, and store them there.
 
-    Four go to ``place`` and four to ``place + stride``.  Into uint8 they go with 128 added, which
-    flips the highest bit.  Returns the rounded numbers.
+    Four bytes of them go to ``place``, the next to ``place + stride``, and so on.  Into uint8 they
+    go with 128 added, which flips the highest bit.  Returns the rounded numbers.
     """
     rounded = np.rint(v)
     stored = (rounded + (128 if panel.dtype == np.uint8 else 0)).astype(panel.dtype)
-    panel[place : place + 4], panel[place + stride : place + stride + 4] = stored[:4], stored[4:]
+    for numbers in stored.reshape(-1, 4 // panel.itemsize):
+        panel[place : place + len(numbers)] = numbers
+        place += stride
     return rounded
 
 
 # What follows is how the compiler reads the functions above.
 
 _VECTOR = Vector()
-_I8, _I32 = ir.IntType(8), ir.IntType(32)
+_I32 = ir.IntType(32)
 _F64X8 = ir.VectorType(ir.DoubleType(), LANES)
-_I8X8 = ir.VectorType(_I8, LANES)
 
 
 @type_callable(multiply)
@@ -113,13 +115,16 @@ def _emit_store_rounded(context, builder, signature, arguments):
     panel_type = signature.args[1]
     rounded = _unary(builder, "llvm.rint.v8f64", v)
     whole = builder.fptosi(rounded, ir.VectorType(_I32, LANES))
-    whole = builder.trunc(whole, _I8X8)
+    bits = panel_type.dtype.bitwidth
+    kind = ir.VectorType(ir.IntType(bits), LANES)
+    whole = builder.trunc(whole, kind)
     if panel_type.dtype == types.uint8:
-        whole = builder.xor(whole, ir.Constant(_I8X8, [-128] * LANES))
-    words = builder.bitcast(whole, ir.VectorType(_I32, 2))
+        whole = builder.xor(whole, ir.Constant(kind, [-128] * LANES))
+    steps = LANES * bits // 32
+    words = builder.bitcast(whole, ir.VectorType(_I32, steps))
     data = context.make_array(panel_type)(context, builder, panel).data
-    for half in range(2):
+    for step in range(steps):
         pointer = builder.bitcast(builder.gep(data, [place]), _I32.as_pointer())
-        builder.store(builder.extract_element(words, ir.Constant(_I32, half)), pointer, align=1)
+        builder.store(builder.extract_element(words, ir.Constant(_I32, step)), pointer, align=1)
         place = builder.add(place, stride)
     return rounded

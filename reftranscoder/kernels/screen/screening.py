@@ -17,7 +17,8 @@ import numpy as np
 from ..engine.jit import routine
 from .cpu_target import TILE
 from .layout import NORM, RESIDUAL
-from .tile import configure, lowest_bit, release, screen_tile
+from .products import configure, release
+from .tile import lowest_bit, screen_tile
 
 #: Halvings of an interval in which a threshold is sought.
 _HALVINGS = 8

@@ -19,13 +19,13 @@ from .screening import screen_part
 # Flat: to hand over named tuples takes Numba several times as long.
 @kernel
 def search(
-    panels, features, steps, numbers, closer, order, x_panels, rows, starts, states, x_numbers,
+    panels, features, steps, sixteen, closer, order, x_panels, rows, starts, states, x_sixteen,
     x, W, b_enc, theta, kept, keep_all, level, caution, tasks, segments, parts, ids, bounds,
     estimates, kept_ids, kept_p,
 ):  # fmt: skip
     """Find the features that are kept of every row of ``x`` (B, I).
 
-    ``panels`` to ``order`` are packed weights, ``x_panels`` to ``x_numbers`` packed inputs
+    ``panels`` to ``order`` are packed weights, ``x_panels`` to ``x_sixteen`` packed inputs
     (``layout.py``, ``rescoring.Closer``).  A feature is active where p is above its ``theta`` (D,),
     which is 0 or more; what is below ``level`` is not wanted.  Rows are screened in ``tasks`` times
     the features in ``segments``, and rescored in ``parts``, side by side.  ``ids``, ``bounds`` and
@@ -60,7 +60,7 @@ def search(
                 groups * (segment + 1) // segments,
             )  # fmt: skip
     encoding = Encoding(W, b_enc, theta, order)
-    near = Closer(numbers, closer, features, x_numbers, rows, starts)
+    near = Closer(sixteen, closer, features, x_sixteen, rows, starts)
     selected = Selected(found, kept_ids, kept_p)
     most = counts.max() if padded else 0
     if parts == 1:

@@ -1,7 +1,7 @@
-"""What `vector` lacks for a closer look: numbers rounded to 16 bits, and their exact products.
+"""Exact products of rows of 16-bit numbers, for a closer look.
 
-Each function is plain NumPy, its meaning, and compiles to the LLVM instructions given below it.
-Rows are padded with zeros to whole `COLUMNS`.
+As in ``vector.py`` the function is plain NumPy, its meaning, and compiles to the LLVM instructions
+given below it.  Rows are padded with zeros to whole `COLUMNS`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-from ..engine.vector import LANES, Vector
 from .cpu_target import PAIRS
 
 #: A row in 16 bits is so many numbers long, or a multiple of it: two cache lines.
@@ -22,14 +21,6 @@ COLUMNS = 64
 def padded_columns(I):
     """How long a row of ``I`` numbers is in 16 bits."""
     return -(-I // COLUMNS) * COLUMNS
-
-
-def store_sixteen(v, numbers, row, column):
-    """Round ``v`` to whole numbers within +-32767, and store them in ``numbers`` (N, J) int16, from
-    ``column`` of ``row``.  Returns the rounded numbers."""
-    rounded = np.rint(v)
-    numbers[row, column : column + LANES] = rounded.astype(np.int16)
-    return rounded
 
 
 def four_products(one, row, many, r0, r1, r2, r3):
@@ -42,31 +33,6 @@ def four_products(one, row, many, r0, r1, r2, r3):
 # What follows is how the compiler reads the functions above.
 
 _I16, _I32, _I64 = (ir.IntType(bits) for bits in (16, 32, 64))
-
-
-@type_callable(store_sixteen)
-def _store_sixteen_type(context):
-    return lambda v, numbers, row, column: Vector()
-
-
-@lower_builtin(store_sixteen, Vector, types.Array, types.Integer, types.Integer)
-def _emit_store_sixteen(context, builder, signature, arguments):
-    v = arguments[0]
-    kind = ir.FunctionType(v.type, [v.type])
-    rounded = builder.call(
-        cgutils.get_or_insert_function(builder.module, kind, "llvm.rint.v8f64"), [v]
-    )
-    whole = builder.fptosi(rounded, ir.VectorType(_I32, LANES))
-    whole = builder.trunc(whole, ir.VectorType(_I16, LANES))
-    array_type = signature.args[1]
-    array = context.make_array(array_type)(context, builder, arguments[1])
-    indices = [
-        context.cast(builder, index, kind, types.intp)
-        for index, kind in zip(arguments[2:], signature.args[2:])
-    ]
-    entry = cgutils.get_item_pointer(context, builder, array_type, array, indices)
-    builder.store(whole, builder.bitcast(entry, whole.type.as_pointer()), align=2)
-    return rounded
 
 
 @type_callable(four_products)

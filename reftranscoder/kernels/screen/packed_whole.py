@@ -1,4 +1,4 @@
-"""Weights and inputs packed for the screen, and the columns that both are measured in."""
+"""Weights and inputs packed in whole numbers, and the columns that both are measured in."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from ..engine.kernel_arrays import as_kernel_array
 from .cpu_target import TILE
-from .layout import BIAS, features_a_panel, rows_a_panel, steps_at_once
-from .quantised import Quantised, quantise_features, quantise_inputs
+from .layout import BIAS, features_a_panel, kind_of, rows_a_panel
+from .quantised import Quantised, largest_whole, quantise_features, quantise_inputs
 from .sixteen_bits import padded_columns
 from .workspace import aligned
 
@@ -33,7 +33,7 @@ class Columns:
         """Those of samples of ``x`` (B, I) and ``W`` (D, I), or none if there are too few rows.
 
         A scale is the geometric mean of what would make the columns of ``x``, less their means, and
-        of ``W`` equally large: neither then has columns that its 8 bits are spent on.
+        of ``W`` equally large: neither then has columns that its bits are spent on.
         """
         self = cls(x.shape[1])
         if len(x) < FEWEST_ROWS:
@@ -54,13 +54,15 @@ class Columns:
 class PackedWeights:
     """``panels`` and ``features`` of ``W`` (D, I) and ``b`` (D,), as ``quantised.py`` has them.
 
-    ``order[n]`` is the feature at place n.  ``dtype`` is that of the panels, uint8 or int8.
+    ``order[n]`` is the feature at place n.  ``dtype`` is that of the panels, of whole numbers.
     """
 
     def __init__(self, W, b, columns, dtype):
         D, I = W.shape
-        at_once = steps_at_once(dtype)
-        self.steps = -(-I // (4 * at_once)) * at_once
+        self.kind = kind_of(dtype)
+        numbers, at_once = self.kind.numbers, self.kind.steps
+        self.steps = -(-I // (numbers * at_once)) * at_once
+        self.limit = largest_whole(self.kind.inputs, I)
         self.of_inputs = np.stack([1 / columns.scales, columns.means])
         # Rounded up, as any norm here.
         with np.errstate(over="ignore", under="ignore"):
@@ -68,11 +70,12 @@ class PackedWeights:
         self.mean_norm = math.sqrt(squares) * (1 + 2**-20)
         self.order = random_order(D)
         padded = D + -D % TILE.features
-        self.panels = aligned(padded * 4 * self.steps, dtype)
-        self.panels[-TILE.features * 4 * self.steps :] = 0
-        # In 16 bits, a row a feature: what the screen leaves is looked at closer.
-        self.numbers = np.zeros((D, padded_columns(I)), np.int16)
-        self.closer = np.zeros((3, D), np.float32)
+        self.panels = aligned(padded * numbers * self.steps, dtype)
+        self.panels[-TILE.features * numbers * self.steps :] = 0
+        # What 8 bits leave is looked at closer in 16, a row a feature.
+        closer = D if self.kind.numbers == 4 else 0
+        self.sixteen = np.zeros((closer, padded_columns(I)), np.int16)
+        self.closer = np.zeros((3, closer), np.float32)
         self.features = np.zeros((5, padded), np.float32)
         self.features[BIAS:, D:] = -np.inf  # what fills the last panel is never a candidate
         self.of_weights = np.stack([columns.scales, columns.means])
@@ -83,8 +86,8 @@ class PackedWeights:
     def quantised(self):
         """Where and how `quantise_feature` writes."""
         per_panel = features_a_panel(self.panels.dtype)
-        where = self.panels, self.features, per_panel, self.numbers, self.closer
-        return Quantised(self.of_weights, self.steps, *where)
+        where = self.panels, self.features, per_panel, self.sixteen, self.closer
+        return Quantised(self.of_weights, self.steps, self.limit, *where)
 
     def pack(self, x):
         """`PackedInputs` of ``x`` (B, I)."""
@@ -96,15 +99,16 @@ class PackedInputs:
 
     def __init__(self, x, weights):
         padded = len(x) + -len(x) % TILE.rows
-        self.panels = aligned(padded * 4 * weights.steps, np.int8)
-        self.numbers = np.zeros((len(x), weights.numbers.shape[1]), np.int16)
+        kind, closer = weights.kind, len(weights.sixteen) > 0
+        self.panels = aligned(padded * kind.numbers * weights.steps, kind.inputs)
+        self.sixteen = np.zeros((closer * len(x), weights.sixteen.shape[1]), np.int16)
         self.rows = np.zeros((6, padded), np.float32)
         self.starts = np.zeros((2, padded), np.int32)
         self.states = np.zeros(len(x), np.int8)
         quantise_inputs(
             as_kernel_array(x, x.dtype), weights.of_inputs, weights.mean_norm, weights.steps,
-            self.panels, self.rows, self.starts, self.states, rows_a_panel(weights.panels.dtype),
-            self.numbers,
+            weights.limit, self.panels, self.rows, self.starts, self.states,
+            rows_a_panel(kind.weights), self.sixteen,
         )  # fmt: skip
 
 
