@@ -13,7 +13,7 @@ import numpy as np
 
 from ..engine.jit import routine
 from ..engine.quickselect import kth_largest
-from ..engine.sparse_loops import four_dots
+from ..engine.sparse_loops import ByFeature, four_dots
 from ..engine.vector import fma
 from ..row_dots import row_dot
 from .layout import BIAS, CLOSER, NORM, RESIDUAL, SCALE
@@ -23,9 +23,8 @@ from .sixteen_bits import four_products
 #: Of weights that stay in a cache while the rows of a task pass by: each is then read from memory
 #: once a task, not once a candidate.
 _CACHED_BYTES = 1 << 21
-
-#: But a row is not read for fewer candidates than these: it has to be in the cache as well.
-_FEWEST_AT_ONCE = 8
+#: Where there are more features than so many times the candidates of all rows, most have none.
+_FEW = 2
 
 NO_ROOM, WRONG_GUESS = -1, -2
 
@@ -67,7 +66,7 @@ def rescore_rows(
     W, found = encoding.W, selected.counts
     counts, ids = candidates.counts, candidates.ids
     C = len(ids) // len(counts)
-    D, I = W.shape
+    D = len(W)
     scratch = np.empty(C, np.float32)
     left = np.zeros(last - first, np.int64)
     highest = np.zeros(last - first, np.float32)
@@ -85,8 +84,7 @@ def rescore_rows(
         left[b - first], highest[b - first] = count, threshold
 
     if len(closer.weights):
-        stretch = _stretch(left, D, 2 * closer.weights.shape[1])
-        _look_closer(first, last, stretch, closer, candidates, left)
+        _look_closer(first, closer, candidates, left)
         for b in range(first, last):
             count, threshold = left[b - first], highest[b - first]
             if count > kept:
@@ -96,10 +94,9 @@ def rescore_rows(
             left[b - first] = drop_below(candidates, b * C, count, threshold)
             highest[b - first] = threshold
 
-    starts = np.zeros(last - first + 1, np.int64)
-    starts[1:] = np.cumsum(left)
+    starts = _row_starts(left)
     p = np.empty(starts[-1])
-    _score_rows(first, _stretch(left, D, I * W.itemsize), x, encoding, ids, C, starts, p)
+    _score(first, x, encoding, ids, C, starts, p)
     sums = np.empty(C)
     for b in range(first, last):
         if found[b] >= 0:
@@ -112,67 +109,113 @@ def rescore_rows(
 
 
 @routine
-def _stretch(left, D, bytes_each):
-    """How many of ``D`` features are looked at before the rows pass by again, of which each has
-    ``left`` (B,) candidates."""
-    if len(left) == 1:
-        return D  # what one row reads, it reads once
-    among = _FEWEST_AT_ONCE * len(left) * D // max(left.sum(), 1)
-    return min(max(_CACHED_BYTES // bytes_each, among, 1), D)
+def _row_starts(left):
+    starts = np.zeros(len(left) + 1, np.int64)
+    starts[1:] = np.cumsum(left)
+    return starts
 
 
 @routine
-def _look_closer(first, last, stretch, closer, candidates, left):
-    """Make bounds and estimates of the ``left`` (B,) candidates of each row anew, in 16 bits."""
-    weights, of_weights, features, inputs, rows, starts = closer
-    _, counts, ids, bounds, estimates = candidates
-    C = len(ids) // len(counts)
+def _by_feature(ids, C, first, starts, D):
+    """A `ByFeature` of the candidates of rows from ``first`` on, those of row ``first + n`` from
+    ``ids[(first + n) * C]``; their entries are from ``starts[n]`` to ``starts[n + 1]``."""
+    places = np.zeros(D + 1, np.int32)
+    for row in range(len(starts) - 1):
+        for n in range(starts[row + 1] - starts[row]):
+            places[ids[(first + row) * C + n] + 1] += 1
+    places = np.cumsum(places).astype(np.int32)
+    ends = places.copy()
+    rows, entries = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+    for row in range(len(starts) - 1):
+        for n in range(starts[row + 1] - starts[row]):
+            j = ids[(first + row) * C + n]
+            rows[ends[j]], entries[ends[j]] = row, starts[row] + n
+            ends[j] += 1
+    return ByFeature(places, rows, entries)
+
+
+@routine
+def _look_closer(first, closer, candidates, left):
+    """Make bounds and estimates of the ``left`` (B,) candidates of rows from ``first`` on anew."""
+    weights, inputs, ids = closer.weights, closer.inputs, candidates.ids
+    C = len(ids) // len(candidates.counts)
     D = len(weights)
-    done = np.zeros(last - first, np.int64)
+    stretch = D  # what one row reads, it reads once
+    if len(left) > 1:
+        stretch = max(_CACHED_BYTES // (2 * weights.shape[1]), 1)
+    done = np.zeros(len(left), np.int64)
     for end in range(stretch, D + stretch, stretch):
-        for b in range(first, last):
-            n = b * C + done[b - first]
-            stop = b * C + left[b - first]
+        for row in range(len(left)):
+            b = first + row
+            n, stop = b * C + done[row], b * C + left[row]
             until = n
             while until < stop and ids[until] < end:
                 until += 1
-            done[b - first] = until - b * C
-            scale, norm, residual = (
-                rows[CLOSER + SCALE, b], rows[CLOSER + NORM, b], rows[CLOSER + RESIDUAL, b],
-            )  # fmt: skip
-            bias = BIAS + starts[1, b]
+            done[row] = until - b * C
             while n < until:
                 # Past the end, the last again.
                 n1, n2, n3 = min(n + 1, until - 1), min(n + 2, until - 1), min(n + 3, until - 1)
                 sums = four_products(inputs, b, weights, ids[n], ids[n1], ids[n2], ids[n3])
                 for k in range(min(until - n, 4)):
-                    j = ids[n + k]
-                    total = np.float32(sums[k]) * of_weights[SCALE, j]
-                    estimate = fma(total, scale, features[bias, j])
-                    bound = fma(residual, of_weights[NORM, j], estimate)
-                    bound = fma(norm, of_weights[RESIDUAL, j], bound)
-                    bounds[n + k] = bound
-                    # One without limits must not raise the threshold.
-                    estimates[n + k] = estimate if bound < np.inf else -np.inf
+                    _bound(sums[k], ids[n + k], b, n + k, closer, candidates)
                 n += 4
 
 
 @routine
-def _score_rows(first, stretch, x, encoding, ids, C, starts, p):
-    """Compute p of every candidate; those of row ``first + n`` go to ``p[starts[n]:]``."""
-    done = starts.copy()
-    D = len(encoding.W)
-    for end in range(stretch, D + stretch, stretch):
+def _bound(product, j, b, place, closer, candidates):
+    """Write bound and estimate of feature ``j`` in row ``b`` to ``place`` of the `Candidates`."""
+    _, of_weights, features, _, rows, starts = closer
+    total = np.float32(product) * of_weights[SCALE, j]
+    estimate = fma(total, rows[CLOSER + SCALE, b], features[BIAS + starts[1, b], j])
+    bound = fma(rows[CLOSER + RESIDUAL, b], of_weights[NORM, j], estimate)
+    bound = fma(rows[CLOSER + NORM, b], of_weights[RESIDUAL, j], bound)
+    candidates.bounds[place] = bound
+    # One without limits must not raise the threshold.
+    candidates.estimates[place] = estimate if bound < np.inf else -np.inf
+
+
+@routine
+def _score(first, x, encoding, ids, C, starts, p):
+    """Compute p of every candidate; those of row ``first + n`` go to ``p[starts[n]:]``, 0 where
+    they are inactive.  ``ids`` become features, where there were places in ``order``."""
+    W, b_enc, theta, order = encoding
+    for row in range(len(starts) - 1):
+        for n in range((first + row) * C, (first + row) * C + starts[row + 1] - starts[row]):
+            ids[n] = order[ids[n]]
+    if starts[-1] >= len(W) // _FEW:
+        # Each row of weights is then read once a thread, not once a candidate.
+        places, rows, entries = _by_feature(ids, C, first, starts, len(W))
+        for j in range(len(W)):
+            n, last = places[j], places[j + 1]
+            while n < last:
+                n3 = min(n + 3, last - 1)
+                # Four at a time, or of the last two or one each: one dot product takes half as
+                # long as four.
+                if n + 2 < last:
+                    p[entries[n]], p[entries[n + 1]], p[entries[n + 2]], p[entries[n3]] = four_dots(
+                        W, j, x, first + rows[n], first + rows[n + 1], first + rows[n + 2],
+                        first + rows[n3],
+                    )  # fmt: skip
+                    n += 4
+                else:
+                    p[entries[n]] = row_dot(W, j, x, first + rows[n])
+                    n += 1
+    else:
         for row in range(len(starts) - 1):
-            b = first + row
-            place = b * C - starts[row]
-            n = done[row]
-            until = n
-            while until < starts[row + 1] and ids[place + until] < end:
-                until += 1
-            if n < until:
-                _score(x, encoding, b, ids, place, n, until, p)
-                done[row] = until
+            b, place = first + row, (first + row) * C - starts[row]
+            last = starts[row + 1] - 1
+            for n in range(starts[row], last + 1, 4):
+                n1, n2, n3 = min(n + 1, last), min(n + 2, last), min(n + 3, last)
+                p[n], p[n1], p[n2], p[n3] = four_dots(
+                    x, b, W, ids[place + n], ids[place + n1], ids[place + n2], ids[place + n3]
+                )
+    for row in range(len(starts) - 1):
+        place = (first + row) * C - starts[row]
+        for n in range(starts[row], starts[row + 1]):
+            j = ids[place + n]
+            p[n] += b_enc[j]
+            if p[n] <= theta[j]:
+                p[n] = 0.0
 
 
 @routine
@@ -193,34 +236,6 @@ def _join_segments(b, C, candidates):
             ids[here], bounds[here], estimates[here] = ids[there], bounds[there], estimates[there]
             joined += 1
     return joined, highest
-
-
-@routine
-def _score(x, encoding, b, ids, place, first, last, p):
-    """Write p of row ``b`` to ``p[first:last]``, or 0 where it is inactive, and to
-    ``ids[place + first:]`` of which features, where there were their places in ``order``."""
-    W, b_enc, theta, order = encoding
-    n = first
-    while n < last:
-        # Four at a time, or of the last two or one each: a dot product takes half as long as four.
-        j0 = order[ids[place + n]]
-        if n + 2 < last:
-            n1, n2, n3 = n + 1, n + 2, min(n + 3, last - 1)
-            j1, j2, j3 = order[ids[place + n1]], order[ids[place + n2]], order[ids[place + n3]]
-            p0, p1, p2, p3 = four_dots(x, b, W, j0, j1, j2, j3)
-            p[n] = p0 + b_enc[j0]
-            p[n1] = p1 + b_enc[j1]
-            p[n2] = p2 + b_enc[j2]
-            p[n3] = p3 + b_enc[j3]
-            n += 4
-        else:
-            p[n] = row_dot(x, b, W, j0) + b_enc[j0]
-            n += 1
-    for n in range(first, last):
-        j = order[ids[place + n]]
-        ids[place + n] = j
-        if p[n] <= theta[j]:
-            p[n] = 0.0
 
 
 @routine
