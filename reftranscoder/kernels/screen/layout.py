@@ -32,7 +32,8 @@ class Operands(NamedTuple):
     x: np.ndarray  # panels of inputs
     rows: np.ndarray  # (6, B) float32: scale, norm and residual of the inputs, twice
     starts: np.ndarray  # (2, B) int32: what a sum of uint8 starts with; whether the mean was moved
-    steps: int  # times 4 bytes a row of either, a multiple of `steps_at_once`
+    steps: int  # times 4 bytes a row of either, a multiple of those at once
+    alone: int  # 1 if there is but one row: those that fill its tile may have any bounds, or 0
 
 
 class Candidates(NamedTuple):

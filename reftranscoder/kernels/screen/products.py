@@ -32,10 +32,30 @@ def emit_products(emission):
 
 
 def _emit_vector_products(e):
+    """Of all rows; or, where one is ``alone``, of the first, which takes an eighth of the time."""
+    b = e.builder
+    kind = e.ints if e.whole else e.floats
+    whole, first, after = (b.append_basic_block() for _ in range(3))
+    b.cbranch(b.icmp_signed("!=", e.index("alone"), ir.Constant(I64, 0)), first, whole)
+    found = []
+    for block, rows in ((whole, TILE.rows), (first, 1)):
+        b.position_at_end(block)
+        sums = _emit_loop(e, rows, kind)
+        sums += [_zeros(e, kind)] * ((TILE.rows - rows) * TILE.vectors)
+        found.append((sums, b.basic_block))
+        b.branch(after)
+    b.position_at_end(after)
+    joined = [b.phi(kind) for _ in range(TILE.rows * TILE.vectors)]
+    for sums, block in found:
+        for phi, total in zip(joined, sums):
+            phi.add_incoming(total, block)
+    return joined
+
+
+def _emit_loop(e, rows, kind):
     b = e.builder
     weights, inputs = e.pointer("W", "w"), e.pointer("x", "i")
-    kind = e.ints if e.whole else e.floats
-    starts = [_emit_start(e, m, kind) for m in range(TILE.rows) for _ in range(TILE.vectors)]
+    starts = [_emit_start(e, m, kind) for m in range(rows) for _ in range(TILE.vectors)]
     before, loop, after = b.basic_block, b.append_basic_block(), b.append_basic_block()
     b.branch(loop)
     b.position_at_end(loop)
@@ -49,7 +69,7 @@ def _emit_vector_products(e):
         here = b.add(step, ir.Constant(I64, half))
         lines = e.vectors(weights, b.mul(here, ir.Constant(I64, 4 * TILE.features)), kind)
         offset = b.mul(here, ir.Constant(I64, 4 * TILE.rows))
-        for m in range(TILE.rows):
+        for m in range(rows):
             place = b.add(offset, ir.Constant(I64, 4 * m))
             number = e.splat(e.load(inputs, place, kind.element))
             for v, line in enumerate(lines):
@@ -64,10 +84,14 @@ def _emit_vector_products(e):
     return sums
 
 
+def _zeros(e, kind):
+    return ir.Constant(kind, [0 if e.whole else 0.0] * TILE.lanes)
+
+
 def _emit_start(e, m, kind):
     if e.kind.weights == np.uint8:
         return e.splat(e.load(e.entry("starts", 0, "r"), 4 * m, I32))
-    return ir.Constant(kind, [0 if e.whole else 0.0] * TILE.lanes)
+    return _zeros(e, kind)
 
 
 def _emit_multiply_add(e, line, number, total):

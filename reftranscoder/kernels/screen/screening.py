@@ -33,7 +33,7 @@ def screen_part(
     They are added to the `Candidates`, ascending by place; a count above C says that there were
     more.  Thresholds are inf in a row that is not to be screened.
     """
-    W, features, x, rows, _, _ = operands
+    W, features, x, rows, _, _, _ = operands
     thresholds, counts, ids, bounds, estimates = candidates
     tile_bounds = np.empty((TILE.rows, TILE.features), np.float32)
     masks = np.empty(TILE.rows, np.int64)

@@ -45,7 +45,7 @@ def search(
             thresholds[:, b] = level
             found[b] = 0
     tiles, groups = padded // TILE.rows, features.shape[1] // TILE.features
-    operands = Operands(panels, features, x_panels, rows, starts, steps)
+    operands = Operands(panels, features, x_panels, rows, starts, steps, int(B == 1))
     candidates = Candidates(
         thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
     )

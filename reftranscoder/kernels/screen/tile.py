@@ -29,7 +29,7 @@ def screen_tile(operands, w, i, r, j, thresholds, segment, bounds, masks):
     which of them are *not* below ``thresholds[segment, r:]``: one bit a feature, NaN included.
     Returns whether there are any.
     """
-    W, features, x, rows, starts, steps = operands
+    W, features, x, rows, starts, steps, _ = operands
     M, N = TILE.rows, TILE.features
     if W.dtype != np.float32:
         numbers = kind_of(W.dtype).numbers
