@@ -137,9 +137,9 @@ class Encoder:
         room = _capacity(kept, D)
         if kept == D:
             room = self._expected.room(room)
-        rows = max(min(_BLOCK_BYTES // (20 * room), _MOST_ROWS), TILE.rows)
         caution = np.float32(min(CAUTION / np.sqrt(I), _SURE))
         search = Search(kept, keep_all, level, caution, room)
+        rows = _rows_at_once(room)
         blocks = [
             self._block(x[first : first + rows], weights, search)
             for first in range(0, len(x), rows)
@@ -184,9 +184,13 @@ class Encoder:
         def again(rows, weights, **changes):
             """Search some rows of this block once more."""
             nonlocal block
-            if len(rows):
-                other = self._block(_rows(x, rows), weights, search._replace(**changes))
-                block = _replaced(block, rows, other, np.arange(len(rows)))
+            other = search._replace(**changes)
+            size = _rows_at_once(other.room)  # with more room, fewer rows
+            parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+            if parts:
+                blocks = [self._block(_rows(x, part), weights, other) for part in parts]
+                made = joined(blocks, len(self._W))
+                block = _replaced(block, rows, made, np.arange(len(rows)))
                 found[rows] = 0
 
         if search.caution < _SURE:
@@ -275,6 +279,11 @@ def difference_up(b, theta):
 
 def _rows(x, which):
     return as_kernel_array(x[which], x.dtype)
+
+
+def _rows_at_once(room):
+    """How many rows are searched at a time, with ``room`` for candidates in each."""
+    return max(min(_BLOCK_BYTES // (20 * room), _MOST_ROWS), TILE.rows)
 
 
 def _capacity(kept, D):
