@@ -77,7 +77,7 @@ class Stored:
         Raises:
             FileError: the file is shorter than it was, or not what its checksum says.
         """
-        self._verify()
+        self.verify()
         wide = self._wide()
         try:
             if not self.size:
@@ -91,6 +91,16 @@ class Stored:
             raise FileError(self.path, "does not fit into the memory that is free") from None
         except (OSError, ValueError, TypeError) as error:
             raise FileError(self.path, f"cannot be read: {error}", AGAIN) from None
+
+    def mapped(self) -> np.ndarray:
+        """The entries where and as they lie, a read-only map.
+
+        Raises:
+            OSError, ValueError: the file is not there, or shorter than it was.
+        """
+        mapped = self._mapped(self.start, self.shape)
+        mapped.flags.writeable = False
+        return mapped
 
     def _wide(self) -> np.dtype:
         if not self.is_float:
@@ -120,8 +130,12 @@ class Stored:
             array[where] = self._mapped(self.start + first * self.strides[axis], part)
         return array
 
-    def _verify(self) -> None:
-        """Compare the checksum that the file keeps of the bytes around the entries."""
+    def verify(self) -> None:
+        """Compare the checksum that the file keeps of the bytes around the entries, if it does.
+
+        Raises:
+            FileError: they do not agree.
+        """
         if self.checksum is None:
             return
         start, left, expected = self.checksum
