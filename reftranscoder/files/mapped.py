@@ -19,7 +19,7 @@ from .stored import Stored
 
 #: The types that weights may have where they lie, by name.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-_AT_ONCE = 1 << 23  # entries of a stretch: 32 MiB in float32
+_AT_ONCE = 1 << 24  # entries of a stretch: 64 MiB in float32
 
 
 def read_only_map(array: np.ndarray) -> np.memmap | None:
@@ -69,7 +69,7 @@ def weights_of(name: str, stored: Stored) -> np.ndarray:
 def stretches(array: np.ndarray, multiple: int = 1) -> Iterator[tuple[int, np.ndarray]]:
     """Parts of the rows of ``array`` in order, each with the number of its first row.
 
-    Each has a ``multiple`` of rows, but for the last one, and at most 2^23 entries, unless one row
+    Each has a ``multiple`` of rows, but for the last one, and at most 2^24 entries, unless one row
     or multiple has more.
     What was mapped of one is let go of when the next is asked for.
     """
