@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import FileError
+from .halves import is_half, widened
 
 AGAIN = "Make or download it again."
 #: Number types that NumPy lacks, by the names that ml_dtypes has for them.
@@ -127,7 +128,11 @@ class Stored:
             count = min(step, length - first)
             part = (*self.shape[:axis], count, *self.shape[axis + 1 :])
             where = (slice(None),) * axis + (slice(first, first + count),)
-            array[where] = self._mapped(self.start + first * self.strides[axis], part)
+            entries = self._mapped(self.start + first * self.strides[axis], part)
+            if is_half(self.dtype) and wide == np.float32:
+                widened(entries, array[where])
+            else:
+                array[where] = entries
         return array
 
     def verify(self) -> None:

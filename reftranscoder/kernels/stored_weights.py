@@ -5,12 +5,9 @@ What is read becomes the numbers that it stands for, exactly, in the dtype of th
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
-from numba import prange
 
-from .engine.jit import kernel
+from ..files import halves
 from .engine.kernel_arrays import as_kernel_array
 from .engine.sparse_loops import combine_rows
 from .feature_slices import columns
@@ -23,27 +20,11 @@ def widened(rows, out):
     exactly: themselves, if they are that, else written to ``out`` (n, I)."""
     if rows.dtype == out.dtype and rows.flags.c_contiguous and rows.flags.aligned:
         return as_kernel_array(rows, out.dtype)
-    if rows.dtype.itemsize == 2 and out.dtype == np.float32:
-        bits = as_kernel_array(rows.view(np.uint16), np.uint16)
-        _look_up(bits, _numbers(rows.dtype), out)
+    if halves.is_half(rows.dtype) and out.dtype == np.float32:
+        halves.widened(rows, out)
     else:
         out[:] = rows
     return as_kernel_array(out, out.dtype)
-
-
-@functools.cache
-def _numbers(dtype):
-    """The float32 number of each pattern of 16 bits, (65536,)."""
-    every = np.arange(1 << 16, dtype=np.uint16).view(dtype)
-    with np.errstate(invalid="ignore"):  # of signalling NaNs
-        return as_kernel_array(every.astype(np.float32), np.float32)
-
-
-@kernel
-def _look_up(bits, table, out):
-    for r in prange(len(bits)):
-        for i in range(bits.shape[1]):
-            out[r, i] = table[bits[r, i]]
 
 
 def decode_stored(hidden, W_dec, b_dec):
