@@ -29,7 +29,7 @@ SINGLE = sorted(
     if "_clt" not in path.parent.name and path.parent.name != "torch"
 )
 
-I, D, O, K = 12, 200, 7, 10
+I, D, O, K = 12, 200, 7, 5
 DTYPES = {
     "float16": np.dtype("float16"),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -54,10 +54,11 @@ def numbers(dtype="float16", activation="topk", **more):
     kind = DTYPES[dtype]
     wide = np.result_type(np.float32, np.float64 if dtype == "float64" else np.float32)
     W_enc, W_dec = (rng.standard_normal((D, n)).astype(kind) for n in (I, O))
-    b_enc = (rng.standard_normal(D) - 0.5).astype(wide)
+    # Under relu and jumprelu few are active, as a screen needs it.
+    b_enc = (rng.standard_normal(D) - (6 if activation == "relu" else 0.5)).astype(wide)
     W_enc[[17, 150]], b_enc[[17, 150]] = W_enc[3], b_enc[3]
     own = {
-        "jumprelu": lambda: rt.JumpReLU(rng.standard_normal(D).astype(wide)),
+        "jumprelu": lambda: rt.JumpReLU((rng.standard_normal(D) + 4).astype(wide)),
         "gated": lambda: rt.Gated(*(rng.standard_normal(D).astype(wide) for _ in range(3))),
     }.get(activation, lambda: None)()
     b_dec = rng.standard_normal(O).astype(wide)
@@ -141,16 +142,31 @@ def test_a_row_that_is_not_finite_is_as_ever(tmp_path):
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu", "groupmax"])
-def test_with_and_without_a_screen(tmp_path, activation):
+@pytest.mark.parametrize("activation", ["topk", "relu", "batchtopk", "jumprelu", "groupmax"])
+def test_with_and_without_a_screen(tmp_path, monkeypatch, activation):
     loaded, unpacked = both(tmp_path, numbers("float16", activation))
-    for B in (9, 4):
-        assert_same_bits(loaded, unpacked, rows(B))
+    assert_same_bits(loaded, unpacked, rows(9))
+    screened = []
+    of_rows = streamed_encoder.Encoder.of_rows
+    monkeypatch.setattr(
+        streamed_encoder.Encoder,
+        "of_rows",
+        lambda self, x, *a: screened.append(len(x)) or of_rows(self, x, *a),
+    )
+    unpacked.encode(rows(9))  # all stretches but the first
+    assert screened == ([] if activation == "groupmax" else [9, 9, 9, 9])
+    unpacked.encode(rows(4))
+    assert screened.count(4) == 0
+    assert_same_bits(loaded, unpacked, rows(4))
 
 
 @pytest.mark.kernels
-def test_what_needs_no_widening_is_read_where_it_is(tmp_path):
-    loaded, unpacked = both(tmp_path, numbers("float32"))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_needs_no_widening_is_read_where_it_is(tmp_path, dtype):
+    given = numbers("float32")
+    given |= {"b_enc": given["b_enc"].astype(dtype)}
+    loaded, unpacked = both(tmp_path, given)
+    assert unpacked.config.dtype == dtype
     assert_same_bits(loaded, unpacked, rows(9))
 
 
