@@ -131,17 +131,18 @@ def _searches(
     calls = 1 if len(x) > 1 else 30
     names = search.py_func.__code__.co_varnames
 
-    def seconds(**changes: object) -> float:
+    def seconds(reached: bool = True, **changes: object) -> float:
         blocks = []
         for arguments in given[: -(-len(x) // len(given[0][names.index("states")]))]:
-            named = dict(zip(names, arguments))
-            blocks.append(list((named | changes).values()))
+            named = dict(zip(names, arguments)) | changes
+            if not reached:
+                named["levels"] = np.full_like(named["levels"], np.inf)
+            blocks.append(list(named.values()))
         return chosen(_seconds(lambda: [search(*block) for block in blocks], rounds, calls))
 
-    blocked = np.float32(np.inf)  # nothing reaches it
     weights = encoder._weights(x)
     found = {
-        "product": seconds(level=blocked, parts=0),
+        "product": seconds(reached=False, parts=0),
         "candidates": seconds(parts=0),
         "search": seconds(),
         "pack": 0.0,

@@ -88,6 +88,7 @@ def _readable(tensor: Any, name: str) -> Any:
     return tensor.resolve_conj().resolve_neg() if hasattr(tensor, "resolve_neg") else tensor
 
 
+_AT_ONCE = 1 << 22  # entries that are looked at for NaN
 #: The beginnings of the names of ml_dtypes' float types, all of which float32 holds exactly.
 _EXTENSIONS = ("bfloat16", "float8_", "float6_", "float4_")
 _ONE_ARRAY = "Pass one array, or one tensor: torch.stack(rows)."
@@ -160,10 +161,15 @@ def bytes_of(array: np.ndarray) -> np.ndarray:
 
 def check_finite(array: np.ndarray, name: str, hint: str) -> None:
     """Raise `NonFiniteError`, naming the first offender, unless every entry is finite."""
-    finite = np.isfinite(array)
-    if not finite.all():
-        index = tuple(int(i) for i in np.unravel_index(np.argmin(finite), array.shape))
-        raise NonFiniteError(name, index, array[index], hint)
+    # A stretch at a time: a truth value for each entry of large weights is a quarter of them.
+    whole = np.atleast_1d(array)
+    rows = max(_AT_ONCE * len(whole) // max(whole.size, 1), 1)
+    for first in range(0, len(whole), rows):
+        finite = np.isfinite(whole[first : first + rows])
+        if not finite.all():
+            place = first * finite[0].size + int(np.argmin(finite))
+            index = tuple(int(i) for i in np.unravel_index(place, array.shape))
+            raise NonFiniteError(name, index, array[index], hint)
 
 
 def spread_non_finite(array: np.ndarray) -> np.ndarray:

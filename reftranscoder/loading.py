@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from . import formats
+from .options import truth
 from .transcoder import Transcoder
 from .transcoder.cross_layer import CrossLayerTranscoder
 
@@ -23,6 +24,7 @@ def load(
     top_k: int | None = None,
     activation: str | None = None,
     W_dec_rows: str | None = None,
+    pack: bool = True,
 ) -> Transcoder | CrossLayerTranscoder:
     """The transcoder in ``path``: a file that `Transcoder.save` wrote, or a file or folder as
     another library or the Hugging Face hub leaves it.
@@ -32,6 +34,12 @@ def load(
     where activations are taken, or the last parts of it.  The other options decide what some files
     leave open, and are refused where nothing is: `reftranscoder/guide/formats.rst` has the formats
     and these.  Nothing in a file is ever executed, and PyTorch is not needed.
+
+    With ``pack=False`` ``W_enc`` and ``W_dec`` stay in the file, which is looked at once and must
+    not change as long as the transcoder lives: float16 and bfloat16 too, and larger than memory.
+    Such a one gives the same bits, encodes, decodes and is called; what needs its weights in memory
+    (gradients, dense results, `Transcoder.save`) is refused.  Otherwise the first call makes a
+    packed copy of the encoder's weights.
 
     Returns:
         A `Transcoder`, or a `CrossLayerTranscoder` where its features write to several layers, with
@@ -53,7 +61,8 @@ def load(
         activation=activation,
         W_dec_rows=W_dec_rows,
     )
-    model = formats.load(path, layer=layer, hook=hook, decisions=decisions)
+    pack = truth("pack", pack)
+    model = formats.load(path, layer=layer, hook=hook, decisions=decisions, pack=pack)
     if isinstance(model, formats.CrossLayerModel):
         return CrossLayerTranscoder(*model)
     return Transcoder(*model)

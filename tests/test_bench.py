@@ -119,6 +119,16 @@ def test_data_on_the_disk_are_compared_with_data_in_memory(bench, capsys, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_large_dictionary_is_encoded_from_memory_and_from_the_disk(bench, capsys, tmp_path):
+    large = importlib.import_module("bench.large")
+    sizes = "-B 8 -I 4 -D 50 -O 3 -K 2 --rounds 1".split()
+    assert large.main([*sizes, "--folder", str(tmp_path)]) == 0
+    *_, loaded, unpacked = capsys.readouterr().out.splitlines()
+    assert loaded.startswith("loaded: made in ") and ", first " in loaded
+    assert unpacked.startswith("unpacked: made in ") and ", from disk " in unpacked
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pairs_are_timed_at_sizes_that_a_reference_can_do(bench):
     smaller = importlib.import_module("bench.pairs").smaller
     large = {"B": 2048, "I": 768, "D": 16384, "O": 768, "K": 5000}

@@ -164,6 +164,7 @@ def test_the_disk_is_asked_for_stretches(tmp_path, monkeypatch):
         raising=False,
     )
     monkeypatch.setattr("reftranscoder.activations.row_store._ADVISES", True)
+    monkeypatch.setattr("reftranscoder.activations.row_store._TELLS", False)
     monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
     rows = np.zeros((2000, 64), np.float16)  # 128 bytes each: 512 of them are a gap
     array = Mapped(tmp_path / "x", rows, 128)
@@ -177,6 +178,39 @@ def test_the_disk_is_asked_for_stretches(tmp_path, monkeypatch):
     folder = fill(tmp_path / "shards", np.zeros((30, 4), np.float32))
     rt.Activations(folder).announce(np.array([0, 29]))  # the first row, and the last of 11
     assert asked == [(128, 16), (128 + 10 * 16, 16)]
+
+
+@pytest.mark.parametrize("told", ["there", "not there", "not told", "ended"])
+def test_the_disk_is_not_asked_for_what_is_in_memory(tmp_path, monkeypatch, told):
+    asked, looked = [], []
+
+    def preadv(descriptor, buffers, place, flags):
+        looked.append(place)
+        if told in ("not there", "not told") and len(looked) == 3:
+            raise BlockingIOError if told == "not there" else OSError("not supported")
+        return int(told != "ended")
+
+    store = "reftranscoder.activations.row_store"
+    monkeypatch.setattr(f"{store}.os.posix_fadvise", lambda *a: asked.append(a), raising=False)
+    monkeypatch.setattr(f"{store}.os.preadv", preadv, raising=False)
+    monkeypatch.setattr(os, "RWF_NOWAIT", 8, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
+    for name in ("_ADVISES", "_TELLS"):
+        monkeypatch.setattr(f"{store}.{name}", True)
+    (tmp_path / "x").touch()
+    array = Mapped(tmp_path / "x", np.zeros((20_000, 64), np.float16), 128)
+    places = np.arange(0, 20_000, 1000)
+    array.announce(places)
+    assert len(asked) == (0 if told == "there" else len(places))
+    if told == "there":
+        assert looked == [128 + row * 128 for row in range(0, 20_000, 3000)]
+
+
+def test_rows_of_shards_in_any_order(tmp_path, array):
+    stored = rt.Activations(fill(tmp_path, array))
+    indices = np.random.default_rng(0).integers(0, len(array), 50)
+    for some in (indices, np.sort(indices), indices[:1], np.full(4, 11), indices[:0]):
+        np.testing.assert_array_equal(stored.rows(some), array[some].astype(np.float32))
 
 
 # Training from shards.

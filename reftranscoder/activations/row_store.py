@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, FileError, ShapeError, words
+from ..files import halves
 from ..files.npy import BFLOAT16
 
 #: Bytes between two wanted rows that are read rather than skipped: a disk reads on in less time
 #: than it takes to begin anew.
 _GAP = 1 << 16
+_TELLS = hasattr(os, "preadv") and hasattr(os, "RWF_NOWAIT")
+_LOOKED_AT = 8  # bytes of a file, to see whether it is in memory
 _ADVISES = hasattr(os, "posix_fadvise")  # Linux; elsewhere rows are read when they are needed
 
 
@@ -50,9 +53,12 @@ class InMemory(RowStore):
         self.shape = array.shape
         self.dtype = array.dtype
 
-    def take(self, places: np.ndarray) -> np.ndarray:
-        """As `RowStore.take`."""
-        rows: np.ndarray = self._array[places]
+    def take(self, places: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """As `RowStore.take`; written to ``out`` (n, width), if that is given."""
+        if out is None:
+            out = np.empty((len(places), self.shape[1]), self.dtype)
+        # All of them are there; "raise" would have NumPy write to an array of its own first.
+        rows: np.ndarray = np.take(self._array, places, 0, out, "clip")
         return rows
 
 
@@ -84,11 +90,28 @@ class Mapped(InMemory):
         except OSError:  # gone since: the map still holds it
             return
         try:
+            if _seem_read(descriptor, self._start + firsts * width):
+                return
             for first, last in zip(firsts.tolist(), lasts.tolist()):
                 begin, length = self._start + first * width, (last + 1 - first) * width
                 os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_WILLNEED)
         finally:
             os.close(descriptor)
+
+
+def _seem_read(descriptor: int, places: np.ndarray) -> bool:
+    """Whether some of the bytes at ``places`` of a file, evenly spaced, are all in memory: then to
+    announce the others takes longer than it spares."""
+    if not _TELLS:
+        return False
+    byte = bytearray(1)
+    try:
+        for place in places[:: -(-len(places) // _LOOKED_AT)].tolist():
+            if not os.preadv(descriptor, [byte], place, os.RWF_NOWAIT):
+                return False  # the file ends before
+    except OSError:  # it would have to wait, or this file system does not tell
+        return False
+    return True
 
 
 def _mapped_again(path: Path, dtype: np.dtype, start: int, shape: tuple[int, int]) -> Mapped:
@@ -101,10 +124,8 @@ def _mapped_again(path: Path, dtype: np.dtype, start: int, shape: tuple[int, int
 
 
 def widened(rows: np.ndarray) -> np.ndarray:
-    """``rows`` themselves, or their bfloat16 as the float32 whose upper half they are."""
-    if rows.dtype != BFLOAT16:
-        return rows
-    return (rows.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    """``rows`` themselves, or in half precision the float32 numbers that they are."""
+    return halves.widened(rows) if halves.is_half(rows.dtype) else rows
 
 
 def check_shape(shape: tuple[int, ...], name: str) -> None:

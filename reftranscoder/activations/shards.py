@@ -42,14 +42,19 @@ class Shards(RowStore):
 
     def take(self, places: np.ndarray) -> np.ndarray:
         """As `RowStore.take`: shard after shard."""
-        owners = self._owners(places)
-        if len(places) and owners[0] == owners[-1] and (owners == owners[0]).all():
-            shard = int(owners[0])
-            return self._shards[shard].take(places - self._starts[shard])
+        if len(places) and not (places[1:] >= places[:-1]).all():
+            order = np.argsort(places, kind="stable")
+            rows = np.empty((len(places), self.shape[1]), self.dtype)
+            rows[order] = self.take(places[order])
+            return rows
+        edges = np.searchsorted(places, self._starts)
+        wanted = np.flatnonzero(np.diff(edges)).tolist()
+        if len(wanted) == 1:
+            return self._shards[wanted[0]].take(places - self._starts[wanted[0]])
         rows = np.empty((len(places), self.shape[1]), self.dtype)
-        for shard in np.unique(owners).tolist():
-            here = np.flatnonzero(owners == shard)
-            rows[here] = self._shards[shard].take(places[here] - self._starts[shard])
+        for shard in wanted:
+            here = slice(edges[shard], edges[shard + 1])
+            self._shards[shard].take(places[here] - self._starts[shard], rows[here])
         return rows
 
     def announce(self, places: np.ndarray) -> None:

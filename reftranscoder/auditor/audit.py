@@ -98,6 +98,7 @@ def _audit_of_results(
     if not isinstance(tc, Transcoder):
         raise OptionError("tc", "the Transcoder to compare with", type(tc).__name__)
     definition_of(tc.config, tc.params.own)  # or it is refused
+    tc.params.check_in_memory("an audit")
     if x is None:
         if not callable(candidate):
             raise OptionError("x", "what the candidate was given, (B, I)", None)

@@ -15,6 +15,7 @@ from .. import reference
 from ..errors import OptionError
 from ..options import one_of
 from ..params import Gated, JumpReLU, Losses, Params, TranscoderConfig
+from ..params.unpacked import UnpackedParams
 from ..sparse import Sparse
 
 
@@ -189,10 +190,14 @@ class KernelsBackend:
         from .. import kernels
         from ..kernels.encode import activate
         from ..kernels.encoders import encoder_of
+        from ..kernels.stored_weights import decode_stored
 
         self.kernels: Any = kernels
         self.activate: Any = activate
         self.encoder = encoder_of(params)
+        self.decoder: Any = kernels.decode_forward
+        if isinstance(params, UnpackedParams):
+            self.decoder = decode_stored
         self.config = config
         self.dtype = params.dtype
         self.arrays = params.arrays()
@@ -205,7 +210,7 @@ class KernelsBackend:
 
     def decode(self, hidden: Sparse, x: np.ndarray | None) -> np.ndarray:
         W_dec, b_dec = self.arrays["W_dec"], self.arrays["b_dec"]
-        reconstruction: np.ndarray = self.kernels.decode_forward(hidden, W_dec, b_dec)
+        reconstruction: np.ndarray = self.decoder(hidden, W_dec, b_dec)
         if x is not None and "W_skip" in self.arrays:
             reconstruction += self.kernels.skip_forward(x, self.arrays["W_skip"])
         return reconstruction

@@ -115,7 +115,7 @@ class ConventionalKernels(KernelsBackend):
 
     def _decoded(self, hidden: Sparse, x: np.ndarray | None, read: Any) -> Any:
         weights = (self.arrays.get(name) for name in ("W_dec", "b_dec", "W_skip"))
-        options = self.norms, self.config.conventions
+        options = self.norms, self.config.conventions, self.decoder
         return self.conventional.conventional_decode(hidden, x, read, *weights, *options)
 
 

@@ -68,7 +68,8 @@ def open_model(options: argparse.Namespace) -> Transcoder:
     Raises:
         FileError: as `load`; or it is a cross-layer one, which a command of one X does not take.
     """
-    tc = load(options.model, **chosen(options))
+    pack = not getattr(options, "no_pack", False)
+    tc = load(options.model, **chosen(options), pack=pack)
     if not isinstance(tc, Transcoder):
         problem = "is a cross-layer transcoder, and this command reads activations of one layer"
         raise FileError(options.model, problem, "Use rt.load, and arrays (L, B, I).")
@@ -84,6 +85,15 @@ def add_output(parser: argparse.ArgumentParser, metavar: str, what: str) -> None
 def add_json(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def add_no_pack(parser: argparse.ArgumentParser) -> None:
+    """``--no-pack``."""
+    parser.add_argument(
+        "--no-pack",
+        action="store_true",
+        help="leave the weights of MODEL in its file: for what is too large for memory",
+    )
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

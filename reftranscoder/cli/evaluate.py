@@ -19,7 +19,15 @@ from ..evaluating import Evaluated, Match, evaluate, matches
 from ..metrics import DEFINITIONS, density_histogram
 from ..metrics.definitions import WHOLE
 from ..metrics.features import DENSE
-from .arguments import add_batch_rows, add_json, add_model, add_run, add_sequences, open_model
+from .arguments import (
+    add_batch_rows,
+    add_json,
+    add_model,
+    add_no_pack,
+    add_run,
+    add_sequences,
+    open_model,
+)
 from .printing import plural, print_report, table
 from .progress import Progress
 
@@ -30,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("x", metavar="X", help="activations to read (rows, input_size)")
     parser.add_argument("y", metavar="Y", nargs="?", help="those to predict; or X holds both")
     add_run(parser)
+    add_no_pack(parser)
     add_sequences(parser)
     add_batch_rows(parser)
     parser.add_argument(

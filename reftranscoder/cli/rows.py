@@ -15,6 +15,7 @@ from .arguments import (
     BLOCK_ROWS,
     add_json,
     add_model,
+    add_no_pack,
     add_output,
     add_run,
     check_output,
@@ -31,6 +32,7 @@ def add_arguments_for(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("x", metavar="X", help="activations (rows, input_size), .npy")
     add_output(parser, "OUT", what)
     add_run(parser)
+    add_no_pack(parser)
     add_json(parser)
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import FileError
+from .halves import is_half, widened
 
 AGAIN = "Make or download it again."
 #: Number types that NumPy lacks, by the names that ml_dtypes has for them.
@@ -77,7 +78,7 @@ class Stored:
         Raises:
             FileError: the file is shorter than it was, or not what its checksum says.
         """
-        self._verify()
+        self.verify()
         wide = self._wide()
         try:
             if not self.size:
@@ -91,6 +92,16 @@ class Stored:
             raise FileError(self.path, "does not fit into the memory that is free") from None
         except (OSError, ValueError, TypeError) as error:
             raise FileError(self.path, f"cannot be read: {error}", AGAIN) from None
+
+    def mapped(self) -> np.ndarray:
+        """The entries where and as they lie, a read-only map.
+
+        Raises:
+            OSError, ValueError: the file is not there, or shorter than it was.
+        """
+        mapped = self._mapped(self.start, self.shape)
+        mapped.flags.writeable = False
+        return mapped
 
     def _wide(self) -> np.dtype:
         if not self.is_float:
@@ -117,11 +128,19 @@ class Stored:
             count = min(step, length - first)
             part = (*self.shape[:axis], count, *self.shape[axis + 1 :])
             where = (slice(None),) * axis + (slice(first, first + count),)
-            array[where] = self._mapped(self.start + first * self.strides[axis], part)
+            entries = self._mapped(self.start + first * self.strides[axis], part)
+            if is_half(self.dtype) and wide == np.float32:
+                widened(entries, array[where])
+            else:
+                array[where] = entries
         return array
 
-    def _verify(self) -> None:
-        """Compare the checksum that the file keeps of the bytes around the entries."""
+    def verify(self) -> None:
+        """Compare the checksum that the file keeps of the bytes around the entries, if it does.
+
+        Raises:
+            FileError: they do not agree.
+        """
         if self.checksum is None:
             return
         start, left, expected = self.checksum

@@ -23,7 +23,7 @@ from ..files.sniff import kind_of
 from .choosing import one_of
 from .cross_layer import CrossLayerPublished, cross_layer_model_of
 from .native import FORMAT as OURS
-from .native import META, AnyModel, CrossLayerModel, Model
+from .native import META, AnyModel, CrossLayerModel, Model, layers_left_there
 from .origin import Origin
 from .place import Place
 from .published import Decisions, model_of
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class Format(NamedTuple):
-    """A suffix, and the module that has ``load(path)`` and ``save(model, path, *, force)``."""
+    """A suffix, and the module that has ``load(path, pack)``, ``save(model, path, *, force)``."""
 
     suffix: str
     module: str  # a name, so that reading the table imports nothing
@@ -76,11 +76,12 @@ def load(
     layer: int | None = None,
     hook: str | None = None,
     decisions: Decisions | None = None,
+    pack: bool = True,
 ) -> AnyModel:
     """Read the model in ``path``: a file, or a folder as a library or the hub leaves it.
 
     ``layer`` and ``hook`` say which, where a folder holds several; ``decisions`` what a file leaves
-    open.
+    open.  Without ``pack`` weights stay in their file.
 
     Raises:
         FileError: the file is missing, damaged, of no known format, or holds no transcoder, or one
@@ -89,7 +90,7 @@ def load(
     path = options.path("path", path)
     decisions = Decisions() if decisions is None else decisions
     if os.path.isdir(path):  # False, too, where a name cannot be
-        return _published(*one_of(path, layer, hook, decisions), decisions)
+        return _published(*one_of(path, layer, hook, decisions), decisions, pack)
     kind = kind_of(path)  # a missing file is missing whatever it is called
     for name, value in {"layer": layer, "hook": hook}.items():
         if value is not None:
@@ -101,7 +102,7 @@ def load(
         raise FileError(path, problem, remedy)
     if (place := _foreign(path, kind, decisions)) is not None:
         if (row := recognised(place, decisions)) is not None:
-            return _published(place, row, decisions)
+            return _published(place, row, decisions, pack)
         if kind == "torch":
             held = ", ".join(map(words, sorted(place.container().tensors)[:8])) or "no tensors"
             problem = f"this is a PyTorch file of no known format: it holds {held}"
@@ -110,7 +111,7 @@ def load(
     if decisions.given or decisions.format:
         problem = "is no file of another library's that leaves anything open"
         raise FileError(path, problem, "Load it without options.")
-    read: AnyModel = _module(format_of(path)).load(path)
+    read: AnyModel = _module(format_of(path)).load(path, pack)
     return read._replace(origin=_own_origin(path, read))
 
 
@@ -145,11 +146,13 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     raise FileError(path, f"no format is known by the suffix {suffix!r}", f"Known: {known}.")
 
 
-def _published(place: Place, row: Reader, decisions: Decisions) -> AnyModel:
+def _published(place: Place, row: Reader, decisions: Decisions, pack: bool) -> AnyModel:
     published = publish(place, row, decisions)
-    if isinstance(published, CrossLayerPublished):
-        return cross_layer_model_of(published, row.name)
-    return model_of(published, row.name)
+    if not isinstance(published, CrossLayerPublished):
+        return model_of(published, row.name, pack)
+    if not pack:
+        raise layers_left_there(place.path)
+    return cross_layer_model_of(published, row.name)
 
 
 def _foreign(path: Path, kind: str, decisions: Decisions) -> Place | None:

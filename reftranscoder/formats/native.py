@@ -20,8 +20,11 @@ import numpy as np
 
 from ..errors import Error, FileError, words
 from ..files import schema
+from ..files.mapped import weights_of
+from ..files.stored import Stored
 from ..params import NAMES, OWN, Conventions, Own, Params, TranscoderConfig, check_agreement
 from ..params.cross_layer import CrossLayerConfig, CrossLayerParams, check_cross_layer
+from ..params.unpacked import WEIGHTS, UnpackedParams
 from .origin import Origin
 
 FORMAT = "reftranscoder"
@@ -57,10 +60,15 @@ _FIELDS = dict.fromkeys(("format", "version", "config"), _ANYTHING)
 
 
 def arrays_of(model: AnyModel) -> dict[str, np.ndarray]:
-    """The arrays that a file holds, by name."""
+    """The arrays that a file holds, by name.
+
+    Raises:
+        OptionError: they stay in a file as they are.
+    """
     if isinstance(model, CrossLayerModel):
         layers = {**model.params.arrays(), "theta": [o.theta for o in model.params.own if o]}
         return {f"{name}.{l}": a for name, of in layers.items() for l, a in enumerate(of)}
+    model.params.check_in_memory("saving")
     return model.params.all_arrays()
 
 
@@ -113,10 +121,32 @@ def _by_layer(names: Iterable[str], L: int | None) -> list[str]:
     return [*names] if L is None else [f"{name}.{l}" for name in names for l in range(L)]
 
 
-def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> AnyModel:
+def left_there(path: Path, found: Mapping[str, Stored]) -> dict[str, np.ndarray]:
+    """The arrays in the file ``path`` by name: weights where and as they lie, the others read.
+
+    Raises:
+        FileError: weights cannot be left there; one is damaged; or it is of several layers.
+    """
+    if _layers_in(found):
+        raise layers_left_there(path)
+    for name in WEIGHTS & found.keys():
+        found[name].verify()
+    return {n: weights_of(n, s) if n in WEIGHTS else s.read() for n, s in found.items()}
+
+
+def layers_left_there(path: Path) -> FileError:
+    """What is said of a cross-layer transcoder whose weights were to stay in their file."""
+    problem = "is a cross-layer transcoder, which pack=False does not read"
+    return FileError(path, problem, "Load it with pack=True.")
+
+
+def model_from(
+    path: Path, meta: str, arrays: Mapping[str, np.ndarray], pack: bool = True
+) -> AnyModel:
     """Put together what `check_names` let pass.  Arrays of half precision are widened, exactly.
 
-    The arrays are handed over: the model owns them from here on.
+    The arrays are handed over: the model owns them from here on.  Without ``pack`` weights stay as
+    they are.
 
     Raises:
         FileError: ``meta`` is not what we write or comes from a later version, or the arrays do not
@@ -137,14 +167,17 @@ def model_from(path: Path, meta: str, arrays: Mapping[str, np.ndarray]) -> AnyMo
             layers = [""] if L is None else [f".{l}" for l in range(L)]
             taken = [kind(**{n: given.pop(n + l) for n in kind.ARRAYS}, **own) for l in layers]
         options["conventions"] = Conventions(**options.get("conventions", {}))
-        return _model(options, given, taken, L)
+        return _model(options, given, taken, L, pack)
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error
 
 
-def _model(options: dict[str, Any], given: dict[str, Any], own: Any, L: int | None) -> AnyModel:
+def _model(
+    options: dict[str, Any], given: dict[str, Any], own: Any, L: int | None, pack: bool
+) -> AnyModel:
     if L is None:
-        params = Params.taking(**given, own=None if own is None else own[0])
+        kind = Params if pack else UnpackedParams
+        params = kind.taking(**given, own=None if own is None else own[0])
         model = Model(TranscoderConfig(**options), params)
         check_agreement(model.config, model.params)
         return model

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import Error, FileError
+from ..files.mapped import stretches, weights_of
 from ..files.stored import Stored
 from ..options import one_of, positive_integer, truth
 from ..params import ACTIVATIONS, NAMES, OWN, Conventions, Params, TranscoderConfig, check_agreement
+from ..params.unpacked import WEIGHTS, UnpackedParams
 from .native import Model
 from .origin import Origin
 
@@ -152,8 +154,9 @@ def texts_of(settings: Mapping[str, Any], *names: str) -> tuple[str | None, ...]
 
 
 @QUIET
-def model_of(published: Published, format_name: str) -> Model:
-    """Read the arrays, and make a transcoder of what ``published`` says.
+def model_of(published: Published, format_name: str, pack: bool = True) -> Model:
+    """Read the arrays, and make a transcoder of what ``published`` says.  Without ``pack`` its
+    weights stay in their file.
 
     Raises:
         FileError: no transcoder of ours has that definition, or the arrays do not fit each other or
@@ -166,14 +169,14 @@ def model_of(published: Published, format_name: str) -> Model:
             problem = f"{name} must hold floating-point numbers; it holds {array.dtype}"
             raise FileError(path, problem)
     check_shapes(published)
-    given = published.arrays.items()
-    arrays = {n: a if isinstance(a, np.ndarray) else a.read() for n, a in given}
+    arrays = {n: _read(path, n, array, pack) for n, array in published.arrays.items()}
     I, D, O = published.sizes
     try:
         kind = OWN.get(published.activation)
         names = () if kind is None else kind.ARRAYS
         taken: dict[str, Any] = {n: np.broadcast_to(arrays.pop(n), (D,)) for n in names}
-        params = Params.taking(own=None if kind is None else kind(**taken), **arrays)
+        own = None if kind is None else kind(**taken)
+        params = (Params if pack else UnpackedParams).taking(own=own, **arrays)
         config = TranscoderConfig(
             input_size=I,
             output_size=O,
@@ -188,6 +191,18 @@ def model_of(published: Published, format_name: str) -> Model:
     except Error as error:
         raise FileError(path, str(error).rstrip(".")) from error
     return Model(config, params, origin_of(published, format_name, *seen_in(params)))
+
+
+def _read(path: Path, name: str, array: Stored | Made | np.ndarray, pack: bool) -> np.ndarray:
+    if isinstance(array, np.ndarray):
+        return array
+    if pack or name not in WEIGHTS:
+        return array.read()
+    if isinstance(array, Made):
+        problem = f"its {name} is made of other arrays when it is read"
+        raise FileError(path, problem, "Load it with pack=True.")
+    array.verify()
+    return weights_of(name, array)
 
 
 def refuse_unknown(published: Description) -> None:
@@ -250,8 +265,8 @@ def origin_of(published: Description, format_name: str, *seen: str) -> Origin:
 def seen_in(params: Params) -> tuple[str, ...]:
     """What the arrays themselves give a reason to say."""
     found = []
-    silent = np.logical_not(params.W_enc.any(axis=1)) & (params.b_enc <= params.active_above)
-    mute = np.logical_not(params.W_dec.any(axis=1))
+    silent = _zero_rows(params.W_enc) & (params.b_enc <= params.active_above)
+    mute = _zero_rows(params.W_dec)
     below = np.less(getattr(params.own, "theta", 0), 0)
     if silent.any():
         found.append(f"{_features(silent)} can never be active: they read nothing")
@@ -263,6 +278,10 @@ def seen_in(params: Params) -> tuple[str, ...]:
             "only positive activations are kept"
         )
     return tuple(found)
+
+
+def _zero_rows(W: np.ndarray) -> np.ndarray:
+    return np.concatenate([~(part != 0).any(axis=1) for _, part in stretches(W)])
 
 
 def _features(mask: np.ndarray) -> str:

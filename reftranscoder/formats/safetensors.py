@@ -21,9 +21,11 @@ import numpy as np
 from ..errors import FileError
 from ..files import schema
 from ..files.atomic import atomic_write
-from ..files.safetensors import FLOATS, read_tensors, tensors_as_bytes
+from ..files.mapped import stretches
+from ..files.safetensors import FLOATS, find_tensors, read_tensors, tensors_as_bytes
+from ..files.sniff import require
 from ..files.stored import AGAIN
-from .native import META, AnyModel, arrays_of, check_names, meta_of, model_from
+from .native import META, AnyModel, arrays_of, check_names, left_there, meta_of, model_from
 
 _CHECKSUMS = "crc32"
 
@@ -45,21 +47,28 @@ def save(model: AnyModel, path: Path, *, force: bool) -> None:
         file.write(content)
 
 
-def load(path: Path) -> AnyModel:
-    """Read ``path``; float16 and bfloat16 are widened to float32, which is exact.
+def load(path: Path, pack: bool = True) -> AnyModel:
+    """Read ``path``; float16 and bfloat16 are widened to float32, which is exact.  Without ``pack``
+    its weights stay there, as they are.
 
     Raises:
         FileError: it is not a transcoder that `save` wrote, is damaged, or the safetensors package
             is missing.
     """
-    tensors, metadata = read_tensors(path, {"npz": "Name it .npz."}, FLOATS)
+    remedies = {"npz": "Name it .npz."}
+    if pack:
+        tensors, metadata = read_tensors(path, remedies, FLOATS)
+    else:
+        require(path, "safetensors", remedies)
+        found, metadata = find_tensors(path)
+        tensors = left_there(path, found)
     check_names(path, [*tensors, *metadata])
     if META in tensors or set(metadata) != {META}:
         raise FileError(path, f"its {META}, and nothing else, must stand in __metadata__")
     meta, written = _taken_apart(metadata[META])
     if written is not None:
         _compare(path, written, _checksums(tensors, meta))
-    return model_from(path, meta, tensors)
+    return model_from(path, meta, tensors, pack)
 
 
 def _taken_apart(meta: str) -> tuple[str, Any]:
@@ -80,11 +89,13 @@ def _checksums(arrays: Mapping[str, np.ndarray], meta: str) -> dict[str, int]:
 
 
 def _of_array(array: np.ndarray) -> int:
-    rows = np.asarray(array, order="C")
-    if rows.dtype.byteorder == ">" or not rows.dtype.isnative:
-        rows = rows.astype(rows.dtype.newbyteorder("<"))
-    label = f"{rows.dtype.name}{list(rows.shape)}".encode()
-    return zlib.crc32(rows.reshape(-1).view(np.uint8).data, zlib.crc32(label))
+    crc = zlib.crc32(f"{array.dtype.name}{list(array.shape)}".encode())
+    for _, part in stretches(array):
+        rows = np.asarray(part, order="C")
+        if rows.dtype.byteorder == ">" or not rows.dtype.isnative:
+            rows = rows.astype(rows.dtype.newbyteorder("<"))
+        crc = zlib.crc32(rows.reshape(-1).view(np.uint8).data, crc)
+    return crc
 
 
 def _compare(path: Path, written: Any, found: Mapping[str, int]) -> None:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..files.mapped import stretches
+from ..params.unpacked import UnpackedParams
 from ..sparse import Sparse
 from .affine import affine_backward
 from .decode import decode_backward, decode_forward, sum_rows
@@ -24,6 +26,7 @@ from .normalizations import NORMALIZATIONS
 from .row_dots import row_dots, row_sums
 from .screened_encoder import Encoder
 from .skip import skip_backward, skip_forward
+from .streamed_encoder import StreamedEncoder
 
 _encoders: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = Lock()
@@ -47,12 +50,15 @@ class Decoded(NamedTuple):
 
 
 class ScaledEncoder(NamedTuple):
-    """An encoder whose activations are measured by what they write."""
+    """An encoder whose activations are measured by what they write.
+
+    Weights that stay as they are stored are that here, too, and are multiplied when they are read.
+    """
 
     norms: np.ndarray  # (D,) float64, of the rows of W_dec
     W_enc: np.ndarray  # (D, I) float64, times the norms
     b_enc: np.ndarray  # (D,) float64, times the norms
-    encoder: Encoder
+    encoder: Encoder | StreamedEncoder
 
     def encode(self, x, **selection):
         """Return ``hidden``, a `Sparse` (B, D) in the dtype of ``x`` (B, I), as `Encoder` does."""
@@ -65,13 +71,20 @@ def scaled_encoder_of(params):
     with _lock:
         found = _encoders.get(params)
         if found is None:
-            norms = decoder_norms(params.W_dec)
-            W_enc = params.W_enc * norms[:, None]
-            b_enc = params.b_enc * norms
-            theta = getattr(params.own, "theta", None)
-            encoder = Encoder(W_enc, b_enc, theta=theta)
-            found = _encoders[params] = ScaledEncoder(norms, W_enc, b_enc, encoder)
+            found = _encoders[params] = _scaled_encoder(params)
         return found
+
+
+def _scaled_encoder(params):
+    if isinstance(params, UnpackedParams):
+        norms = np.concatenate([decoder_norms(part) for _, part in stretches(params.W_dec)])
+        encoder = StreamedEncoder(params.W_enc, params.b_enc, norms)
+        return ScaledEncoder(norms, params.W_enc, params.b_enc, encoder)
+    norms = decoder_norms(params.W_dec)
+    W_enc = params.W_enc * norms[:, None]
+    b_enc = params.b_enc * norms
+    theta = getattr(params.own, "theta", None)
+    return ScaledEncoder(norms, W_enc, b_enc, Encoder(W_enc, b_enc, theta=theta))
 
 
 def input_forward(x, b_dec, conventions):
@@ -82,14 +95,16 @@ def input_forward(x, b_dec, conventions):
     return Read(read, gain, shift) if conventions.rescale_output else Read(read, 1.0, 0.0)
 
 
-def conventional_decode(hidden, x, read, W_dec, b_dec, W_skip, norms, conventions):
+def conventional_decode(
+    hidden, x, read, W_dec, b_dec, W_skip, norms, conventions, decode=decode_forward
+):
     """Return the `Decoded` of ``hidden``, a `Sparse` (B, D).
 
     ``norms`` are those of a `ScaledEncoder`, or None.  The way back is computed in float64, and
-    rounded once.
+    rounded once.  ``decode`` is `decode_forward`, or what returns the same.
     """
     written = _unscaled(hidden, norms)
-    decoded = decode_forward(written, W_dec, b_dec)
+    decoded = decode(written, W_dec, b_dec)
     skips_x = W_skip is not None and conventions.skip_input == "x"
     if W_skip is not None and not skips_x:
         decoded += skip_forward(read.encoder_input, W_skip)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import weakref
 
 from ..params import Gated
+from ..params.unpacked import UnpackedParams
 from .engine.threads_and_forks import Lock
 from .gated_encoder import GatedEncoder
 from .screened_encoder import Encoder
+from .streamed_encoder import StreamedEncoder
 
 _encoders: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = Lock()
@@ -24,6 +26,8 @@ def encoder_of(params):
 
 def _encoder(params):
     weights, own = (params.W_enc, params.b_enc), params.own
+    if isinstance(params, UnpackedParams):
+        return StreamedEncoder(*weights)
     if isinstance(own, Gated):
         return GatedEncoder(*weights, own.b_gate)
     return Encoder(*weights, theta=None if own is None else own.theta)

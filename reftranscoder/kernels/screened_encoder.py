@@ -66,7 +66,7 @@ class Search(NamedTuple):
 
     kept: int  # features, or D: all
     keep_all: bool  # that equal the least of these
-    level: np.float32  # below which none is wanted
+    levels: np.ndarray  # (B,) float32, below which none is wanted
     caution: np.float32  # in guessing a threshold: see `CAUTION`
     room: int  # for candidates, in every segment of the features
 
@@ -97,11 +97,16 @@ class Encoder:
         self._lock = Lock()
         self._packed, self._measured, self._as_floats = None, False, None
 
+    @property
+    def screens(self):
+        """Whether there can be a screen."""
+        return self._fits and self._W.shape[1] <= _LONGEST
+
     def encode(self, x, *, top_k, activation="topk", ties="lowest_index", own=None):
         """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I), as `encode_forward` does."""
-        D, I = self._W.shape
+        D = len(self._W)
         few = len(x) < FEWEST_FOR_FLOATS and not self._eight_bit
-        screened = activation in SCREENED_ACTIVATIONS and I <= _LONGEST and self._fits
+        screened = activation in SCREENED_ACTIVATIONS and self.screens
         x, keep_all = as_kernel_array(x, self._W.dtype), ties == "keep_all"
         if few or not screened or self._expected.much(x, top_k, activation, self._p_of):
             selection = {"top_k": top_k, "activation": activation, "ties": ties, "own": own}
@@ -109,7 +114,7 @@ class Encoder:
         elif activation == "batchtopk":
             hidden = self._of_the_batch(x, top_k, ties)
         else:
-            hidden = self._of_rows(x, top_k if activation == "topk" else D, keep_all)
+            hidden = self.of_rows(x, top_k if activation == "topk" else D, keep_all)
         self._expected.had(hidden, top_k, activation)
         return hidden.astype(x.dtype)
 
@@ -124,25 +129,26 @@ class Encoder:
         most = len(x) * top_k
         hidden = None
         for level in self._expected.levels(x, top_k, self._p_of):
-            hidden = self._of_rows(x, len(self._W), True, level)
+            hidden = self.of_rows(x, len(self._W), True, level)
             if np.count_nonzero(~(hidden.values < level)) >= most:  # NaN is above all numbers
                 break
         return largest_entries(hidden, most, ties)
 
-    def _of_rows(self, x, kept, keep_all, level=_NONE):
+    def of_rows(self, x, kept, keep_all, level=_NONE):
         """The ``kept`` largest of each row, in float64; or all that are above their thresholds,
-        or of these at least those that are not below ``level``."""
+        or of these at least those that are not below ``level``, one number or (B,) float32."""
         D, I = self._W.shape
+        x, levels = as_kernel_array(x, self._W.dtype), np.full(len(x), level, np.float32)
         weights = self._weights(x)
         room = _capacity(kept, D)
         if kept == D:
             room = self._expected.room(room)
-        rows = max(min(_BLOCK_BYTES // (20 * room), _MOST_ROWS), TILE.rows)
         caution = np.float32(min(CAUTION / np.sqrt(I), _SURE))
-        search = Search(kept, keep_all, level, caution, room)
+        search = Search(kept, keep_all, levels, caution, room)
+        rows = _rows_at_once(room)
         blocks = [
-            self._block(x[first : first + rows], weights, search)
-            for first in range(0, len(x), rows)
+            self._block(x[part], weights, search._replace(levels=levels[part]))
+            for part in _parts(len(x), rows)
         ]
         return blocks[0] if len(blocks) == 1 else joined(blocks, D)
 
@@ -185,9 +191,15 @@ class Encoder:
         def again(rows, weights, **changes):
             """Search some rows of this block once more."""
             nonlocal block
-            if len(rows):
-                other = self._block(_rows(x, rows), weights, search._replace(**changes))
-                block = _replaced(block, rows, other, np.arange(len(rows)))
+            more = search._replace(**changes)
+            parts = [rows[part] for part in _parts(len(rows), _rows_at_once(more.room))]
+            blocks = [
+                self._block(_rows(x, part), weights, more._replace(levels=more.levels[part]))
+                for part in parts
+            ]
+            if blocks:
+                made = joined(blocks, len(self._W))
+                block = _replaced(block, rows, made, np.arange(len(rows)))
                 found[rows] = 0
 
         if search.caution < _SURE:
@@ -223,7 +235,7 @@ class Encoder:
                 weights.panels, weights.features, weights.steps, weights.sixteen, weights.closer,
                 weights.order, inputs.panels, inputs.rows, inputs.starts, inputs.states,
                 inputs.sixteen, x, self._W, self._b, self._theta, search.kept, search.keep_all,
-                search.level, search.caution, tasks, segments, max(min(available, B), 1),
+                search.levels, search.caution, tasks, segments, max(min(available, B), 1),
                 work.array("ids", size, np.int32), work.array("bounds", size, np.float32),
                 work.array("estimates", size, np.float32), work.array("kept", (B, most), np.int32),
                 work.array("p", (B, most), np.float64),
@@ -267,6 +279,16 @@ def difference_up(b, theta):
 
 def _rows(x, which):
     return as_kernel_array(x[which], x.dtype)
+
+
+def _rows_at_once(room):
+    """How many rows are searched at a time, with ``room`` for candidates in each."""
+    return max(min(_BLOCK_BYTES // (20 * room), _MOST_ROWS), TILE.rows)
+
+
+def _parts(rows, size):
+    """Slices of so many ``rows``, of at most ``size``."""
+    return [slice(first, min(first + size, rows)) for first in range(0, rows, size)]
 
 
 def _capacity(kept, D):

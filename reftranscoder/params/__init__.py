@@ -250,6 +250,13 @@ class Params:
     def dtype(self) -> np.dtype:
         return self.W_enc.dtype
 
+    def check_in_memory(self, what: str) -> None:
+        """Refuse ``what`` where the arrays stay in their file.
+
+        Raises:
+            OptionError: they do: see ``unpacked.py``.
+        """
+
     def astype(self, dtype: Any) -> Params:
         """Return the same numbers, each rounded once to ``dtype``; itself if that changes nothing.
 

@@ -36,9 +36,10 @@ def folded(config: TranscoderConfig, params: Params) -> tuple[TranscoderConfig, 
     """The config without conventions, and the parameters that have taken them up.
 
     Raises:
-        OptionError: what is done to x depends on the row.
+        OptionError: what is done to x depends on the row, or the arrays are not in memory.
         NonFiniteError: a parameter that is too large for its dtype.
     """
+    params.check_in_memory("folding")
     wide, _ = _folded(config, params)
     with np.errstate(over="ignore", under="ignore"):
         arrays: dict[str, Any] = {name: a.astype(params.dtype) for name, a in wide.items()}

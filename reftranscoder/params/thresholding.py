@@ -29,7 +29,6 @@ def thresholded(
     if not theta.ndim:
         with np.errstate(over="ignore", under="ignore"):
             theta = np.full(config.dict_size, theta, params.dtype)
-    arrays: dict[str, Any] = params.arrays()
-    changed = Params(**arrays, own=JumpReLU(theta))
+    changed = dataclasses.replace(params, own=JumpReLU(theta))
     changes: dict[str, Any] = {"activation": "jumprelu", "dtype": changed.dtype.name}
     return dataclasses.replace(config, **changes), changed

@@ -32,6 +32,7 @@ from ..params import Conventions, Losses, Own, Params, TranscoderConfig, check_a
 from ..params.folding import folded
 from ..params.losses import DEFAULT
 from ..params.thresholding import thresholded
+from ..params.unpacked import UnpackedParams
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -90,12 +91,13 @@ class Transcoder:
         ties: str = "lowest_index",
         own: Own | None = None,
         conventions: Conventions | None = None,
+        pack: bool = True,
     ) -> Transcoder:
         """A transcoder with copies of these arrays or torch tensors; sizes and dtype are theirs.
 
         ``W_enc`` (D, I), ``b_enc`` (D,), ``W_dec`` (D, O), ``b_dec`` (O,), ``W_skip`` (O, I);
         ``own`` is a `JumpReLU` or a `Gated` where that is the activation; ``conventions`` say what
-        is done to input and output.
+        is done to input and output.  ``pack`` is that of `reftranscoder.load`, of memory maps here.
 
         Returns:
             A `Transcoder` in their widest dtype, at least float32.
@@ -105,7 +107,8 @@ class Transcoder:
         >>> tc([[1, 5, -2]])
         array([[ 1., 11.,  1.]])
         """
-        params = Params(W_enc, b_enc, W_dec, b_dec, W_skip, own)
+        kind = Params if truth("pack", pack) else UnpackedParams
+        params = kind(W_enc, b_enc, W_dec, b_dec, W_skip, own)
         D, I = params.W_enc.shape
         config = TranscoderConfig(
             input_size=I,
@@ -187,8 +190,7 @@ class Transcoder:
         Returns:
             A `Container` with these three, in the dtype of the parameters.
         """
-        run = self._backend(backend)
-        stages = run.forward(self._input(x, check_finite))
+        stages = self._backend(backend, "dense results").forward(self._input(x, check_finite))
         return Container(stages["reconstruction"], to_csr(stages["hidden"]), stages["pre_acts"])
 
     def stages(
@@ -218,7 +220,7 @@ class Transcoder:
         >>> {name: stages[name].shape for name in ("hidden", "loss", "dW_dec", "dx")}
         {'hidden': (5, 8), 'loss': (), 'dW_dec': (8, 3), 'dx': (5, 4)}
         """
-        run = self._backend(backend)
+        run = self._backend(backend, "dense results")
         x = self._input(x, check_finite)
         if target is None:
             return for_users(run.forward(x))
@@ -328,14 +330,16 @@ class Transcoder:
     def __deepcopy__(self, memo: object) -> Transcoder:
         return self  # a value
 
-    def _backend(self, name: str) -> Backend:
+    def _backend(self, name: str, in_memory: str = "") -> Backend:
+        if in_memory:
+            self.params.check_in_memory(in_memory)
         return backend_for(name, self.config, self.params)
 
     def _backward(
         self, x: Any, target: Any, l1_coeff: float, losses: Losses, backend: str, check: bool
     ) -> dict[str, Any]:
         """The loss and every gradient by name."""
-        run, x = self._backend(backend), self._input(x, check)
+        run, x = self._backend(backend, "gradients"), self._input(x, check)
         return run.backward(x, self._aim(target, x, l1_coeff, losses, check))
 
     def _aim(self, target: Any, x: np.ndarray, l1_coeff: float, losses: Losses, check: bool) -> Aim:

@@ -12,8 +12,10 @@ import numpy as np
 #: The share of features, active in the mean row, above which all are computed without a screen.
 DENSE = 0.2
 
-#: Rows that are computed of a first batch, if it has so many times these.
+#: Rows that are computed of a first batch, if it has so many times these; and fewer, but not below
+#: the least, where their sums of all features would be more entries than this.
 PROBED, _FEWEST = 32, 2
+_LEAST_PROBED, _MOST_ENTRIES = 4, 1 << 22
 
 #: There is room for so many times the candidates of the fullest row, and so many more.
 _MORE, _BESIDE = 1.5, 64
@@ -50,7 +52,7 @@ class Expectations:
         if self._share is None:
             if few:
                 return True
-            self._share = float((p_of(_some(x)) > self._theta).mean())
+            self._share = float((p_of(self._some(x)) > self._theta).mean())
         return self._share > DENSE
 
     def levels(self, x, top_k, p_of):
@@ -58,7 +60,7 @@ class Expectations:
         kept = len(x) * top_k
         cut = self._cuts.get(top_k)
         if cut is None:
-            p = p_of(_some(x)).reshape(-1)
+            p = p_of(self._some(x)).reshape(-1)
             wanted = min(int(_WIDER * kept * len(p) / (len(x) * len(self._theta))), len(p) - 1)
             guess = np.partition(p, len(p) - 1 - wanted)[len(p) - 1 - wanted]
         else:
@@ -86,7 +88,7 @@ class Expectations:
         elif activation != "topk":
             self._share = len(hidden.values) / (B * D)
 
-
-def _some(x):
-    """Some of the rows, evenly spaced."""
-    return x[:: -(-len(x) // PROBED)]
+    def _some(self, x):
+        """Some of the rows, evenly spaced."""
+        number = max(min(PROBED, _MOST_ENTRIES // len(self._theta)), _LEAST_PROBED)
+        return x[:: -(-len(x) // number)]

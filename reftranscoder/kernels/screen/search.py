@@ -20,17 +20,17 @@ from .screening import screen_part
 @kernel
 def search(
     panels, features, steps, sixteen, closer, order, x_panels, rows, starts, states, x_sixteen,
-    x, W, b_enc, theta, kept, keep_all, level, caution, tasks, segments, parts, ids, bounds,
+    x, W, b_enc, theta, kept, keep_all, levels, caution, tasks, segments, parts, ids, bounds,
     estimates, kept_ids, kept_p,
 ):  # fmt: skip
     """Find the features that are kept of every row of ``x`` (B, I).
 
     ``panels`` to ``order`` are packed weights, ``x_panels`` to ``x_sixteen`` packed inputs
     (``layout.py``, ``rescoring.Closer``).  A feature is active where p is above its ``theta`` (D,),
-    which is 0 or more; what is below ``level`` is not wanted.  Rows are screened in ``tasks`` times
-    the features in ``segments``, and rescored in ``parts``, side by side.  ``ids``, ``bounds`` and
-    ``estimates`` (>= B, segments, C) have room for candidates, ``kept_ids`` and ``kept_p`` (B, K)
-    for what is kept.
+    which is 0 or more; what is below ``levels`` (B,) is not wanted.  Rows are screened in ``tasks``
+    times the features in ``segments``, and rescored in ``parts``, side by side.  ``ids``,
+    ``bounds`` and ``estimates`` (>= B, segments, C) have room for candidates, ``kept_ids`` and
+    ``kept_p`` (B, K) for what is kept.
 
     Returns how many features each row has (B,), or `NO_ROOM` or `WRONG_GUESS`; where each row
     starts (B + 1,); the features (nnz,), ascending by row; their p (nnz,) float64; and the most
@@ -42,7 +42,7 @@ def search(
     found = np.full(B, NO_ROOM)
     for b in range(B):
         if states[b] == SCREENED:
-            thresholds[:, b] = level
+            thresholds[:, b] = levels[b]
             found[b] = 0
     tiles, groups = padded // TILE.rows, features.shape[1] // TILE.features
     operands = Operands(panels, features, x_panels, rows, starts, steps, int(B == 1))
