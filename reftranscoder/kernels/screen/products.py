@@ -54,7 +54,7 @@ def _emit_vector_products(e):
             number = e.splat(e.load(inputs, place, kind.element))
             for v, line in enumerate(lines):
                 n = m * TILE.vectors + v
-                sums[n] = _emit_multiply_add(e, line, number, sums[n])
+                sums[n] = emit_multiply_add(e, line, number, sums[n])
     following = b.add(step, ir.Constant(I64, 2))
     step.add_incoming(following, loop)
     for phi, total in zip(phis, sums):
@@ -70,7 +70,7 @@ def _emit_start(e, m, kind):
     return ir.Constant(kind, [0 if e.whole else 0.0] * TILE.lanes)
 
 
-def _emit_multiply_add(e, line, number, total):
+def emit_multiply_add(e, line, number, total):
     """``total`` and the products of a step's numbers, of a vector of features and of one row."""
     if not e.whole:
         return e.fma(number, line, total)
