@@ -11,12 +11,12 @@ reading order::
     layout.py          how both lie in memory, and the candidates
     tile.py            the innermost loop of either
     products.py        its products, by the instructions that there are
-    emission.py        what both are emitted with
     expectations.py    what a call may expect of a batch, from those before it
     rounding.py        numbers rounded to whole ones, four bytes at a time
     sixteen_bits.py    products of rows of 16 bits
     cpu_target.py      what the processor that is compiled for can do: the kinds of panels
     workspace.py       memory that one call after the other works in
 
-``kernels/screened_encoder.py`` puts them together.
+``kernels/screened_encoder.py`` puts them together.  What the compiler makes of a tile and of its
+products is written with ``emission.py``.
 """

@@ -74,7 +74,7 @@ def _emit_loop(e, rows, kind):
             number = e.splat(e.load(inputs, place, kind.element))
             for v, line in enumerate(lines):
                 n = m * TILE.vectors + v
-                sums[n] = _emit_multiply_add(e, line, number, sums[n])
+                sums[n] = emit_multiply_add(e, line, number, sums[n])
     following = b.add(step, ir.Constant(I64, 2))
     step.add_incoming(following, loop)
     for phi, total in zip(phis, sums):
@@ -94,7 +94,7 @@ def _emit_start(e, m, kind):
     return _zeros(e, kind)
 
 
-def _emit_multiply_add(e, line, number, total):
+def emit_multiply_add(e, line, number, total):
     """``total`` and the products of a step's numbers, of a vector of features and of one row."""
     if not e.whole:
         return e.fma(number, line, total)
