@@ -25,7 +25,7 @@ decoded in place of target'.  Thresholds begin at ``theta_start``, the two paths
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +36,7 @@ from ..errors import OptionError
 from ..params import NAMES, OWN, Conventions, Gated, JumpReLU, Own, Params, TranscoderConfig
 from ..transcoder import Transcoder
 from .adam import Recipe
+from .ridge import Read, Ridge, unit
 from .scaling import Moments, Scaling
 
 _ENCODER_NORM = 0.1
@@ -44,9 +45,9 @@ _BLOCK = 4096  # features at a time, to save memory
 
 
 class _Seen(NamedTuple):
-    """What examples are taken from."""
+    """What the encoder reads and what is to be decoded."""
 
-    examples: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # rows -> (I1), (I2)
+    read: Read  # rows -> what of theirs the encoder reads, less its mean; the same of the decoded
     mean: np.ndarray  # (I,) of what the encoder reads
     b_dec: np.ndarray  # (O,) the mean of what is to be decoded
 
@@ -75,11 +76,13 @@ def starting_arrays(
     }
     if config.skip:
         arrays["W_skip"] = np.zeros((O, I), config.dtype)
-    examples = np.resize(rng.permutation(len(x)), D)
+    order = rng.permutation(len(x))
+    ridge = Ridge.of(seen.read, order)
+    examples = np.resize(order, D)
     for start in range(0, D, _BLOCK):
         block = slice(start, min(start + _BLOCK, D))
-        reads, writes = seen.examples(examples[block])
-        W_enc = _ENCODER_NORM * _directions(reads, rng)
+        u, writes = seen.read(examples[block])
+        W_enc = _ENCODER_NORM * _directions(ridge.reads(u, unit(writes)), rng)
         arrays["W_enc"][block] = W_enc  # (I1)
         arrays["b_enc"][block] = -(W_enc * seen.mean).sum(axis=1)  # (I3)
         arrays["W_dec"][block] = _directions(writes, rng)  # (I2)
@@ -108,13 +111,12 @@ def folded(config: TranscoderConfig, scaling: Scaling, arrays: dict[str, np.ndar
 
 
 def _as_they_are(x: Activations, target: Activations, moments: Moments, scaling: Scaling) -> _Seen:
-    spread = _spread(moments.x, moments.x_squares)
+    s_x, s_y = scaling.input_scale, scaling.target_scale
 
-    def examples(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return (x.rows(rows) - moments.x) / spread, target.rows(rows) - moments.target
+    def read(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return (x.rows(rows) - moments.x) / s_x, (target.rows(rows) - moments.target) / s_y
 
-    mean = moments.x / scaling.input_scale
-    return _Seen(examples, mean, moments.target / scaling.target_scale)
+    return _Seen(read, moments.x / s_x, moments.target / s_y)
 
 
 def _through(
@@ -136,38 +138,25 @@ def _through(
             yield read(*pair)
 
     # The order of the sums is that of the rows.
-    sums, squares, written = np.zeros(x.shape[1]), np.zeros(x.shape[1]), np.zeros(target.shape[1])
+    sums, written = np.zeros(x.shape[1]), np.zeros(target.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
         for u, decoded in blocks():
             sums += u.sum(axis=0)
-            squares += np.square(u).sum(axis=0)
             written += decoded.sum(axis=0)
-    mean, squares, b_dec = sums / len(x), squares / len(x), written / len(x)
-    if not np.isfinite(squares).all():  # which the rows are, as they were read before
+    mean, b_dec = sums / len(x), written / len(x)
+    if not np.isfinite(mean).all():  # which the rows are, as they were read before
         name = conventions.normalize_activations
         raise OptionError("normalize_activations", "another, where a row of x is zero", name)
-    spread = _spread(mean, squares)
 
-    def examples(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def less_means(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         u, decoded = read(x.rows(rows), target.rows(rows))
-        return (u - mean) / spread, decoded - b_dec
+        return u - mean, decoded - b_dec
 
-    return _Seen(examples, mean - b_dec if conventions.apply_b_dec_to_input else mean, b_dec)
-
-
-def _spread(mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """What each column is divided by: its variance, and the mean of all."""
-    variance = squares - np.square(mean)
-    spread = variance + variance.mean()
-    return np.where(spread > 0, spread, 1)
+    offset = mean - b_dec if conventions.apply_b_dec_to_input else mean
+    return _Seen(less_means, offset, b_dec)
 
 
 def _directions(examples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows of norm 1: those of ``examples`` with some noise, or only noise for a row of zeros."""
     noise = rng.standard_normal(examples.shape)
-    return _unit(_unit(examples) + _NOISE * _unit(noise))
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    norms = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
-    return rows / np.where(norms > 0, norms, 1)
+    return unit(unit(examples) + _NOISE * unit(noise))
