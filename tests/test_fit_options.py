@@ -83,7 +83,7 @@ def test_aux_k_revives_what_is_never_the_largest(backend):
         state, x, target = started(np.random.default_rng(3), top_k=1)
         state.arrays["W_enc"][12:] *= 0.1
         state.arrays["b_enc"][12:] = 0
-        recipe = Recipe(aux_k=aux_k, dead_after=3, aux_coeff=1.0)
+        recipe = Recipe(aux_k=aux_k, dead_after=3, aux_coeff=1.0, beta2=0.999)
         for _ in range(120):
             training_step(state, recipe, 1e-2, x, target, backend)
         alive.append(np.count_nonzero(state.silent[12:] < 3))
@@ -224,7 +224,7 @@ def test_the_rooms_make_the_same_average(rng):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_row_has_one_second_moment(rng, backend):
-    """(O4) from Adam's first step: m is 0.1 g, and v 0.001 times the mean of the squares of g."""
+    """(O4) from Adam's first step: m is 0.1 g, and v 0.05 times the mean of the squares of g."""
     state, x, target = started(rng)
     training_step(state, Recipe(), 1e-3, x, target, backend)
     for name in ("W_enc", "W_dec"):
@@ -232,6 +232,6 @@ def test_a_row_has_one_second_moment(rng, backend):
         v = state.v[name].astype(np.float64)
         assert v.shape == (24, 1) and v.any()
         # Of m and v, made in float32: 1 - 0.9, g and their product; of v the mean and two more.
-        mean = (1 - 0.999) * np.mean(g**2, axis=1, keepdims=True)
+        mean = (1 - 0.95) * np.mean(g**2, axis=1, keepdims=True)
         assert (np.abs(v - mean) <= 9 * 2.0**-24 * mean).all()
     assert state.v["b_enc"].shape == (24,)

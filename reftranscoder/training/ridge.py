@@ -64,7 +64,8 @@ def _product(x: np.ndarray, W: np.ndarray) -> np.ndarray:
     """``x`` (B, I) times ``W`` (D, I) transposed, in float64 sums of one order."""
     from ..kernels import affine_forward
 
-    found: np.ndarray = affine_forward(x, np.ascontiguousarray(W), np.zeros(len(W)))
+    W = np.ascontiguousarray(W, np.float64)
+    found: np.ndarray = affine_forward(np.asarray(x, np.float64), W, np.zeros(len(W)))
     return found
 
 

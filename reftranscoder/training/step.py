@@ -64,8 +64,16 @@ def count_step(state: State, recipe: Recipe, active: np.ndarray, backend: str) -
     state.t += 1
     state.silent += 1
     state.silent[active] = 0
+    average_weights(state, recipe, backend)
+
+
+def average_weights(state: State, recipe: Recipe, backend: str) -> None:
+    """Take the arrays into the averages, whose rows of W_dec have norm 1 if those of W_dec do."""
     for name, average in state.average.items():
         _average(backend)(average, state.arrays[name], state.t, recipe.average)
+    if state.average and recipe.unit_norm_decoder:
+        W_dec = state.average["W_dec"]
+        W_dec[...] = reference.unit_rows_forward(wide(W_dec))
 
 
 def _average(backend: str) -> Any:
