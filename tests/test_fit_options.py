@@ -13,7 +13,7 @@ from reftranscoder import kernels, reference
 from reftranscoder.errors import OptionError
 from reftranscoder.training import step
 from reftranscoder.training.adam import Recipe, State
-from reftranscoder.training.step import training_step
+from reftranscoder.training.step import average_weights, training_step
 
 OPTIONS = {"dict_size": 24, "top_k": 3, "steps": 12, "batch_size": 16, "lr": 1e-2}
 BACKENDS = ["kernels", "reference"]
@@ -147,6 +147,28 @@ def test_the_average_follows_the_arrays(rng, backend):
     for name, array in want.items():
         np.testing.assert_array_equal(state.measured[name], array, strict=True)
     assert any((state.arrays[name] != array).any() for name, array in want.items())
+
+
+@pytest.mark.parametrize("decay", [0.75, 1])
+def test_a_step_that_stands_for_eight_counts_as_eight(rng, decay):
+    """Where the arrays stay as they are between, the average is that of every step."""
+    recipe = Recipe(average=decay)
+    state, *_ = started(rng, recipe=recipe)
+    p = state.arrays["W_enc"]
+    every = p.astype(np.float64)
+    kept = []
+    for t in range(1, 90):
+        if t > 64 and t % 8 == 1 or t <= 64:
+            p[...] = rng.standard_normal(p.shape)
+        state.t = t
+        before = state.average["W_enc"].copy()
+        average_weights(state, recipe, "kernels")
+        every = reference.average_step(every, p, t, decay)
+        kept.append((state.average["W_enc"] == before).all())
+        if t <= 64 or t % 8 == 0:
+            # Of 90 steps each rounds three times what is below 6.
+            np.testing.assert_allclose(state.average["W_enc"], every, atol=90 * 3 * 6 * 2.0**-24)
+    assert [t for t, same in enumerate(kept, start=1) if not same] == [*range(1, 65), 72, 80, 88]
 
 
 def test_what_is_measured_and_returned_is_the_average(data):

@@ -91,8 +91,9 @@ def test_each_feature_begins_at_an_example(rng, normalize):
     pair = Activations(x, "x"), Activations(target, "target")
     moments, one = Moments.of(*pair), Scaling(1.0, 1.0)
     got = starting_arrays(config, *pair, moments, one, np.random.default_rng(5))
-    u = reference.NORMALIZATIONS[normalize].forward(x, conventions)[0]
-    u, y = u - u.mean(axis=0), target - target.mean(axis=0)
+    u, gain, shift = reference.NORMALIZATIONS[normalize].forward(x, conventions)
+    decoded = (target - shift) / gain if conventions.rescale_output else target
+    u, y = u - u.mean(axis=0), decoded - decoded.mean(axis=0)
     rows = np.random.default_rng(5).permutation(64)
     ridge = Ridge.of(lambda r: (u[r], y[r]), rows)
     reads, writes = ridge.reads(u[rows], unit(y[rows])), unit(y[rows])

@@ -67,8 +67,8 @@ class Recipe(Losses):
     average: float = option(
         1.0,
         "decay of the average of the weights",
-        "which is what is measured and returned (``reference/average.py``); 1: the mean of all "
-        "steps; 0: no average",
+        "which is what is measured and returned (``reference/average.py``): of every step up to "
+        "the 64th, then of every eighth.  1: the mean of all; 0: no average",
     )
     second_moment: str = option(
         "row",
