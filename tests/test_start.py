@@ -63,8 +63,8 @@ def test_only_so_many_rows_are_read():
         return X[rows % 4], TARGET[rows % 4]
 
     Ridge.of(rows_of, np.arange(20_000)[::-1])
-    assert sum(map(len, read)) == 1 << 14 and max(map(len, read)) == 4096
-    assert min(map(min, read)) == 20_000 - (1 << 14)
+    assert sum(map(len, read)) == 1 << 13 and max(map(len, read)) == 4096
+    assert min(map(min, read)) == 20_000 - (1 << 13)
     assert all((np.diff(rows) > 0).all() for rows in read)  # in the order of the file
 
 

@@ -29,7 +29,7 @@ import numpy as np
 #: Of the mean variance of a column.  No feature then reads what hardly varies; and with it the
 #: condition of what is inverted is at most 1 + 10 I.
 _RIDGE = 0.1
-_ROWS = 1 << 14  # that the sums are taken over, at most
+_ROWS = 1 << 13  # that the sums are taken over, at most
 _BLOCK = 4096  # rows at a time, to save memory
 
 Read = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -44,7 +44,7 @@ class Ridge:
 
     @classmethod
     def of(cls, read: Read, rows: np.ndarray) -> Ridge:
-        """On the first 16,384 of ``rows``: ``read(rows)`` returns theirs, (B, I) and (B, O)."""
+        """On the first 8,192 of ``rows``: ``read(rows)`` returns theirs, (B, I) and (B, O)."""
         rows = rows[:_ROWS]
         C, S = np.float64(0), np.float64(0)
         for first in range(0, len(rows), _BLOCK):
