@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,8 @@ class Ridge:
     def of(cls, read: Read, rows: np.ndarray) -> Ridge:
         """On the first 8,192 of ``rows``: ``read(rows)`` returns theirs, (B, I) and (B, O)."""
         rows = rows[:_ROWS]
-        C, S = np.float64(0), np.float64(0)
+        C: Any = 0.0
+        S: Any = 0.0
         for first in range(0, len(rows), _BLOCK):
             x, target = read(np.sort(rows[first : first + _BLOCK]))
             C = C + _product(x.T, x.T) / len(rows)
@@ -57,7 +59,8 @@ class Ridge:
 
     def reads(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         """(R3), (B, I), of ``x`` (B, I) and ``w`` (B, O)."""
-        return unit(_product(x, self.inverse)) + unit(_product(w, self.slopes))
+        both: np.ndarray = unit(_product(x, self.inverse)) + unit(_product(w, self.slopes))
+        return both
 
 
 def _product(x: np.ndarray, W: np.ndarray) -> np.ndarray:
@@ -90,4 +93,5 @@ def inverse(A: np.ndarray) -> np.ndarray:
 def unit(rows: np.ndarray) -> np.ndarray:
     """``rows`` (B, n) divided by their norms, but for those of norm 0."""
     norms = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
-    return rows / np.where(norms > 0, norms, 1)
+    found: np.ndarray = rows / np.where(norms > 0, norms, 1)
+    return found

@@ -9,9 +9,10 @@ begins at an example: feature j takes a random training row r, in training units
     b_dec     =  mean of target'                                                          (I4)
 
 with P and A of a ridge regression (``training/ridge.py``): a feature reads what singles its example
-out, large columns or not, and what predicts that a target has what it writes.  By (I3) no feature is favoured by the mean, by (I4) the features need not spend themselves on it.
-Random noise is added to both directions, so that rows that occur twice do not make twins that never
-part.  W_skip begins at zero.
+out, large columns or not, and what predicts that a target has what it writes.  By (I3) no feature
+is favoured by the mean, by (I4) the features need not spend themselves on it.  Random noise is
+added to both directions, so that rows that occur twice do not make twins that never part.  W_skip
+begins at zero.
 
 The encoder begins small and the decoder large, because Adam moves every entry equally fast: what a
 feature reads then changes faster, relative to its start, than what it writes, and that generalizes
