@@ -95,7 +95,7 @@ class TranscoderRegressor(
         skip: bool = False,
         steps: int = 600,
         batch_size: int = 1024,
-        lr: float = 1e-3,
+        lr: float = 1.5e-3,
         l1_coeff: float = 1e-3,
         backend: str = "kernels",
         random_state: Any = None,

@@ -129,7 +129,7 @@ def test_unit_norm_decoder(data):
     fit = rt.fit(*data, **OPTIONS, unit_norm_decoder=True)
     norms = np.linalg.norm(fit.transcoder.params.W_dec.astype(np.float64), axis=1)
     # The norm and each entry are rounded once: together less than 2 u, and some u^2.
-    assert (np.abs(norms - 1) <= 2.01 * 2.0**-24).all()
+    assert (np.abs(norms - 1) <= 2.01 * 2.0**-24).all()  # of the average too, which this is
     free = rt.fit(*data, **OPTIONS).transcoder.params.W_dec
     assert (np.abs(np.linalg.norm(free, axis=1) - 1) > 1e-3).all()
 
@@ -527,7 +527,7 @@ def stop_at(step):
         {"aux_coeff": -1},
         {"dead_after": 0},
         {"clip_norm": float("inf")},
-        {"average": 1},
+        {"average": 1.5},
         {"top_k_start": 2},  # below top_k
         {"top_k_start": 25},
         {"top_k_fall": 2},

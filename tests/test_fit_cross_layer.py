@@ -89,7 +89,7 @@ def test_a_step_is_that_of_adam_on_the_gradients_of_the_transcoder():
     """Of data whose scales are 1, from a start that one step without a rate shows."""
     signs = np.random.default_rng(3).choice([-1.0, 1.0], (2, L, N, I)).astype(np.float32)
     x, target = signs
-    options = OPTIONS | {"steps": 1, "batch_size": N, "warmup": 0, "decay": 0}
+    options = OPTIONS | {"steps": 1, "batch_size": N, "warmup": 0, "decay": 0, "average": 0}
     start = rt.fit_cross_layer(x, target, **options | {"lr": 1e-30}).transcoder
     _, grads = start.value_and_grad(x, target)
     got = rt.fit_cross_layer(x, target, **options).transcoder.params
@@ -99,7 +99,7 @@ def test_a_step_is_that_of_adam_on_the_gradients_of_the_transcoder():
             p, g = (np.array(getattr(a, name)[l]) for a in (start.params, grads))
             p, g = (a.reshape(len(a), -1) if a.ndim > 1 else a for a in (p, g))
             v = np.zeros_like(p[:, :1] if p.ndim > 1 else p)
-            want, *_ = step(p, g, np.zeros_like(p), v, 1, 0.01, 0.9, 0.999, 1e-8)
+            want, *_ = step(p, g, np.zeros_like(p), v, 1, 0.01, 0.9, 0.95, 1e-8)
             assert np.array_equal(getattr(got, name)[l].reshape(p.shape), want), (name, l)
 
 
@@ -150,7 +150,7 @@ def test_it_learns_what_only_earlier_layers_know():
     x, target = data(2, seed=5)
     x[1] = np.random.default_rng(6).standard_normal(x[1].shape)
     target[1] = target[0]
-    options = OPTIONS | {"steps": 200, "validation": (x, target)}
+    options = OPTIONS | {"steps": 200, "average": 0, "validation": (x, target)}
     both = rt.fit_cross_layer(x, target, **options).metrics.layers
     alone = rt.fit(x[1], target[1], **options | {"validation": (x[1], target[1])}).metrics
     assert both[1].fvu < 0.1 < 0.4 < alone.fvu

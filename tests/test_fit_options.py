@@ -13,7 +13,7 @@ from reftranscoder import kernels, reference
 from reftranscoder.errors import OptionError
 from reftranscoder.training import step
 from reftranscoder.training.adam import Recipe, State
-from reftranscoder.training.step import training_step
+from reftranscoder.training.step import average_weights, training_step
 
 OPTIONS = {"dict_size": 24, "top_k": 3, "steps": 12, "batch_size": 16, "lr": 1e-2}
 BACKENDS = ["kernels", "reference"]
@@ -83,7 +83,7 @@ def test_aux_k_revives_what_is_never_the_largest(backend):
         state, x, target = started(np.random.default_rng(3), top_k=1)
         state.arrays["W_enc"][12:] *= 0.1
         state.arrays["b_enc"][12:] = 0
-        recipe = Recipe(aux_k=aux_k, dead_after=3, aux_coeff=1.0)
+        recipe = Recipe(aux_k=aux_k, dead_after=3, aux_coeff=1.0, beta2=0.999)
         for _ in range(120):
             training_step(state, recipe, 1e-2, x, target, backend)
         alive.append(np.count_nonzero(state.silent[12:] < 3))
@@ -147,6 +147,28 @@ def test_the_average_follows_the_arrays(rng, backend):
     for name, array in want.items():
         np.testing.assert_array_equal(state.measured[name], array, strict=True)
     assert any((state.arrays[name] != array).any() for name, array in want.items())
+
+
+@pytest.mark.parametrize("decay", [0.75, 1])
+def test_a_step_that_stands_for_eight_counts_as_eight(rng, decay):
+    """Where the arrays stay as they are between, the average is that of every step."""
+    recipe = Recipe(average=decay)
+    state, *_ = started(rng, recipe=recipe)
+    p = state.arrays["W_enc"]
+    every = p.astype(np.float64)
+    kept = []
+    for t in range(1, 90):
+        if t > 64 and t % 8 == 1 or t <= 64:
+            p[...] = rng.standard_normal(p.shape)
+        state.t = t
+        before = state.average["W_enc"].copy()
+        average_weights(state, recipe, "kernels")
+        every = reference.average_step(every, p, t, decay)
+        kept.append((state.average["W_enc"] == before).all())
+        if t <= 64 or t % 8 == 0:
+            # Of 90 steps each rounds three times what is below 6.
+            np.testing.assert_allclose(state.average["W_enc"], every, atol=90 * 3 * 6 * 2.0**-24)
+    assert [t for t, same in enumerate(kept, start=1) if not same] == [*range(1, 65), 72, 80, 88]
 
 
 def test_what_is_measured_and_returned_is_the_average(data):
@@ -224,7 +246,7 @@ def test_the_rooms_make_the_same_average(rng):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_row_has_one_second_moment(rng, backend):
-    """(O4) from Adam's first step: m is 0.1 g, and v 0.001 times the mean of the squares of g."""
+    """(O4) from Adam's first step: m is 0.1 g, and v 0.05 times the mean of the squares of g."""
     state, x, target = started(rng)
     training_step(state, Recipe(), 1e-3, x, target, backend)
     for name in ("W_enc", "W_dec"):
@@ -232,6 +254,6 @@ def test_a_row_has_one_second_moment(rng, backend):
         v = state.v[name].astype(np.float64)
         assert v.shape == (24, 1) and v.any()
         # Of m and v, made in float32: 1 - 0.9, g and their product; of v the mean and two more.
-        mean = (1 - 0.999) * np.mean(g**2, axis=1, keepdims=True)
+        mean = (1 - 0.95) * np.mean(g**2, axis=1, keepdims=True)
         assert (np.abs(v - mean) <= 9 * 2.0**-24 * mean).all()
     assert state.v["b_enc"].shape == (24,)

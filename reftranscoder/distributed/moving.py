@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..params import NAMES
+from ..training.step import average_weights
 from .slices import Chosen, Errors, Pieces, Slice, held_slice, together
 
 Arrays = dict[str, np.ndarray]
@@ -188,11 +189,8 @@ def _loss(held: Slice, parts: Sequence[Part]) -> float | None:
 
 def _end(held: Slice, active: np.ndarray) -> None:
     """Count the step."""
-    from ..kernels import average_step
-
     state = held.state
     state.t += 1
     state.silent += 1
     state.silent[active] = 0
-    for name, average in state.average.items():
-        average_step(average, state.arrays[name], state.t, held.recipe.average)
+    average_weights(state, held.recipe, "kernels")

@@ -3,7 +3,8 @@
     average  <-  average  +  w (p - average),    w  =  max(1 - decay, 1 / t)              (V1)
 
 Up to step 1 / (1 - decay) this is the mean of all steps, so that the start leaves no trace; from
-then on the average forgets exponentially.
+then on the average forgets exponentially.  With decay = 1 it is the mean of all steps.  Where only
+the last of every n steps is taken, for all n, (V1) holds with t / n for t and decay^n for decay.
 
 Source: Polyak & Juditsky (1992), "Acceleration of stochastic approximation by averaging", for the
 mean; with the exponential weights, and these while t is small, Karras et al. (2024), "Analyzing

@@ -24,7 +24,8 @@ class Recipe(Losses):
 
     Raises:
         OptionError: a negative ``l1_coeff``, ``aux_coeff``, ``clip_norm``, ``aux_k`` or coefficient
-            of gates, a beta or an ``average`` outside 0 to below 1, an ``eps`` or a ``bandwidth``
+            of gates, a beta outside 0 to below 1, an ``average`` outside 0 to 1, an ``eps`` or a
+            ``bandwidth``
             of 0, no step in ``dead_after``, another ``second_moment`` or ``through``; or as
             `Losses`.
     """
@@ -64,9 +65,10 @@ class Recipe(Losses):
         0.0, "the largest norm of the gradient", "of all arrays together; 0: any"
     )
     average: float = option(
-        0.0,
+        1.0,
         "decay of the average of the weights",
-        "which is then what is measured and returned (``reference/average.py``); 0: no average",
+        "which is what is measured and returned (``reference/average.py``): of every step up to "
+        "the 64th, then of every eighth.  1: the mean of all; 0: no average",
     )
     second_moment: str = option(
         "row",
@@ -75,7 +77,7 @@ class Recipe(Losses):
         choices=("row", "entry"),
     )
     beta1: float = option(0.9, "of Adam (``reference/adam.py``)")
-    beta2: float = option(0.999, "of Adam")
+    beta2: float = option(0.95, "of Adam")
     eps: float = option(1e-8, "of Adam")
 
     def __post_init__(self) -> None:
@@ -90,8 +92,9 @@ class Recipe(Losses):
         one_of("through", self.through, THROUGH)
         for name in ("average", "beta1", "beta2"):
             checked[name] = finite_number(name, getattr(self, name))
-            if checked[name] >= 1:
-                raise OptionError(name, "from 0 to below 1", getattr(self, name))
+            if checked[name] > 1 or (name != "average" and checked[name] == 1):
+                want = "from 0 to 1" if name == "average" else "from 0 to below 1"
+                raise OptionError(name, want, getattr(self, name))
         checked["unit_norm_decoder"] = truth("unit_norm_decoder", self.unit_norm_decoder)
         checked["second_moment"] = one_of("second_moment", self.second_moment, ("row", "entry"))
         checked["aux_k"] = integer_in("aux_k", self.aux_k, 0, 1 << 31)

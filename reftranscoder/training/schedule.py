@@ -41,9 +41,9 @@ class Schedule:
 
     steps: int = option(600, "of Adam")
     batch_size: int = option(1024, "rows in a step", "up to all there are, or 1,048,576")
-    lr: float = option(1e-3, "the highest learning rate")
+    lr: float = option(1.5e-3, "the highest learning rate")
     warmup: float = option(
-        0.05, "fraction of the steps in which it rises", "linearly (``training/schedule.py``)"
+        0.2, "fraction of the steps in which it rises", "linearly (``training/schedule.py``)"
     )
     decay: float = option(1.0, "fraction of the steps in which it falls", "linearly, at the end")
     top_k_start: int = option(

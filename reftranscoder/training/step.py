@@ -21,6 +21,8 @@ from ..declaring import chosen
 from ..params import Losses, Params
 from .adam import Recipe, State
 
+_EVERY_STEP = 64  # up to which each is averaged
+_TAKEN = 8  # of so many steps after these, the last
 Parts = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
@@ -64,8 +66,22 @@ def count_step(state: State, recipe: Recipe, active: np.ndarray, backend: str) -
     state.t += 1
     state.silent += 1
     state.silent[active] = 0
+    average_weights(state, recipe, backend)
+
+
+def average_weights(state: State, recipe: Recipe, backend: str) -> None:
+    """Take the arrays into the averages, whose rows of W_dec have norm 1 if those of W_dec do.
+
+    After step 64 one step in 8 is taken, for all 8: each costs a pass over all arrays.
+    """
+    n = 1 if state.t <= _EVERY_STEP else _TAKEN
+    if state.t % n:
+        return
     for name, average in state.average.items():
-        _average(backend)(average, state.arrays[name], state.t, recipe.average)
+        _average(backend)(average, state.arrays[name], state.t // n, recipe.average**n)
+    if state.average and recipe.unit_norm_decoder:
+        W_dec = state.average["W_dec"]
+        W_dec[...] = reference.unit_rows_forward(wide(W_dec))
 
 
 def _average(backend: str) -> Any:
