@@ -394,3 +394,11 @@ def test_pack_is_true_or_false(tmp_path):
         rt.Transcoder.from_arrays(**numbers(), pack=0)
     with pytest.raises(OptionError, match="pack must be True or False"):
         rt.load(tmp_path / "model.npz", pack="no")
+
+
+@pytest.mark.parametrize(("ties", "stay"), [("lowest_index", [0, 3]), ("keep_all", [0, 3, 4])])
+def test_ties_between_stretches(ties, stay):
+    kept = streamed_encoder.Kept(np.zeros((1, 1), np.float32), 2, "topk", ties)
+    kept.add(rt.Sparse.from_dense(np.array([[5.0, 0, 1]])))
+    kept.add(rt.Sparse.from_dense(np.array([[2.0, 2.0, 0]])))
+    assert kept.hidden().indices.tolist() == stay
