@@ -130,6 +130,15 @@ def test_where_features_are_not_shuffled(tmp_path, activation):
     assert_same_bits(loaded, unpacked, rows())
 
 
+def test_a_level_is_never_above_what_is_kept():
+    kept = streamed_encoder.Kept(np.zeros((4, 1), np.float32), 2, "topk", "lowest_index")
+    dense = [[1 + 2.0**-30, 3, 0], [5, 0, 0], [1e300, 2e300, 0], [np.nan, 4, 0]]
+    kept.add(rt.Sparse.from_dense(np.array(dense)))
+    assert kept.levels.tolist() == [1, 0, float(np.finfo(np.float32).max), 0]
+    kept.add(rt.Sparse.from_dense(np.array([[2.0], [7.0], [1.0], [np.nan]])))
+    assert kept.levels.tolist() == [2, 5, float(np.finfo(np.float32).max), 0]
+
+
 def test_a_row_that_is_not_finite_is_as_ever(tmp_path):
     x = rows()
     x[5, 2], x[7, 0] = np.nan, np.inf
@@ -385,3 +394,11 @@ def test_pack_is_true_or_false(tmp_path):
         rt.Transcoder.from_arrays(**numbers(), pack=0)
     with pytest.raises(OptionError, match="pack must be True or False"):
         rt.load(tmp_path / "model.npz", pack="no")
+
+
+@pytest.mark.parametrize(("ties", "stay"), [("lowest_index", [0, 3]), ("keep_all", [0, 3, 4])])
+def test_ties_between_stretches(ties, stay):
+    kept = streamed_encoder.Kept(np.zeros((1, 1), np.float32), 2, "topk", ties)
+    kept.add(rt.Sparse.from_dense(np.array([[5.0, 0, 1]])))
+    kept.add(rt.Sparse.from_dense(np.array([[2.0, 2.0, 0]])))
+    assert kept.hidden().indices.tolist() == stay
