@@ -11,7 +11,7 @@ import reftranscoder as rt
 from reftranscoder import reference
 from reftranscoder.activations import Activations
 from reftranscoder.params import TranscoderConfig
-from reftranscoder.training.ridge import Ridge, inverse, unit
+from reftranscoder.training.ridge import Ridge, inverse, inverse_of_block, unit
 from reftranscoder.training.scaling import Moments, Scaling
 from reftranscoder.training.start import starting_arrays
 
@@ -71,7 +71,7 @@ def test_only_so_many_rows_are_read():
 def test_an_inverse_is_exact_in_fractions():
     L = np.array([[2, 0, 0], [1, 3, 0], [-1, 1, 1]], dtype=object) * Fraction(1)
     A = L @ L.T
-    np.testing.assert_array_equal(inverse(A) @ A, np.eye(3, dtype=int))
+    np.testing.assert_array_equal(inverse_of_block(A) @ A, np.eye(3, dtype=int))
 
 
 def test_without_variance_nothing_is_divided_by_zero():
@@ -101,3 +101,12 @@ def test_each_feature_begins_at_an_example(rng, normalize):
         cosines = (W * want).sum(axis=1) / np.linalg.norm(W, axis=1)
         # The sine of the angle is at most the length of the noise; what is rounded is far smaller.
         assert (cosines > np.sqrt(1 - 0.11**2)).all() and (cosines < np.sqrt(1 - 0.001**2)).any()
+
+
+def test_an_inverse_of_several_blocks():
+    """Of 1 + v v^T it is 1 - v v^T / (1 + v.v), and the condition is 1 + v.v."""
+    n = 150
+    got = inverse(np.eye(n) + 1.0)
+    # Higham (2002), section 14.4: within 8 n^(5/2) u times the condition, for such matrices.
+    atol = 8 * n**2.5 * 2.0**-53 * (n + 1)
+    np.testing.assert_allclose(got, np.eye(n) - 1 / (n + 1), rtol=0, atol=atol)

@@ -25,9 +25,8 @@ class Recipe(Losses):
     Raises:
         OptionError: a negative ``l1_coeff``, ``aux_coeff``, ``clip_norm``, ``aux_k`` or coefficient
             of gates, a beta outside 0 to below 1, an ``average`` outside 0 to 1, an ``eps`` or a
-            ``bandwidth``
-            of 0, no step in ``dead_after``, another ``second_moment`` or ``through``; or as
-            `Losses`.
+            ``bandwidth`` of 0, no step in ``dead_after``, another ``second_moment`` or ``through``;
+            or as `Losses`.
     """
 
     l1_coeff: float = option(1e-3, "of the sparsity loss", "in training units")

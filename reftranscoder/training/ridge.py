@@ -32,6 +32,7 @@ import numpy as np
 _RIDGE = 0.1
 _ROWS = 1 << 13  # that the sums are taken over, at most
 _BLOCK = 4096  # rows at a time, to save memory
+_PIVOTS = 64  # rows that are eliminated at a time
 
 Read = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -73,15 +74,29 @@ def _product(x: np.ndarray, W: np.ndarray) -> np.ndarray:
 
 
 def inverse(A: np.ndarray) -> np.ndarray:
-    """The inverse of a symmetric, positive definite ``A`` (n, n), by Gauss and Jordan in place.
+    """The inverse of a symmetric, positive definite ``A`` (n, n), by Gauss and Jordan, in blocks.
 
     Such a matrix needs no exchange of rows (Higham 2002, "Accuracy and Stability of Numerical
-    Algorithms", sections 10.1 and 14.4).
+    Algorithms", sections 10.1 and 14.4).  In blocks, what grows as n^3 is products of matrices.
     """
     A = A.copy()
+    for k in range(0, len(A), _PIVOTS):
+        block = slice(k, min(k + _PIVOTS, len(A)))
+        pivot = inverse_of_block(A[block, block])
+        rows, columns = _product(pivot, A[block].T), A[:, block].copy()
+        rows[:, block] = pivot
+        A[:, block] = 0
+        columns[block] = 0
+        A -= _product(columns, rows.T)
+        A[block] = rows
+    return A
+
+
+def inverse_of_block(A: np.ndarray) -> np.ndarray:
+    """`inverse`, one row after the other."""
+    A = A.copy()
     for k in range(len(A)):
-        row = A[k] / A[k, k]
-        column = A[:, k].copy()
+        row, column = A[k] / A[k, k], A[:, k].copy()
         row[k] = 1 / A[k, k]
         A[:, k] = 0
         column[k] = 0
