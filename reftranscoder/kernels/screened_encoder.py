@@ -93,7 +93,7 @@ class Encoder:
             self._screened_b = difference_up(self._b, self._theta)
             self._fits = bool(np.isfinite(self._screened_b).all())  # infinity is not above it
         self._expected = Expectations(self._theta)
-        self._panels, self._eight_bit = panels, panels != np.float32
+        self._panels, self._whole = panels, panels != np.float32
         self._lock = Lock()
         self._packed, self._measured, self._as_floats = None, False, None
 
@@ -105,7 +105,7 @@ class Encoder:
     def encode(self, x, *, top_k, activation="topk", ties="lowest_index", own=None):
         """Return ``hidden``, a `Sparse` (B, D) of ``x`` (B, I), as `encode_forward` does."""
         D = len(self._W)
-        few = len(x) < FEWEST_FOR_FLOATS and not self._eight_bit
+        few = len(x) < FEWEST_FOR_FLOATS and not self._whole
         screened = activation in SCREENED_ACTIVATIONS and self.screens
         x, keep_all = as_kernel_array(x, self._W.dtype), ties == "keep_all"
         if few or not screened or self._expected.much(x, top_k, activation, self._p_of):
@@ -162,13 +162,13 @@ class Encoder:
         if self._packed is not None:
             return self._packed.order, self._packed.quantised
         order = np.arange(len(self._W), dtype=np.int32)
-        panels = np.empty(0, self._panels if self._eight_bit else np.uint8)
+        panels = np.empty(0, self._panels if self._whole else np.uint8)
         features, sixteen = np.empty((5, 0), np.float32), np.empty((0, 0), np.int16)
         none = panels, features, 1, sixteen, features[:3]
         return order, Quantised(np.ones((2, 0)), 0, 1.0, *none)
 
     def _weights(self, x):
-        if not self._eight_bit:
+        if not self._whole:
             return self._floats()
         with self._lock:
             if self._packed is None or (not self._measured and len(x) >= FEWEST_ROWS):
@@ -248,7 +248,7 @@ class Encoder:
         """Whether ``rows`` that one screen leaves are worth another, and packing weights for it."""
         bytes_needed = 4 * self._W.size
         return (
-            self._eight_bit
+            self._whole
             and isinstance(weights, PackedWeights)
             and rows >= FEWEST_FOR_FLOATS
             and bytes_needed <= _MOST_FLOAT_BYTES

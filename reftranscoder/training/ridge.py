@@ -13,7 +13,8 @@ that shall write w, what row r wrote, begins with both::
     reads  =  unit(P x[r])  +  unit(A w)                                                  (R3)
 
 where unit(v) has norm 1, or 0 for v = 0.  Every sum is in an order that neither threads nor the
-library of linear algebra change.
+library of linear algebra change.  It takes products of 8,192 I^2 and of 2 I^3: on two cores a third
+of a second where I = 576, and seven where I = 2,304.
 
 Source: Saunders, Gammerman & Vovk (1998), "Ridge Regression Learning Algorithm in Dual Variables",
 for (R2).
