@@ -428,7 +428,7 @@ def each_closer_bound(weights, inputs):
         inputs.starts,
     )  # fmt: skip
     with np.errstate(all="ignore"):
-        _look_closer(0, B, 7, closer, candidates, counts[:, 0])
+        _look_closer(0, closer, candidates, counts[:, 0])
     return bounds.reshape(B, D)
 
 
