@@ -140,7 +140,7 @@ def _searches(
             blocks.append(list(named.values()))
         return chosen(_seconds(lambda: [search(*block) for block in blocks], rounds, calls))
 
-    weights = encoder._weights(x)
+    weights = encoder.weights_for(x)
     found = {
         "product": seconds(reached=False, parts=0),
         "candidates": seconds(parts=0),
@@ -166,7 +166,7 @@ def _of_encoding(
         limit = D * I * x.itemsize / stream
         return [Part(call, part, whole, limit) for part in ("without a screen", "in all")]
     padded = -(-len(x) // TILE.rows) * TILE.rows
-    panels = encoder._weights(x).panels.nbytes
+    panels = encoder.weights_for(x).panels.nbytes
     product = max(padded * D * I / peak, panels / stream)
     kept = len(x) * K * I * x.itemsize / stream
     parts = [

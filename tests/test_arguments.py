@@ -373,6 +373,7 @@ def test_every_public_function_is_tried():
     assert public - set(FUNCTIONS) == {
         "Sparse",
         "Params.adopt",
+        "Params.check_in_memory",
         "Params.taking",
         "Activations.in_store",
     }

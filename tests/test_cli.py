@@ -447,8 +447,9 @@ def test_ctrl_c_from_a_terminal(files, tmp_path):
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=60)
     assert running.returncode == 130
+    *said, err = err.splitlines()
     assert err.startswith("reftranscoder fit: interrupted after step ")
-    assert err.count("\n") == 1
+    assert all(line.startswith("reftranscoder: compiling for this processor") for line in said)
     assert rt.load(out).config.dict_size == D
 
 

@@ -32,7 +32,7 @@ from reftranscoder.kernels.screen.packed_float32 import FloatWeights
 from reftranscoder.kernels.screen.packed_whole import Columns, PackedWeights
 from reftranscoder.kernels.screen.products import configure, release
 from reftranscoder.kernels.screen.quantised import OUTSIDE, SCREENED, ZERO, largest_whole
-from reftranscoder.kernels.screen.rescoring import Closer, _look_closer
+from reftranscoder.kernels.screen.rescoring import Closer, look_closer
 from reftranscoder.kernels.screen.tile import screen_tile
 from reftranscoder.kernels.screened_encoder import Encoder, difference_up
 
@@ -428,7 +428,7 @@ def each_closer_bound(weights, inputs):
         inputs.starts,
     )  # fmt: skip
     with np.errstate(all="ignore"):
-        _look_closer(0, closer, candidates, counts[:, 0])
+        look_closer(0, closer, candidates, counts[:, 0])
     return bounds.reshape(B, D)
 
 

@@ -10,7 +10,7 @@ from numba import prange
 
 from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
-from .row_dots import row_dot
+from .engine.sparse_loops import row_dot
 
 
 class Moments(NamedTuple):

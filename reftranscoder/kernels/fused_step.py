@@ -27,11 +27,10 @@ from .batch_part import HiddenByFeature, batch_part
 from .decode import sum_rows
 from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
-from .engine.sparse_loops import four_dots
+from .engine.sparse_loops import four_dots, row_dot
 from .engine.vector import fma
 from .engine.work_division import equal_parts
 from .mse import in_order
-from .row_dots import row_dot
 from .screen.quantised import quantise_feature
 from .screened_encoder import Encoder
 from .skip import skip_weights_backward

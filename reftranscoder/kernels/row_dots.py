@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .engine.jit import kernel, routine
+from .engine.jit import kernel
 from .engine.kernel_arrays import as_kernel_array
-from .engine.vector import LANES, fma, lane_sum, load, load_tail, zeros
+from .engine.sparse_loops import row_dot
 
 
 def row_dots(A, B):
@@ -23,19 +23,6 @@ def row_dots(A, B):
 def row_sums(A):
     """Return the float64 sum of each row of ``A`` (rows, n), (rows, 1): `row_dots` with ones."""
     return row_dots(A, np.broadcast_to(1.0, A.shape))
-
-
-@routine
-def row_dot(A, a, B, b):
-    """Row ``a`` of ``A`` times row ``b`` of ``B``, in lane order, float64."""
-    n = A.shape[1]
-    whole = n - n % LANES
-    total = zeros()
-    for i in range(0, whole, LANES):
-        total = fma(load(A, a, i), load(B, b, i), total)
-    if whole < n:
-        total = fma(load_tail(A, a, whole), load_tail(B, b, whole), total)
-    return lane_sum(total)
 
 
 @kernel

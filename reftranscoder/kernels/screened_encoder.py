@@ -139,7 +139,7 @@ class Encoder:
         or of these at least those that are not below ``level``, one number or (B,) float32."""
         D, I = self._W.shape
         x, levels = as_kernel_array(x, self._W.dtype), np.full(len(x), level, np.float32)
-        weights = self._weights(x)
+        weights = self.weights_for(x)
         room = _capacity(kept, D)
         if kept == D:
             room = self._expected.room(room)
@@ -167,7 +167,8 @@ class Encoder:
         none = panels, features, 1, sixteen, features[:3]
         return order, Quantised(np.ones((2, 0)), 0, 1.0, *none)
 
-    def _weights(self, x):
+    def weights_for(self, x):
+        """What the screen of ``x`` (B, I) is made with, packed when it is first asked for."""
         if not self._whole:
             return self._floats()
         with self._lock:

@@ -169,3 +169,16 @@ def four_dots(one, row, many, r0, r1, r2, r3):
         a2 = fma(v, load_tail(many, r2, whole), a2)
         a3 = fma(v, load_tail(many, r3, whole), a3)
     return lane_sum(a0), lane_sum(a1), lane_sum(a2), lane_sum(a3)
+
+
+@routine
+def row_dot(A, a, B, b):
+    """Row ``a`` of ``A`` times row ``b`` of ``B``, in lane order, float64."""
+    n = A.shape[1]
+    whole = n - n % LANES
+    total = zeros()
+    for i in range(0, whole, LANES):
+        total = fma(load(A, a, i), load(B, b, i), total)
+    if whole < n:
+        total = fma(load_tail(A, a, whole), load_tail(B, b, whole), total)
+    return lane_sum(total)

@@ -1,6 +1,6 @@
 """The screen: which features of a row may be among the K largest, found from products in 8 or 16
-bits or in float32, and looked at closer in 16, so that only these are computed in float64.  In
-reading order::
+bits or in float32, and looked at closer in 16, so that only these are computed in float64.
+In reading order::
 
     quantised.py       whole weights and inputs, and the theorem by which a feature is out
     search.py          from packed weights and inputs to what is kept, in one call

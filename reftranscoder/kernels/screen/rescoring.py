@@ -13,9 +13,8 @@ import numpy as np
 
 from ..engine.jit import routine
 from ..engine.quickselect import kth_largest
-from ..engine.sparse_loops import ByFeature, four_dots
+from ..engine.sparse_loops import ByFeature, four_dots, row_dot
 from ..engine.vector import fma
-from ..row_dots import row_dot
 from .layout import BIAS, CLOSER, NORM, RESIDUAL, SCALE
 from .screening import drop_below, raise_threshold
 from .sixteen_bits import four_products
@@ -84,7 +83,7 @@ def rescore_rows(
         left[b - first], highest[b - first] = count, threshold
 
     if len(closer.weights):
-        _look_closer(first, closer, candidates, left)
+        look_closer(first, closer, candidates, left)
         for b in range(first, last):
             count, threshold = left[b - first], highest[b - first]
             if count > kept:
@@ -135,7 +134,7 @@ def _by_feature(ids, C, first, starts, D):
 
 
 @routine
-def _look_closer(first, closer, candidates, left):
+def look_closer(first, closer, candidates, left):
     """Make bounds and estimates of the ``left`` (B,) candidates of rows from ``first`` on anew."""
     weights, inputs, ids = closer.weights, closer.inputs, candidates.ids
     C = len(ids) // len(candidates.counts)
