@@ -248,14 +248,11 @@ def quantise_inputs(
     B = len(x)
     inputs = Inputs(columns, mean_norm, steps, limit, panels, rows, starts, per_panel, sixteen)
     tasks = max(B // _ROWS_PER_TASK, 1)
-    if tasks == 1:
-        _quantise_rows(0, B, x, inputs, states)
-    else:
-        for task in prange(tasks):
-            # Whole panels.
-            first = B * task // tasks // per_panel * per_panel
-            last = B * (task + 1) // tasks // per_panel * per_panel
-            _quantise_rows(first, B if task == tasks - 1 else last, x, inputs, states)
+    for task in prange(tasks):
+        # Whole panels.
+        first = B * task // tasks // per_panel * per_panel
+        last = B * (task + 1) // tasks // per_panel * per_panel
+        _quantise_rows(first, B if task == tasks - 1 else last, x, inputs, states)
 
 
 @routine

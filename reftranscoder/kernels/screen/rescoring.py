@@ -107,10 +107,12 @@ def rescore_rows(
             )  # fmt: skip
 
 
+# Loops, where NumPy has functions: these take Numba seconds to compile.
 @routine
 def _row_starts(left):
     starts = np.zeros(len(left) + 1, np.int64)
-    starts[1:] = np.cumsum(left)
+    for row in range(len(left)):
+        starts[row + 1] = starts[row] + left[row]
     return starts
 
 
@@ -122,8 +124,10 @@ def _by_feature(ids, C, first, starts, D):
     for row in range(len(starts) - 1):
         for n in range(starts[row + 1] - starts[row]):
             places[ids[(first + row) * C + n] + 1] += 1
-    places = np.cumsum(places).astype(np.int32)
-    ends = places.copy()
+    ends = np.empty(D, np.int32)
+    for j in range(D):
+        ends[j] = places[j]
+        places[j + 1] += places[j]
     rows, entries = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
     for row in range(len(starts) - 1):
         for n in range(starts[row + 1] - starts[row]):

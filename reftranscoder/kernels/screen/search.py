@@ -37,42 +37,52 @@ def search(
     candidates that a row had in a segment.
     """
     padded, B = rows.shape[1], len(states)
-    thresholds = np.full((segments, padded), np.inf, np.float32)
+    thresholds = np.empty((segments, padded), np.float32)
     counts = np.zeros((padded, segments), np.int64)
-    found = np.full(B, NO_ROOM)
-    for b in range(B):
-        if states[b] == SCREENED:
-            thresholds[:, b] = levels[b]
-            found[b] = 0
+    found = np.empty(B, np.int64)
+    _begin(states, levels, thresholds, found)
     tiles, groups = padded // TILE.rows, features.shape[1] // TILE.features
     operands = Operands(panels, features, x_panels, rows, starts, steps, int(B == 1))
     candidates = Candidates(
         thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
     )
-    if tasks * segments == 1:
-        screen_part(operands, candidates, kept, caution, 0, tiles, 0, 0, groups)
-    else:
-        for n in prange(tasks * segments):
-            task, segment = n // segments, n % segments
-            screen_part(
-                operands, candidates, kept, caution, tiles * task // tasks,
-                tiles * (task + 1) // tasks, segment, groups * segment // segments,
-                groups * (segment + 1) // segments,
-            )  # fmt: skip
+    for n in prange(tasks * segments):
+        task, segment = n // segments, n % segments
+        screen_part(
+            operands, candidates, kept, caution, tiles * task // tasks,
+            tiles * (task + 1) // tasks, segment, groups * segment // segments,
+            groups * (segment + 1) // segments,
+        )  # fmt: skip
     encoding = Encoding(W, b_enc, theta, order)
     near = Closer(sixteen, closer, features, x_sixteen, rows, starts)
     selected = Selected(found, kept_ids, kept_p)
-    most = counts.max() if padded else 0
-    if parts == 1:
-        rescore_rows(0, B, x, encoding, near, candidates, kept, caution, keep_all, selected)
-    else:
-        for part in prange(parts):
-            rescore_rows(
-                B * part // parts, B * (part + 1) // parts, x, encoding, near, candidates, kept,
-                caution, keep_all, selected,
-            )  # fmt: skip
+    for part in prange(parts):
+        rescore_rows(
+            B * part // parts, B * (part + 1) // parts, x, encoding, near, candidates, kept,
+            caution, keep_all, selected,
+        )  # fmt: skip
     ends, indices, p = _together(found, kept_ids, kept_p)
-    return found, ends, indices, p, most
+    return found, ends, indices, p, _most(counts)
+
+
+# Loops, where NumPy has functions: these take Numba seconds to compile.
+@routine
+def _begin(states, levels, thresholds, found):
+    for b in range(thresholds.shape[1]):
+        screened = b < len(states) and states[b] == SCREENED
+        for s in range(len(thresholds)):
+            thresholds[s, b] = levels[b] if screened else np.inf
+        if b < len(states):
+            found[b] = 0 if screened else NO_ROOM
+
+
+@routine
+def _most(counts):
+    most = np.int64(0)
+    for b in range(len(counts)):
+        for s in range(counts.shape[1]):
+            most = max(most, counts[b, s])
+    return most
 
 
 @routine
