@@ -41,7 +41,7 @@ def _emit_vector_products(e):
     for block, rows in ((whole, TILE.rows), (first, 1)):
         b.position_at_end(block)
         sums = _emit_loop(e, rows, kind)
-        sums += [_zeros(e, kind)] * ((TILE.rows - rows) * TILE.vectors)
+        sums += [_emit_zeros(e, kind)] * ((TILE.rows - rows) * TILE.vectors)
         found.append((sums, b.basic_block))
         b.branch(after)
     b.position_at_end(after)
@@ -84,14 +84,14 @@ def _emit_loop(e, rows, kind):
     return sums
 
 
-def _zeros(e, kind):
+def _emit_zeros(e, kind):
     return ir.Constant(kind, [0 if e.whole else 0.0] * TILE.lanes)
 
 
 def _emit_start(e, m, kind):
     if e.kind.weights == np.uint8:
         return e.splat(e.load(e.entry("starts", 0, "r"), 4 * m, I32))
-    return _zeros(e, kind)
+    return _emit_zeros(e, kind)
 
 
 def emit_multiply_add(e, line, number, total):

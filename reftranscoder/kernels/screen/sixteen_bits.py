@@ -44,7 +44,7 @@ def _four_products_type(context):
 def _emit_four_products(context, builder, signature, arguments):
     b, sums = builder, ir.VectorType(_I32, PAIRS.lanes)
     one, *many = (
-        _row(context, b, signature, arguments, array, row)
+        _emit_row(context, b, signature, arguments, array, row)
         for array, row in ((0, 1), (2, 3), (2, 4), (2, 5), (2, 6))
     )
     start, loop, done = b.basic_block, b.append_basic_block(), b.append_basic_block()
@@ -55,9 +55,9 @@ def _emit_four_products(context, builder, signature, arguments):
     before = [b.phi(sums) for _ in many]
     for phi in before:
         phi.add_incoming(ir.Constant(sums, [0] * PAIRS.lanes), start)
-    left = _numbers(b, one[0], column)
+    left = _emit_numbers(b, one[0], column)
     after = [
-        b.add(phi, _pair_sums(b, left, _numbers(b, row, column)))
+        b.add(phi, _emit_pair_sums(b, left, _emit_numbers(b, row, column)))
         for phi, (row, _) in zip(before, many)
     ]
     following = b.add(column, ir.Constant(_I64, 2 * PAIRS.lanes))
@@ -66,10 +66,10 @@ def _emit_four_products(context, builder, signature, arguments):
         phi.add_incoming(total, loop)
     b.cbranch(b.icmp_signed("<", following, one[1]), loop, done)
     b.position_at_end(done)
-    return context.make_tuple(b, signature.return_type, [_total(b, v) for v in after])
+    return context.make_tuple(b, signature.return_type, [_emit_total(b, v) for v in after])
 
 
-def _row(context, builder, signature, arguments, array, row):
+def _emit_row(context, builder, signature, arguments, array, row):
     """The address of a row, and how many numbers it has."""
     made = context.make_array(signature.args[array])(context, builder, arguments[array])
     length = cgutils.unpack_tuple(builder, made.shape, 2)[1]
@@ -77,13 +77,13 @@ def _row(context, builder, signature, arguments, array, row):
     return builder.gep(made.data, [builder.mul(place, length)]), length
 
 
-def _numbers(builder, row, column):
+def _emit_numbers(builder, row, column):
     kind = ir.VectorType(_I16, 2 * PAIRS.lanes)
     place = builder.bitcast(builder.gep(row, [column]), kind.as_pointer())
     return builder.load(place, align=2)
 
 
-def _pair_sums(builder, x, y):
+def _emit_pair_sums(builder, x, y):
     """The products of two vectors, neighbours added."""
     lanes = PAIRS.lanes
     sums = ir.VectorType(_I32, lanes)
@@ -99,7 +99,7 @@ def _pair_sums(builder, x, y):
     return builder.add(*products)
 
 
-def _total(builder, v):
+def _emit_total(builder, v):
     """The sum of the lanes of ``v``."""
     while v.type.count > 1:
         half = v.type.count // 2
