@@ -170,6 +170,14 @@ def test_with_and_without_a_screen(tmp_path, monkeypatch, activation):
 
 
 @pytest.mark.kernels
+def test_rows_that_lie_the_other_way_are_copied(rng):
+    W = rng.standard_normal((5, 7)).astype(np.float32).T
+    got = stored_weights.widened(W, np.empty((7, 5), np.float32))
+    assert got.flags.c_contiguous
+    np.testing.assert_array_equal(got, W)
+
+
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_needs_no_widening_is_read_where_it_is(tmp_path, dtype):
     given = numbers("float32")
