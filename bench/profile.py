@@ -121,7 +121,7 @@ def _searches(
 
     def recorded(*arguments: Any) -> Any:
         # What is found is written over.
-        given.append(tuple(a.copy() if isinstance(a, np.ndarray) else a for a in arguments))
+        given.append(tuple(_copied(a) if isinstance(a, np.ndarray) else a for a in arguments))
         return search(*arguments)
 
     with mock.patch.object(screened_encoder, "find", recorded):
@@ -150,6 +150,13 @@ def _searches(
     if isinstance(weights, PackedWeights):
         found["pack"] = chosen(_seconds(lambda: pack(weights, x), rounds, calls))
     return found
+
+
+def _copied(array: np.ndarray) -> np.ndarray:
+    """A copy that is as read-only as ``array``: for another type, kernels would compile again."""
+    copy = array.copy()
+    copy.flags.writeable = array.flags.writeable
+    return copy
 
 
 def _of_encoding(
