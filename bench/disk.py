@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -54,13 +53,13 @@ def encoding(tc: rt.Transcoder, x: rt.Activations, rounds: int) -> None:
     """From the disk and from memory: all rows, nothing kept."""
     memory = next(iter(x.blocks(BLOCK)))
     tc.encode(memory)  # kernels compile
-    before = peak = own_memory()
+    before = peak = machine.memory("RssAnon")
 
     def from_disk() -> None:
         nonlocal peak
         for block in x.blocks(BLOCK):
             tc.encode(block)
-            peak = max(peak, own_memory())
+            peak = max(peak, machine.memory("RssAnon"))
 
     def from_memory() -> None:
         for _ in range(len(x) // len(memory)):
@@ -105,14 +104,6 @@ def told(what: str, rows: int, disk: list[float], ram: list[float]) -> None:
         f"time ratio {of_disk / of_ram:.3f}",
         flush=True,
     )
-
-
-def own_memory() -> float:
-    """The memory that this process has of its own, MiB; 0 where that is not told."""
-    if not sys.platform.startswith("linux"):
-        return 0.0
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 def _edges(rows: int, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -90,11 +90,11 @@ def measured(options: argparse.Namespace) -> dict[str, float]:
     if not pack:
         for name in ("W_enc", "W_dec"):
             forgotten(folder / f"{name}.npy")
-    before = memory("VmRSS")
+    before = machine.memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     found["first"] = seconds(lambda: tc.encode(x))
     found["next"] = min(seconds(lambda: tc.encode(x)) for _ in range(options.rounds))
-    found["peak"], found["own"] = memory("VmHWM"), memory("RssAnon")
+    found["peak"], found["own"] = machine.memory("VmHWM"), machine.memory("RssAnon")
     found["beside"] = found["peak"] - before
     found["predict"] = min(seconds(lambda: tc(x)) for _ in range(options.rounds))
     return found
@@ -105,12 +105,6 @@ def seconds(do) -> float:
     start = time.perf_counter()
     do()
     return time.perf_counter() - start
-
-
-def memory(what: str) -> float:
-    """A line of ``/proc/self/status`` in MiB."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) / 1024
 
 
 def forgotten(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -58,3 +59,11 @@ def _threading_layer() -> str:
         return numba.threading_layer()
     except ValueError:
         return "not chosen yet"  # Numba does so when a parallel kernel first runs
+
+
+def memory(what: str) -> float:
+    """A line of Linux's ``/proc/self/status`` on the memory of this process, MiB; 0 elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return 0.0
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) / 1024

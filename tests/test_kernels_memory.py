@@ -13,9 +13,18 @@ from numba.core import config
 from reftranscoder.arrays import check_finite
 from reftranscoder.errors import NonFiniteError
 
-WIDE = """
+PEAK = """
 import resource, sys
 import numpy as np
+
+def peak():
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+"""
+
+WIDE = (
+    PEAK
+    + """
 from reftranscoder import kernels
 
 def step(B, D, I=8, O=8):
@@ -26,20 +35,17 @@ def step(B, D, I=8, O=8):
     assert len(out.hidden.values) == 4 * B
     kernels.transcoder_backward(x, target, out, W_enc, W_dec, l1_coeff=0.1)
 
-def peak():
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
 step(4, 64)  # compiles
 before = peak()
 step(B=4096, D=65536)
 print(peak() - before)
 """
+)
 
 
-ENCODER = """
-import resource, sys
-import numpy as np
+ENCODER = (
+    PEAK
+    + """
 from reftranscoder.kernels.screened_encoder import Encoder
 
 def encode(B, D, I=8):
@@ -48,20 +54,17 @@ def encode(B, D, I=8):
     encoder = Encoder(W, np.zeros(D, np.float32))
     assert len(encoder.encode(x, top_k=4).values) == 4 * B
 
-def peak():
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
 encode(80, 640)  # compiles
 before = peak()
 encode(B=4096, D=65536)
 print(peak() - before)
 """
+)
 
 
-CROWDED = """
-import resource, sys
-import numpy as np
+CROWDED = (
+    PEAK
+    + """
 from reftranscoder.kernels.screened_encoder import Encoder
 
 def encode(B, D, I=8):
@@ -74,19 +77,16 @@ def encode(B, D, I=8):
     x *= 2
     assert len(encoder.encode(x, top_k=D, activation="relu").values) > B * D // 100
 
-def peak():
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
 encode(128, 6400)  # compiles
 before = peak()
 encode(B=2048, D=65536)
 print(peak() - before)
 """
+)
 
 
 UNPACKED = """
-import resource, sys, tempfile
+import tempfile
 from pathlib import Path
 import numpy as np
 import reftranscoder as rt

@@ -70,8 +70,7 @@ def stretches(array: np.ndarray, multiple: int = 1) -> Iterator[tuple[int, np.nd
     """Parts of the rows of ``array`` in order, each with the number of its first row.
 
     Each has a ``multiple`` of rows, but for the last one, and at most 2^24 entries, unless one row
-    or multiple has more.
-    What was mapped of one is let go of when the next is asked for.
+    or multiple has more.  What was mapped of one is let go of when the next is asked for.
     """
     rows = len(array)
     of_row = max(array.size // max(rows, 1), 1)

@@ -222,9 +222,9 @@ class Encoder:
         packed; and the `Sparse` of all features that are known."""
         B, D = len(x), len(self._W)
         tiles, groups = -(-B // TILE.rows), weights.features.shape[1] // TILE.features
-        work = tiles * weights.panels.nbytes
+        to_read = tiles * weights.panels.nbytes
         worth = _WORTH_SHARING if threads_are_awake() else _WORTH_WAKING
-        with few_threads(work // worth), workspace() as work:
+        with few_threads(to_read // worth), workspace() as work:
             inputs = weights.pack(x)
             available = threads()
             tasks, segments = _division(tiles, groups, available)
