@@ -16,6 +16,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from numba.core import config, types
@@ -23,7 +24,9 @@ from numba.core.dispatcher import Dispatcher
 
 import reftranscoder
 from reftranscoder import kernels
+from reftranscoder.kernels.engine.jit import routine
 from reftranscoder.kernels.engine.kernel_arrays import as_kernel_array
+from reftranscoder.kernels.engine.linked import Kernel
 from reftranscoder.kernels.engine.threads_and_forks import ParallelKernel
 from reftranscoder.kernels.fused_step import step_in_place
 from reftranscoder.kernels.screen.cpu_target import PANELS
@@ -174,6 +177,31 @@ def test_a_kernel_is_pickled_by_its_name():
     for kernel in vars(module).values():
         if isinstance(kernel, ParallelKernel):
             assert pickle.loads(pickle.dumps(kernel)) is kernel
+
+
+def test_no_machine_code_is_made_of_a_routine():
+    @routine
+    def of_python(x):
+        return x + 1
+
+    with pytest.raises(KeyError, match="of_python is a routine, which only kernels can call"):
+        of_python(1)
+
+    @routine
+    def linked(x):
+        return x + 1
+
+    @numba.njit(pipeline_class=Kernel)  # not kept for the next run, in which nothing would compile
+    def called(x):
+        return linked(x)
+
+    assert called(1) == 2
+    made = {
+        name: dispatcher.targetctx.codegen()._engine.is_symbol_defined(compiled.mangled_name)
+        for name, dispatcher in (("linked", linked), ("called", called))
+        for compiled in (result.fndesc for result in dispatcher.overloads.values())
+    }
+    assert made == {"linked": False, "called": True}
 
 
 def in_every_form(array):

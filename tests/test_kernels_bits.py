@@ -124,7 +124,10 @@ def test_the_same_bits_on_one_thread_and_on_two(dtype, sizes):
 def test_rows_have_the_same_sums_however_many_are_taken_at_once(rng):
     x, panel = rng.standard_normal((7, 24)), rng.standard_normal((4, 24))
     want = kernels.affine_forward(x, panel, np.zeros(4))
-    for at_once in (two_rows, four_rows):
+    for at_once in (
+        numba.njit(lambda x, r, panel: two_rows(x, r, panel)),
+        numba.njit(lambda x, r, panel: four_rows(x, r, panel)),
+    ):
         for r in range(len(x)):
             rows = np.minimum(np.arange(r, r + len(at_once(x, r, panel))), len(x) - 1)
             assert np.array_equal(at_once(x, r, panel), want[rows])

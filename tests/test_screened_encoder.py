@@ -428,7 +428,7 @@ def each_closer_bound(weights, inputs):
         inputs.starts,
     )  # fmt: skip
     with np.errstate(all="ignore"):
-        look_closer(0, closer, candidates, counts[:, 0])
+        _all_closer(closer, candidates, counts[:, 0])
     return bounds.reshape(B, D)
 
 
@@ -445,8 +445,12 @@ def _all_tiles(operands, thresholds, bounds, tile, masks):
     release(W)
 
 
+def _all_closer(closer, candidates, counts):
+    look_closer(0, closer, candidates, counts)
+
+
 if not PLAIN:
-    _all_tiles = numba.njit(_all_tiles)
+    _all_tiles, _all_closer = numba.njit(_all_tiles), numba.njit(_all_closer)
 
 
 @pytest.fixture(params=TABLE, ids=lambda kind: kind.product)

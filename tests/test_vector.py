@@ -133,7 +133,9 @@ def test_lanes_are_added_as_written(dtype, rng):
 def test_a_product_and_a_sum_are_not_fused_on_their_own():
     e = np.finfo(np.float64).eps
     x, y, z = 1 + e, 1 - e, -1.0
-    assert routine(lambda x, y, z: x * y + z)(x, y, z) == 0 != fma(*map(np.float64, (x, y, z)))
+    twice = routine(lambda x, y, z: x * y + z)
+    compiled = numba.njit(lambda x, y, z: twice(x, y, z))
+    assert compiled(x, y, z) == 0 != fma(*map(np.float64, (x, y, z)))
 
 
 END_OF_MEMORY = """

@@ -28,6 +28,7 @@ from numba.core.caching import CompileResultCacheImpl, NullCache
 from numba.core.cpu import ParallelOptions
 from numba.core.serialize import dumps
 
+from .linked import Kernel, Routine
 from .threads_and_forks import ParallelKernel
 
 
@@ -65,7 +66,7 @@ def routine(function):
     """Compile ``function`` into the kernels that call it, and keep it only as part of them."""
     if config.DISABLE_JIT:
         return function
-    return numba.njit(fastmath=False, error_model="numpy")(function)
+    return numba.njit(fastmath=False, error_model="numpy", pipeline_class=Routine)(function)
 
 
 # An object, because Numba empties a dictionary of options at the first compilation that uses it.
@@ -88,9 +89,8 @@ def _plain(function):
 
 
 def _compiled(function, parallel, variant=""):
-    dispatcher = numba.njit(parallel=parallel, fastmath=False, error_model="numpy", nogil=True)(
-        function
-    )
+    policy = {"fastmath": False, "error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+    dispatcher = numba.njit(parallel=parallel, pipeline_class=Kernel, **policy)(function)
     try:
         dispatcher._cache = _DiskCache(function, variant)
     except RuntimeError:  # Numba found no folder that it may write to.
