@@ -96,8 +96,11 @@ HEAVY += ["dask", "distributed", "torch", "tqdm"]
 NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
 # What every command and script has; cli/__init__.py says what these do.
 EXPLAINED = {"add_arguments", "main", "run"}
-# Numba has no public way to say where a kernel's compiled code is kept.
-NUMBA = {"kernels.engine.jit": {"_cache"}}
+# Numba has no public way to say where a kernel's compiled code is kept, nor what none is made of.
+NUMBA = {
+    "kernels.engine.jit": {"_cache"},
+    "kernels.engine.linked": {"_finalize_dynamic_globals", "_library_class"},
+}
 
 
 class Module(NamedTuple):
