@@ -13,7 +13,7 @@ import numpy as np
 
 from .errors import DTypeError, NonFiniteError, ShapeError, words
 from .options import truth
-from .sparse import Sparse
+from .sparse import Sparse, widened
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -245,9 +245,9 @@ def _from_torch(tensor: Any, name: str) -> Any:
     if layout == "torch.sparse_coo":
         tensor = tensor.coalesce()
         places = tuple(tensor.indices().numpy())
-        return coo_array((_widened(to_array(tensor.values(), name)), places), shape)
+        return coo_array((widened(to_array(tensor.values(), name)), places), shape)
     places = tensor.col_indices().numpy(), tensor.crow_indices().numpy()
-    return csr_array((_widened(to_array(tensor.values(), name)), *places), shape)
+    return csr_array((widened(to_array(tensor.values(), name)), *places), shape)
 
 
 _ROWS_HINT = "Remove such rows, or pass check_finite=False: they then give NaN."
@@ -326,24 +326,7 @@ def check_layers(name: str, layers: list[Any], L: int) -> None:
         raise ShapeError(name, f"of {L} layers", f"{len(layers)} layers")
 
 
-def to_csr(sparse: Sparse) -> csr_array:
-    """The same matrix as SciPy's ``csr_array``, over the same memory."""
-    csr = _csr(sparse)
-    csr.has_canonical_format = True  # sorted and without repeats by construction: do not look again
-    return csr
-
-
-def for_users(stages: dict[str, Any]) -> dict[str, Any]:
-    """Return ``stages``, those that are a `Sparse` as a ``csr_array``."""
-    return {name: to_csr(s) if isinstance(s, Sparse) else s for name, s in stages.items()}
-
-
 def _csr(sparse: Sparse) -> csr_array:
     from scipy.sparse import csr_array
 
-    return csr_array((_widened(sparse.values), sparse.indices, sparse.indptr), shape=sparse.shape)
-
-
-def _widened(values: np.ndarray) -> np.ndarray:
-    """The same in a format that SciPy computes with, which float16 is not."""
-    return values.astype(np.float32) if values.dtype == np.float16 else values
+    return csr_array((widened(sparse.values), sparse.indices, sparse.indptr), shape=sparse.shape)

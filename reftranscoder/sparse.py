@@ -1,17 +1,21 @@
 """A sparse matrix as four plain values: what passes from one operation to the next.
 
 SciPy's ``csr_array`` cannot hold `fractions.Fraction` and takes longer to import than this whole
-library may, so that it appears only in `reftranscoder.transcoder`, which users call, over the same
-memory.
+library may, so that it is only made of what users get, over the same memory.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import copy
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .errors import ShapeError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _MOST_ENTRIES = np.iinfo(np.int32).max
 
@@ -71,9 +75,9 @@ class Sparse(NamedTuple):
             return self
         with np.errstate(over="ignore", under="ignore"):
             values = self.values.astype(dtype)
-        stored = values != 0
         rounded = self.with_values(values)
-        return rounded if stored.all() else rounded.only(stored)
+        whole = np.count_nonzero(values) == len(values)
+        return rounded if whole else rounded.only(values != 0)
 
     def only(self, which: np.ndarray) -> Sparse:
         """Return those entries for which the bool array ``which`` (nnz,) says so."""
@@ -90,3 +94,33 @@ def row_starts(counts: np.ndarray) -> np.ndarray:
             "Pass fewer rows at a time."
         )
     return np.concatenate([[0], ends]).astype(np.int32)
+
+
+def to_csr(sparse: Sparse) -> csr_array:
+    """The same matrix as SciPy's ``csr_array``, over the same memory."""
+    # Made from these arrays, it would look whether they are what they are by construction, and
+    # take as long as the kernels for a small row.
+    csr = copy.copy(_without_entries(sparse.shape))
+    csr.data, csr.indices, csr.indptr = widened(sparse.values), sparse.indices, sparse.indptr
+    return csr
+
+
+def for_users(stages: dict[str, Any]) -> dict[str, Any]:
+    """Return ``stages``, those that are a `Sparse` as a ``csr_array``."""
+    return {name: to_csr(s) if isinstance(s, Sparse) else s for name, s in stages.items()}
+
+
+@functools.lru_cache(maxsize=16)
+def _without_entries(shape: tuple[int, int]) -> csr_array:
+    """A ``csr_array`` to copy, known to be sorted and without repeats."""
+    from scipy.sparse import csr_array
+
+    empty = csr_array(shape, dtype=np.float32)
+    empty.indptr = empty.indices  # which need not be kept: as long as there are rows
+    empty.has_canonical_format = True
+    return empty
+
+
+def widened(values: np.ndarray) -> np.ndarray:
+    """The same in a format that SciPy computes with, which float16 is not."""
+    return values.astype(np.float32) if values.dtype == np.float16 else values

@@ -63,6 +63,24 @@ def backend_for(name: str, config: TranscoderConfig, params: Params) -> Backend:
     return CONVENTIONAL[name](config, params)
 
 
+class Backends:
+    """The backends of one transcoder, by name.  That of the kernels is kept: to make it takes as
+    long as they do for a small row.  The reference's is not, as it has copies of all weights."""
+
+    def __init__(self, config: TranscoderConfig, params: Params) -> None:
+        self._of = config, params
+        self._kept: Backend | None = None
+
+    def named(self, name: str) -> Backend:
+        """The backend called ``name``.  Raises `OptionError` as `check_backend`."""
+        if self._kept is None or not isinstance(name, str) or name != "kernels":
+            backend = backend_for(name, *self._of)
+            if name != "kernels":
+                return backend
+            self._kept = backend
+        return self._kept
+
+
 #: What an activation takes, as the functions of either room take it.
 Own = reference.JumpReLU | reference.Gated | None
 ROOMS: dict[type, Callable[..., Own]] = {

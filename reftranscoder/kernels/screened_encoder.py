@@ -93,6 +93,7 @@ class Encoder:
             self._screened_b = difference_up(self._b, self._theta)
             self._fits = bool(np.isfinite(self._screened_b).all())  # infinity is not above it
         self._expected = Expectations(self._theta)
+        self._caution = np.float32(min(CAUTION / np.sqrt(W_enc.shape[1]), _SURE))
         self._panels, self._whole = panels, panels != np.float32
         self._lock = Lock()
         self._packed, self._measured, self._as_floats = None, False, None
@@ -137,14 +138,13 @@ class Encoder:
     def of_rows(self, x, kept, keep_all, level=_NONE):
         """The ``kept`` largest of each row, in float64; or all that are above their thresholds,
         or of these at least those that are not below ``level``, one number or (B,) float32."""
-        D, I = self._W.shape
+        D = len(self._W)
         x, levels = as_kernel_array(x, self._W.dtype), np.full(len(x), level, np.float32)
         weights = self.weights_for(x)
         room = _capacity(kept, D)
         if kept == D:
             room = self._expected.room(room)
-        caution = np.float32(min(CAUTION / np.sqrt(I), _SURE))
-        search = Search(kept, keep_all, levels, caution, room)
+        search = Search(kept, keep_all, levels, self._caution, room)
         rows = _rows_at_once(room)
         blocks = [
             self._block(x[part], weights, search._replace(levels=levels[part]))
@@ -186,7 +186,7 @@ class Encoder:
 
     def _block(self, x, weights, search):
         found, states, block = self._screened(x, weights, search)
-        if (found >= 0).all():
+        if not np.count_nonzero(found < 0):
             return block
 
         def again(rows, weights, **changes):

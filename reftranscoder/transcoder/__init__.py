@@ -24,8 +24,8 @@ import numpy as np
 
 from .. import formats
 from ..arrays import check_finite as refuse_non_finite
-from ..arrays import check_same_rows, for_users, to_batch, to_csr, to_sparse, to_target
-from ..backends import Aim, Backend, backend_for
+from ..arrays import check_same_rows, to_batch, to_sparse, to_target
+from ..backends import Aim, Backend, Backends
 from ..errors import OptionError
 from ..options import finite_number, instance, truth
 from ..params import Conventions, Losses, Own, Params, TranscoderConfig, check_agreement
@@ -33,6 +33,7 @@ from ..params.folding import folded
 from ..params.losses import DEFAULT
 from ..params.thresholding import thresholded
 from ..params.unpacked import UnpackedParams
+from ..sparse import for_users, to_csr
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -76,6 +77,7 @@ class Transcoder:
         instance("config", config, TranscoderConfig)
         check_agreement(config, instance("params", params, Params))
         self._config, self._params, self._origin = config, params, origin
+        self._backends = Backends(config, params)
 
     @classmethod
     def from_arrays(
@@ -209,8 +211,7 @@ class Transcoder:
         ``target`` (B, O), ``loss``, ``d_reconstruction``, ``d_hidden``, ``d_pre``, ``dW_dec``,
         ``db_dec``, ``dW_skip`` (with a skip connection), ``dW_enc``, ``db_enc``, ``dx``, and those
         of what the activation takes, such as ``dtheta``.  The reference gives ``d_hidden`` and
-        ``d_pre`` dense; the kernels give them as ``csr_array`` at the entries of ``hidden``, the
-        only ones from which anything follows.
+        ``d_pre`` dense; the kernels at the entries of ``hidden``, which alone matter, as csr_array.
 
         Returns:
             Name -> array in the dtype of the parameters; ``d_name`` has the shape of ``name``.
@@ -289,8 +290,7 @@ class Transcoder:
 
     def folded(self) -> Transcoder:
         """Return the transcoder without conventions that computes the same: b_dec is folded into
-        b_enc, the scale and the norms of W_dec into the weights, each entry rounded once
-        (``params/folding.py``; its `folding_bound` says how far that takes what follows).
+        b_enc, scale and norms of W_dec into the weights, each entry rounded once (`folding_bound`).
 
         Raises:
             OptionError: what is done to x depends on the row: there is no such transcoder.
@@ -333,7 +333,7 @@ class Transcoder:
     def _backend(self, name: str, in_memory: str = "") -> Backend:
         if in_memory:
             self.params.check_in_memory(in_memory)
-        return backend_for(name, self.config, self.params)
+        return self._backends.named(name)
 
     def _backward(
         self, x: Any, target: Any, l1_coeff: float, losses: Losses, backend: str, check: bool

@@ -12,10 +12,8 @@ from .. import formats
 from ..arrays import check_finite as refuse_non_finite
 from ..arrays import (
     check_layers,
-    for_users,
     spread_non_finite,
     to_array,
-    to_csr,
     to_dtype,
     to_layers,
     to_sparse,
@@ -30,7 +28,7 @@ from ..params.cross_layer import (
     check_cross_layer,
     side_by_side,
 )
-from ..sparse import Sparse
+from ..sparse import Sparse, for_users, to_csr
 from . import Transcoder
 
 if TYPE_CHECKING:

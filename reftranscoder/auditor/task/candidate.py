@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import is_sparse, numbers, to_array, to_csr, to_sparse
+from ...arrays import is_sparse, numbers, to_array, to_sparse
 from ...errors import OptionError, ShapeError
-from ...sparse import Sparse
+from ...sparse import Sparse, to_csr
 from .stage_graph import ALL_STAGES, OF_OWN
 
 _SPARSE = ("hidden", "d_hidden", "d_pre")

@@ -14,7 +14,13 @@ from ...sparse import Sparse
 
 def as_kernel_array(array, dtype):
     """Return ``array`` in that form, as ``dtype``: a read-only view, of a copy where needed."""
-    view = np.require(np.asarray(array), dtype, ["C", "A"]).view()
+    plain = type(array) is np.ndarray and array.dtype == dtype
+    if plain and array.flags.c_contiguous and array.flags.aligned:
+        if not array.flags.writeable:
+            return array
+        view = array.view()
+    else:
+        view = np.require(np.asarray(array), dtype, ["C", "A"]).view()
     view.flags.writeable = False
     return view
 
