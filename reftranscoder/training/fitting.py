@@ -208,7 +208,7 @@ def _prepared(
         validation=measure.rows_in_words,
     )
     rng = start_generator(options.seed)
-    arrays = starting_arrays(scaled, *training, moments, scaling, rng)
+    arrays = starting_arrays(scaled, *training, moments, scaling, rng, options.backend)
     own = starting_own(config, recipe)
     start = State.start(scaled, arrays, recipe, options.patience > 0, own)
     saved = Checkpoint(identity, start, [], [])

@@ -181,7 +181,7 @@ def _prepared(
         validation=measure.rows_in_words,
     )
     rng = start_generator(options.seed)
-    arrays = starting_layers(config, pairs, moments, scaling, rng)
+    arrays = starting_layers(config, pairs, moments, scaling, rng, options.backend)
     own = starting_own(config.layer(0), recipe)
     state = LayersState.start(config, arrays, recipe, options.patience > 0, own)
     saved = Checkpoint(identity, state, [], [])
