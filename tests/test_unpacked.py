@@ -6,6 +6,8 @@ import copy
 import json
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -344,6 +346,51 @@ def test_a_pickled_one_is_the_place_of_its_weights(tmp_path):
     (tmp_path / "W_enc").write_bytes(b"short")
     with pytest.raises(FileError, match="is not here what it was"):
         pickle.loads(content)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_another_process_in_another_folder_reads_the_same_weights(tmp_path, monkeypatch, suffix):
+    """A member of an archive, too, from a path that was relative here."""
+    monkeypatch.chdir(tmp_path)
+    rt.Transcoder.from_arrays(**numbers("float32")).save(f"model{suffix}")
+    unpacked = rt.load(f"model{suffix}", pack=False)
+    (tmp_path / "pickled").write_bytes(pickle.dumps(unpacked))
+    np.save("x.npy", rows())
+    (tmp_path / "other").mkdir()
+    code = """
+import pickle
+import numpy as np
+
+with open("../pickled", "rb") as file:
+    hidden = pickle.load(file).encode(np.load("../x.npy"))
+print(hidden.indices.tobytes().hex(), hidden.data.tobytes().hex())
+"""
+    run = [sys.executable, "-c", code]
+    theirs = subprocess.run(run, cwd="other", capture_output=True, text=True, check=True).stdout
+    hidden = unpacked.encode(rows())
+    assert theirs.split() == [hidden.indices.tobytes().hex(), hidden.data.tobytes().hex()]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_file_that_is_another_by_then_is_not_read(tmp_path, suffix):
+    """The copy here keeps the file that it has open, whatever has its name."""
+    path = tmp_path / f"model{suffix}"
+    given = numbers("float32")
+    loaded = rt.Transcoder.from_arrays(**given)
+    loaded.save(path)
+    unpacked = rt.load(path, pack=False)
+    before = pickle.dumps(unpacked)
+    given["W_dec"] = np.roll(given["W_dec"], 1, axis=0)
+    rt.Transcoder.from_arrays(**given).save(path)  # as long as it was
+    for copied in (copy.copy(unpacked), copy.deepcopy(unpacked)):
+        assert_same_bits(loaded, copied, rows())
+    for content in (before, pickle.dumps(unpacked)):
+        with pytest.raises(FileError, match="opened: other bytes are there. Have all") as refused:
+            pickle.loads(content)
+        assert "\n" not in str(refused.value)
+    path.unlink()
+    with pytest.raises(FileError, match="is not here what it was"):
+        pickle.loads(before)
 
 
 def given_bytes(tc):
