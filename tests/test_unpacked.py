@@ -320,8 +320,11 @@ def test_weights_of_another_type_are_refused(tmp_path):
         rt.load(path, pack=False)
 
 
-@pytest.mark.parametrize("command", ["encode", "predict", "evaluate"])
-def test_on_the_command_line(tmp_path, capsys, command):
+@pytest.mark.parametrize("command", ["encode", "predict", "evaluate", "info"])
+def test_on_the_command_line(tmp_path, capsys, monkeypatch, command):
+    left_there = []
+    made = UnpackedParams.__post_init__
+    monkeypatch.setattr(UnpackedParams, "__post_init__", lambda self: left_there.append(made(self)))
     rt.Transcoder.from_arrays(**numbers("float32")).save(tmp_path / "model.npz")
     np.save(tmp_path / "x.npy", rows(64))
     np.save(tmp_path / "y.npy", rows(64)[:, :O])
@@ -329,11 +332,28 @@ def test_on_the_command_line(tmp_path, capsys, command):
     for n, more in enumerate(([], ["--no-pack"])):
         argv = [command, str(tmp_path / "model.npz"), str(tmp_path / "x.npy")]
         out = tmp_path / f"{n}.{'npz' if command == 'encode' else 'npy'}"
-        argv += [str(tmp_path / "y.npy")] if command == "evaluate" else ["-o", str(out)]
+        prints = command in ("evaluate", "info")
+        argv += [str(tmp_path / "y.npy")] if prints else ["-o", str(out)]
         capsys.readouterr()
         assert cli.main([*argv, *more]) == 0
-        found.append(capsys.readouterr().out if command == "evaluate" else out.read_bytes())
+        assert len(left_there) == n
+        found.append(capsys.readouterr().out if prints else out.read_bytes())
     assert found[0] == found[1]
+
+
+def test_info_adds_up_the_norms_of_stretches(tmp_path, capsys):
+    given = numbers("float32")
+    rt.Transcoder.from_arrays(**given).save(tmp_path / "model.npz")
+    assert cli.main(["info", str(tmp_path / "model.npz"), "--no-pack", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+        wide, got = given[name].astype(np.float64), told["arrays"][name]
+        assert (got["smallest"], got["largest"]) == (wide.min(), wide.max())
+        # Either is within 1,202 units: at most 2,400 squares, added up, under a root.
+        assert got["norm"] == pytest.approx(np.sqrt(np.square(wide).sum()), rel=2500 * 2.0**-53)
+    for name in ("W_enc", "W_dec"):
+        norms = np.linalg.norm(given[name].astype(np.float64), axis=1)
+        assert told["features"][f"{name}_row_norms"] == np.quantile(norms, (0, 0.5, 1)).tolist()
 
 
 def test_a_pickled_one_is_the_place_of_its_weights(tmp_path):
