@@ -217,7 +217,7 @@ class TranscoderRegressor(
         conventions = scaling.conventions(config.conventions)
         scaled = dataclasses.replace(config, conventions=conventions)
         rng = start_generator(np.random.SeedSequence(self._seed()))
-        arrays = starting_arrays(scaled, x, target, moments, scaling, rng)
+        arrays = starting_arrays(scaled, x, target, moments, scaling, rng, self.backend)
         return State.start(scaled, arrays, recipe, own=starting_own(config, recipe))
 
     @property

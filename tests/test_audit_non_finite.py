@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import reftranscoder as rt
+from reftranscoder.auditor.judging.comparison import Comparison
 from reftranscoder.auditor.probes.probe_set import probes
 from reftranscoder.errors import OptionError
 
@@ -83,6 +84,21 @@ def test_a_convention_does_not_excuse_it():
     assert audited(**half, **others).convention == "half"
     report = audited(**half, **others, pre_acts=put(0.0))
     assert report.blame == "pre_acts" and report.convention is None and not report.passed
+
+
+def test_no_such_row_is_ever_compared(monkeypatch):
+    """In the search for a convention and a name, neither: whoever compares need not skip any."""
+    compared = []
+    made = Comparison.__init__
+
+    def watched(self, problem, candidate, trusted):
+        compared.append(np.isfinite(problem.x).all() and np.isfinite(problem.target).all())
+        made(self, problem, candidate, trusted)
+
+    monkeypatch.setattr(Comparison, "__init__", watched)
+    report = audited(d_reconstruction=lambda a: a / 3, dW_enc=None, loss=None)
+    assert report.blame == "d_reconstruction"
+    assert len(compared) > 20 and all(compared)
 
 
 def test_what_follows_a_lost_nan_is_not_blamed():

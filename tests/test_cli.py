@@ -876,9 +876,19 @@ def test_audit_takes_an_arithmetic_and_conventions(run, refused, cases):
         assert code == 0 and "--convention" not in out
 
 
-def test_audit_refuses_empty_names(refused, cases):
+def test_audit_refuses_an_empty_name(refused):
     assert "CASE|DIR must be" in refused("audit", "")
-    assert "--html must be" in refused("audit", cases / "topk-ordinary", "--html", "")
+
+
+@pytest.mark.parametrize("command", ["audit", "faults", "report"])
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(refused, tmp_path, command):
+    """What the work is on is not there, and nobody has looked."""
+    for page, words in (
+        ("", "--html must be the name of a file"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "page.html", "its folder does not exist"),
+    ):
+        assert words in refused(command, "nothing", "--html", page)
 
 
 def test_audit_strict_fails_where_the_data_do_not_decide(run, cases):
@@ -909,7 +919,7 @@ def test_audit_refuses_malformed_results_in_one_line(refused, cases):
     assert "topk-ordinary: hidden must have shape (24, 72)" in refused("audit", cases)
 
 
-def test_audit_writes_a_page_with_every_case(run, refused, cases, tmp_path):
+def test_audit_writes_a_page_with_every_case(run, cases, tmp_path):
     page = tmp_path / "page.html"
     assert run("audit", cases, "--html", page)[0] == 0
     text = page.read_text()
@@ -918,8 +928,6 @@ def test_audit_writes_a_page_with_every_case(run, refused, cases, tmp_path):
         assert name in text
     assert run("audit", cases / "topk-ordinary", "--html", page)[0] == 0
     assert "topk-skip-integers" not in page.read_text()
-    err = refused("audit", cases, "--html", tmp_path / "no" / "page.html")
-    assert "its folder does not exist" in err
 
 
 def test_audit_shows_progress_on_a_terminal(on_a_terminal, cases):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from signal import SIGINT
 
 import numba
 import numpy as np
@@ -195,6 +196,25 @@ def test_every_form_of_layers_is_taken(tmp_path):
     assert "mean FVU" in repr(got)
     assert "layer by layer" in got.history.units
     assert len(got.history.to_dict()["layers"]) == L
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_signal_ends_both_alike_but_not_after_the_last_step(step):
+    """What is ended has no metrics; the whole of ``OPTIONS`` is 6 steps."""
+
+    def interrupt(progress):
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    options = OPTIONS | {"validation": 0.25, "progress": interrupt}
+    for fit, name in (
+        (rt.fit(*(side[0] for side in data()), **options), "Fit(Transcoder("),
+        (rt.fit_cross_layer(*data(), **options), "CrossLayerFit(CrossLayerTranscoder("),
+    ):
+        ended = fit.steps, fit.interrupted, fit.signal, fit.metrics is None
+        assert ended == ((4, True, SIGINT, True) if step == 4 else (6, False, None, False))
+        assert repr(fit).startswith(name)
+        assert ("6 steps, " if step == 6 else "4 steps, interrupted)") in repr(fit)
 
 
 REFUSED = {

@@ -6,6 +6,8 @@ import copy
 import json
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -318,8 +320,11 @@ def test_weights_of_another_type_are_refused(tmp_path):
         rt.load(path, pack=False)
 
 
-@pytest.mark.parametrize("command", ["encode", "predict", "evaluate"])
-def test_on_the_command_line(tmp_path, capsys, command):
+@pytest.mark.parametrize("command", ["encode", "predict", "evaluate", "info"])
+def test_on_the_command_line(tmp_path, capsys, monkeypatch, command):
+    left_there = []
+    made = UnpackedParams.__post_init__
+    monkeypatch.setattr(UnpackedParams, "__post_init__", lambda self: left_there.append(made(self)))
     rt.Transcoder.from_arrays(**numbers("float32")).save(tmp_path / "model.npz")
     np.save(tmp_path / "x.npy", rows(64))
     np.save(tmp_path / "y.npy", rows(64)[:, :O])
@@ -327,11 +332,28 @@ def test_on_the_command_line(tmp_path, capsys, command):
     for n, more in enumerate(([], ["--no-pack"])):
         argv = [command, str(tmp_path / "model.npz"), str(tmp_path / "x.npy")]
         out = tmp_path / f"{n}.{'npz' if command == 'encode' else 'npy'}"
-        argv += [str(tmp_path / "y.npy")] if command == "evaluate" else ["-o", str(out)]
+        prints = command in ("evaluate", "info")
+        argv += [str(tmp_path / "y.npy")] if prints else ["-o", str(out)]
         capsys.readouterr()
         assert cli.main([*argv, *more]) == 0
-        found.append(capsys.readouterr().out if command == "evaluate" else out.read_bytes())
+        assert len(left_there) == n
+        found.append(capsys.readouterr().out if prints else out.read_bytes())
     assert found[0] == found[1]
+
+
+def test_info_adds_up_the_norms_of_stretches(tmp_path, capsys):
+    given = numbers("float32")
+    rt.Transcoder.from_arrays(**given).save(tmp_path / "model.npz")
+    assert cli.main(["info", str(tmp_path / "model.npz"), "--no-pack", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+        wide, got = given[name].astype(np.float64), told["arrays"][name]
+        assert (got["smallest"], got["largest"]) == (wide.min(), wide.max())
+        # Either is within 1,202 units: at most 2,400 squares, added up, under a root.
+        assert got["norm"] == pytest.approx(np.sqrt(np.square(wide).sum()), rel=2500 * 2.0**-53)
+    for name in ("W_enc", "W_dec"):
+        norms = np.linalg.norm(given[name].astype(np.float64), axis=1)
+        assert told["features"][f"{name}_row_norms"] == np.quantile(norms, (0, 0.5, 1)).tolist()
 
 
 def test_a_pickled_one_is_the_place_of_its_weights(tmp_path):
@@ -344,6 +366,51 @@ def test_a_pickled_one_is_the_place_of_its_weights(tmp_path):
     (tmp_path / "W_enc").write_bytes(b"short")
     with pytest.raises(FileError, match="is not here what it was"):
         pickle.loads(content)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_another_process_in_another_folder_reads_the_same_weights(tmp_path, monkeypatch, suffix):
+    """A member of an archive, too, from a path that was relative here."""
+    monkeypatch.chdir(tmp_path)
+    rt.Transcoder.from_arrays(**numbers("float32")).save(f"model{suffix}")
+    unpacked = rt.load(f"model{suffix}", pack=False)
+    (tmp_path / "pickled").write_bytes(pickle.dumps(unpacked))
+    np.save("x.npy", rows())
+    (tmp_path / "other").mkdir()
+    code = """
+import pickle
+import numpy as np
+
+with open("../pickled", "rb") as file:
+    hidden = pickle.load(file).encode(np.load("../x.npy"))
+print(hidden.indices.tobytes().hex(), hidden.data.tobytes().hex())
+"""
+    run = [sys.executable, "-c", code]
+    theirs = subprocess.run(run, cwd="other", capture_output=True, text=True, check=True).stdout
+    hidden = unpacked.encode(rows())
+    assert theirs.split() == [hidden.indices.tobytes().hex(), hidden.data.tobytes().hex()]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_file_that_is_another_by_then_is_not_read(tmp_path, suffix):
+    """The copy here keeps the file that it has open, whatever has its name."""
+    path = tmp_path / f"model{suffix}"
+    given = numbers("float32")
+    loaded = rt.Transcoder.from_arrays(**given)
+    loaded.save(path)
+    unpacked = rt.load(path, pack=False)
+    before = pickle.dumps(unpacked)
+    given["W_dec"] = np.roll(given["W_dec"], 1, axis=0)
+    rt.Transcoder.from_arrays(**given).save(path)  # as long as it was
+    for copied in (copy.copy(unpacked), copy.deepcopy(unpacked)):
+        assert_same_bits(loaded, copied, rows())
+    for content in (before, pickle.dumps(unpacked)):
+        with pytest.raises(FileError, match="opened: other bytes are there. Have all") as refused:
+            pickle.loads(content)
+        assert "\n" not in str(refused.value)
+    path.unlink()
+    with pytest.raises(FileError, match="is not here what it was"):
+        pickle.loads(before)
 
 
 def given_bytes(tc):

@@ -48,7 +48,7 @@ def add_choice(parser: argparse.ArgumentParser, of: str) -> None:
 
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:
-    """What `add_choice` was told, as keywords of `load`."""
+    """What `add_choice` and `add_no_pack` were told, as keywords of `load`."""
     applies = options.apply_b_dec_to_input
     told = {
         "layer": options.layer,
@@ -58,6 +58,7 @@ def chosen(options: argparse.Namespace) -> dict[str, Any]:
         "top_k": options.top_k,
         "activation": options.activation,
         "W_dec_rows": options.w_dec_rows,
+        "pack": False if getattr(options, "no_pack", False) else None,
     }
     return {name: value for name, value in told.items() if value is not None}
 
@@ -68,8 +69,7 @@ def open_model(options: argparse.Namespace) -> Transcoder:
     Raises:
         FileError: as `load`; or it is a cross-layer one, which a command of one X does not take.
     """
-    pack = not getattr(options, "no_pack", False)
-    tc = load(options.model, **chosen(options), pack=pack)
+    tc = load(options.model, **chosen(options))
     if not isinstance(tc, Transcoder):
         problem = "is a cross-layer transcoder, and this command reads activations of one layer"
         raise FileError(options.model, problem, "Use rt.load, and arrays (L, B, I).")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from ..conventions import CONVENTIONS
 from ..errors import OptionError
-from ..files.atomic import atomic_write, check_replaceable
 from . import status
 from .arguments import add_json
+from .html import add_html, check_html, write_html
 from .printing import plural, print_json
 from .progress import Progress
 from .streams import tell
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit with 1 as well where the data do not decide, or do not exercise a feature, an "
         "input column or an output column",
     )
-    parser.add_argument("--html", metavar="FILE", help="write a page with the pictures, too")
+    add_html(parser, "write a page with the pictures, too")
     add_json(parser)
 
 
@@ -69,16 +69,14 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.case:
         raise OptionError("CASE|DIR", "the name of a file or of a folder", options.case)
-    if options.html == "":
-        raise OptionError("--html", "the name of a file", options.html)
-    if options.html is not None:
-        check_replaceable(options.html)
+    check_html(options)
     arithmetic = by_stage(options.arithmetic)
     answers = answers_in(options.case)
     accepted = checked_names(options.convention)
     report = _judged(answers, arithmetic, options.arithmetic, accepted)
     if options.html is not None:
-        _write_page(options.html, report, os.path.basename(os.path.normpath(options.case)))
+        name = os.path.basename(os.path.normpath(options.case))
+        write_html(options.html, _page(report, name))
     if options.json:
         print_json(report.to_dict(), options.html)
     else:
@@ -128,9 +126,8 @@ def _count(report: Reports) -> str:
     )
 
 
-def _write_page(path: str, report: Report, name: str) -> None:
+def _page(report: Report, name: str) -> str:
     from ..auditor.reporting.html import page
     from ..auditor.reporting.merged_report import Reports
 
-    with atomic_write(path) as file:
-        file.write(page(report if isinstance(report, Reports) else {name: report}).encode())
+    return page(report if isinstance(report, Reports) else {name: report})

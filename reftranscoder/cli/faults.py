@@ -12,8 +12,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
-from ..files.atomic import atomic_write, check_replaceable
 from .arguments import add_json
+from .html import add_html, check_html, write_html
 from .printing import plural, print_report
 from .progress import Progress
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[NAME]."""
     parser.add_argument("name", metavar="NAME", nargs="?", help="the name of one in the list")
-    parser.add_argument("--html", metavar="FILE", help="write a page of them, for teaching")
+    add_html(parser, "write a page of them, for teaching")
     add_json(parser)
 
 
@@ -33,16 +33,13 @@ def run(options: argparse.Namespace) -> None:
     """Print the list, or one fault and its report."""
     from ..auditor.faults import FAULTS
 
-    if options.html == "":
-        raise OptionError("--html", "the name of a file", options.html)
-    if options.html is not None:
-        check_replaceable(options.html)
+    check_html(options)
     chosen = [fault for fault in FAULTS if options.name in (None, fault.name)]
     if not chosen:
         raise OptionError("NAME", "in the list that reftranscoder faults prints", options.name)
     reports = _judged(chosen) if options.html is not None or options.name is not None else {}
     if options.html is not None:
-        _write_page(options.html, reports)
+        write_html(options.html, _page(reports))
     if options.name is None:
         report: dict[str, Any] = {"faults": [_facts(fault) for fault in chosen]}
         text = _listing(chosen)
@@ -62,11 +59,10 @@ def _judged(faults: list[Fault]) -> dict[Fault, Report]:
     return found
 
 
-def _write_page(path: str, reports: dict[Fault, Report]) -> None:
+def _page(reports: dict[Fault, Report]) -> str:
     from ..auditor.faults.page import page
 
-    with atomic_write(path) as file:
-        file.write(page(reports).encode())
+    return page(reports)
 
 
 def _facts(fault: Fault) -> dict[str, Any]:

@@ -7,6 +7,7 @@ on them and which never are; given the target Y as well, how much of it stays un
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from typing import Any
 
@@ -14,13 +15,23 @@ import numpy as np
 
 from ..activations import Activations, paired
 from ..errors import FileError, printable
+from ..files.mapped import stretches
 from ..formats import OURS, Origin
 from ..loading import load
 from ..metrics import Evaluation, Metrics
 from ..params import Params
 from ..transcoder import Transcoder
 from ..transcoder.cross_layer import CrossLayerTranscoder
-from .arguments import BLOCK_ROWS, add_json, add_model, add_run, check_width, chosen, open_input
+from .arguments import (
+    BLOCK_ROWS,
+    add_json,
+    add_model,
+    add_no_pack,
+    add_run,
+    check_width,
+    chosen,
+    open_input,
+)
 from .printing import plural, print_report, table
 from .progress import Progress
 
@@ -33,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("x", metavar="X", nargs="?", help="activations (rows, input_size), .npy")
     parser.add_argument("y", metavar="Y", nargs="?", help="target (rows, output_size), .npy")
     add_run(parser)
+    add_no_pack(parser)
     add_json(parser)
 
 
@@ -90,24 +102,29 @@ def _text_cross_layer(clt: CrossLayerTranscoder, report: dict[str, Any]) -> str:
 
 
 def _numbers(array: np.ndarray) -> dict[str, Any]:
-    wide = array.astype(np.float64)
+    wide = (part.astype(np.float64) for _, part in stretches(array))
+    norms, least, most = zip(*((np.linalg.norm(w), w.min(), w.max()) for w in wide))
     return {
         "shape": array.shape,
-        "norm": np.linalg.norm(wide),
-        "smallest": wide.min(),
-        "largest": wide.max(),
+        "norm": math.hypot(*norms),
+        "smallest": min(least),
+        "largest": max(most),
     }
 
 
 def _features(params: Params) -> dict[str, Any]:
-    reads = np.linalg.norm(params.W_enc.astype(np.float64), axis=1)
-    writes = np.linalg.norm(params.W_dec.astype(np.float64), axis=1)
+    reads, writes = _row_norms(params.W_enc), _row_norms(params.W_dec)
     return {
         "W_enc_row_norms": np.quantile(reads, (0, 0.5, 1)),
         "W_dec_row_norms": np.quantile(writes, (0, 0.5, 1)),
         "never_active": np.flatnonzero((reads == 0) & (params.b_enc <= params.active_above)),
         "faint": np.flatnonzero(writes <= _FAINT * np.median(writes)),
     }
+
+
+def _row_norms(array: np.ndarray) -> np.ndarray:
+    parts = (part.astype(np.float64) for _, part in stretches(array))
+    return np.concatenate([np.linalg.norm(part, axis=1) for part in parts])
 
 
 def _on(options: argparse.Namespace, tc: Transcoder) -> dict[str, Any]:

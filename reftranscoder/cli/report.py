@@ -15,10 +15,10 @@ from typing import Any
 from ..errors import OptionError, printable
 from ..evaluating import FEATURES, Description, describe, open_rows
 from ..evaluating.tokens import read_tokens
-from ..files.atomic import atomic_write, check_replaceable
 from ..training.record import Record, is_record, read_record
 from ..transcoder import Transcoder
 from .arguments import add_batch_rows, add_choice, add_json, add_run, add_sequences, open_model
+from .html import add_html, check_html, write_html
 from .printing import plural, print_report
 from .progress import Progress
 
@@ -57,16 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show where feature N fires; as often as you like (default: "
         f"{FEATURES} of them, from often to seldom)",
     )
-    parser.add_argument("--html", metavar="FILE", help="write the page")
+    add_html(parser, "write the page")
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure, write the page, and say what is most worth saying."""
-    if options.html == "":
-        raise OptionError("--html", "the name of a file", options.html)
-    if options.html is not None:
-        check_replaceable(options.html)
+    check_html(options)
     record, found = None, None
     if is_record(options.model):
         record = _only_a_run(options)
@@ -75,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
         record = None if options.log is None else read_record(options.log)
         found = _described(options, tc)
     if options.html is not None:
-        _write_page(options, found, record)
+        write_html(options.html, _page(options, found, record))
     print_report(options, _report(options, found, record), _text(options, found, record),
                  made=options.html)  # fmt: skip
 
@@ -122,11 +119,10 @@ def _described(options: argparse.Namespace, tc: Transcoder) -> Description:
         )
 
 
-def _write_page(options: argparse.Namespace, found: Description | None, run: Record | None) -> None:
+def _page(options: argparse.Namespace, found: Description | None, run: Record | None) -> str:
     from .report_page import page
 
-    with atomic_write(options.html) as file:
-        file.write(page(None if found is None else options.model, found, run).encode())
+    return page(None if found is None else options.model, found, run)
 
 
 def _report(

@@ -7,7 +7,9 @@ holds one stretch at a time, however large the file is.
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, words
-from .stored import Stored
+from .stored import Checksum, Stored
 
 #: The types that weights may have where they lie, by name.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 _AT_ONCE = 1 << 24  # entries of a stretch: 64 MiB in float32
+_LOOKED_AT = 1 << 16  # bytes of an array that a file is known again by
 
 
 def read_only_map(array: np.ndarray) -> np.memmap | None:
@@ -33,37 +36,46 @@ def read_only_map(array: np.ndarray) -> np.memmap | None:
 
 
 def place_of(array: np.ndarray) -> Stored | None:
-    """Where the entries of ``array`` lie; None if that is no file."""
+    """Where the entries of ``array`` lie, with a checksum of the first 64 KiB of them; None if that
+    is no file."""
     owner = read_only_map(array)
     if owner is None or owner.filename is None:
         return None
     start = owner.offset + array.ctypes.data - owner.ctypes.data
-    return Stored(Path(owner.filename), array.dtype, array.shape, start, array.strides)
+    held, extent = _extent(owner, array)
+    first = held[extent.start : min(extent.stop, extent.start + _LOOKED_AT)]
+    checksum = Checksum(start, len(first), zlib.crc32(first))
+    path = Path(owner.filename)
+    return Stored(path, array.dtype, array.shape, start, array.strides, checksum)
 
 
 def mapped_again(place: Stored) -> np.ndarray:
     """The array at ``place``, which another process may have said.
 
     Raises:
-        FileError: the file is not there, or shorter than it was.
+        FileError: the file is not there, or not what it was.
     """
     try:
-        return place.mapped()
+        if place.agrees():
+            return place.mapped()
+        found = "other bytes are there"
     except (OSError, ValueError) as error:
-        problem = f"is not here what it was where it was opened: {words(error)}"
-        raise FileError(place.path, problem, "Have all processes see the same files.") from None
+        found = words(error)
+    problem = f"is not here what it was where it was opened: {found}"
+    raise FileError(place.path, problem, "Have all processes see the same files.")
 
 
 def weights_of(name: str, stored: Stored) -> np.ndarray:
     """The array called ``name`` where and as it is ``stored``.
 
     Raises:
-        FileError: it is of another type than `DTYPES`, or not there any more.
+        FileError: it is of another type than `DTYPES`, damaged, or not there any more.
     """
     if stored.dtype.name not in DTYPES or not stored.dtype.isnative:
         problem = f"pack=False reads {', '.join(DTYPES)}; its {name} holds {stored.dtype}"
         raise FileError(stored.path, problem, "Load it with pack=True.")
-    return mapped_again(stored)
+    stored.verify()
+    return mapped_again(dataclasses.replace(stored, checksum=None))
 
 
 def stretches(array: np.ndarray, multiple: int = 1) -> Iterator[tuple[int, np.ndarray]]:
@@ -93,9 +105,14 @@ def _advise(array: np.ndarray, advice: str) -> None:
     owner, code = read_only_map(array), getattr(mmap, advice, None)
     if owner is None or code is None or not array.size:
         return
-    held: Any = owner.base
+    held, extent = _extent(owner, array)
+    first = extent.start // mmap.PAGESIZE * mmap.PAGESIZE
+    held.madvise(code, first, min(extent.stop, len(held)) - first)
+
+
+def _extent(owner: np.memmap, array: np.ndarray) -> tuple[Any, slice]:
+    """The map that ``owner`` holds, and its bytes from the first entry of ``array`` to the last."""
     last = sum((n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True))
     # A map begins at a page, which may be before the entries that NumPy shows of it.
     begin = owner.offset % mmap.ALLOCATIONGRANULARITY + array.ctypes.data - owner.ctypes.data
-    first = begin // mmap.PAGESIZE * mmap.PAGESIZE
-    held.madvise(code, first, min(begin + last + array.itemsize, len(held)) - first)
+    return owner.base, slice(begin, begin + last + array.itemsize)

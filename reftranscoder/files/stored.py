@@ -26,7 +26,7 @@ _BLOCK = 1 << 22  # bytes that are converted at a time
 
 
 class Checksum(NamedTuple):
-    """A CRC-32 that the file keeps of ``size`` bytes from ``start``."""
+    """The CRC-32 of ``size`` bytes from ``start``, kept by the file or by who looked at it."""
 
     start: int
     size: int
@@ -136,13 +136,18 @@ class Stored:
         return array
 
     def verify(self) -> None:
-        """Compare the checksum that the file keeps of the bytes around the entries, if it does.
+        """Compare the checksum of the bytes around the entries, if there is one.
 
         Raises:
             FileError: they do not agree.
         """
+        if not self.agrees():
+            raise FileError(self.path, "is damaged: a checksum in it does not agree", AGAIN)
+
+    def agrees(self) -> bool:
+        """Whether the bytes around the entries have their checksum, if there is one."""
         if self.checksum is None:
-            return
+            return True
         start, left, expected = self.checksum
         crc = 0
         with open(self.path, "rb") as file:
@@ -150,8 +155,7 @@ class Stored:
             while left and (block := file.read(min(left, _BLOCK))):
                 crc = zlib.crc32(block, crc)
                 left -= len(block)
-        if left or crc != expected:
-            raise FileError(self.path, "is damaged: a checksum in it does not agree", AGAIN)
+        return not left and crc == expected
 
 
 def row_major(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

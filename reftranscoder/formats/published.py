@@ -201,7 +201,6 @@ def _read(path: Path, name: str, array: Stored | Made | np.ndarray, pack: bool) 
     if isinstance(array, Made):
         problem = f"its {name} is made of other arrays when it is read"
         raise FileError(path, problem, "Load it with pack=True.")
-    array.verify()
     return weights_of(name, array)
 
 

@@ -18,7 +18,8 @@ from .engine.sparse_loops import entry_dots
 from .gated import open_entries
 from .screened_encoder import Encoder, difference_up
 
-#: Features for each gate that is open, from which a screen pays.
+#: Features for each gate that is open, from which a screen pays: more than those which its own
+#: `Expectations` ask for, as p of what it finds is computed once more.
 _SPARSE = 8
 
 

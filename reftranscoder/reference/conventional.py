@@ -34,7 +34,7 @@ from .decoder_norm import (
 )
 from .encode import ACTIVATIONS
 from .input_bias import input_bias_backward, input_bias_forward
-from .losses import DEFAULT, RECONSTRUCTION_LOSSES, SPARSITY_LOSSES
+from .losses import DEFAULT, terms_of
 from .normalizations import NORMALIZATIONS, rescale_backward, rescale_forward
 from .skip import skip_backward, skip_forward
 
@@ -118,12 +118,11 @@ def conventional_backward(
 ):  # fmt: skip
     """Return a `ConventionalBackward`: the derivative of the loss by every stage and parameter."""
     hidden = forward.hidden
-    of_error = RECONSTRUCTION_LOSSES[losses.reconstruction_loss]
+    of_error, of_activity = terms_of(losses)
     d_reconstruction = of_error.backward(target, forward.reconstruction)
     d_decoded, d_gain, d_shift = rescale_backward(d_reconstruction, forward.decoded, forward.gain)
 
     d_written, dW_dec, db_dec = decode_backward(d_decoded, forward.written, W_dec)
-    of_activity = SPARSITY_LOSSES[losses.sparsity_loss]
     penalty, of_norms, d_active = of_activity.backward(hidden, W_dec, l1_coeff, losses)
     dW_dec = dW_dec if of_norms is None else dW_dec + of_norms
     n = decoder_norms(W_dec) if conventions.rescale_acts_by_decoder_norm else None

@@ -140,3 +140,8 @@ SPARSITY_LOSSES = {
     "l0_target": _of_counts(l0_target_forward, l0_target_backward, "target_l0"),
     "l0_tanh": _of_norms(l0_tanh_forward, l0_tanh_backward, "tanh_scale"),
 }
+
+
+def terms_of(losses):
+    """The `ReconstructionLoss` and the `SparsityLoss` that ``losses`` name: the terms of (C1)."""
+    return RECONSTRUCTION_LOSSES[losses.reconstruction_loss], SPARSITY_LOSSES[losses.sparsity_loss]

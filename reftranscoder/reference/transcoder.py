@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 from .affine import affine_backward, affine_forward
 from .decode import decode_backward, decode_forward
 from .encode import ACTIVATIONS
-from .losses import DEFAULT, RECONSTRUCTION_LOSSES, SPARSITY_LOSSES
+from .losses import DEFAULT, terms_of
 from .skip import skip_backward, skip_forward
 
 
@@ -78,8 +78,9 @@ def transcoder_loss(target, reconstruction, hidden, l1_coeff, W_dec=None, losses
 
     ``W_dec`` (D, O) is for ``losses`` that look at it.
     """
-    error = RECONSTRUCTION_LOSSES[losses.reconstruction_loss].forward(target, reconstruction)
-    penalty = SPARSITY_LOSSES[losses.sparsity_loss].forward(hidden, W_dec, l1_coeff, losses)
+    of_error, of_activity = terms_of(losses)
+    error = of_error.forward(target, reconstruction)
+    penalty = of_activity.forward(hidden, W_dec, l1_coeff, losses)
     return error + penalty  # (C1)
 
 
@@ -89,8 +90,7 @@ def transcoder_backward(
 ):  # fmt: skip
     """Return a `Backward`: the derivative of the loss by every stage and every parameter."""
     pre, _, hidden, reconstruction = forward
-    of_error = RECONSTRUCTION_LOSSES[losses.reconstruction_loss]
-    of_activity = SPARSITY_LOSSES[losses.sparsity_loss]
+    of_error, of_activity = terms_of(losses)
 
     d_reconstruction = of_error.backward(target, reconstruction)
     d_hidden, dW_dec, db_dec = decode_backward(d_reconstruction, hidden, W_dec)

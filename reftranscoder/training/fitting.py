@@ -28,12 +28,12 @@ from .adam import Recipe, State
 from .batches import Batches, start_generator
 from .checkpoint import Checkpoint, load
 from .evaluation import Measure
-from .history import History
 from .identity import identity_of, start_digests
 from .inference import for_inference
 from .keeping import Keeper
 from .metrics_log import MetricsLog
 from .options import FitOptions
+from .outcome import Outcome
 from .progress import listener
 from .run import Run
 from .scaling import Scaling
@@ -47,22 +47,8 @@ M = TypeVar("M")
 _LARGEST_BATCH = 1 << 20  # rows, where there are fewer to train on
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Fit:
-    """What `fit` returns."""
-
-    transcoder: Transcoder  # for data in their own units
-    history: History
-    metrics: Metrics | None  # of ``transcoder`` on all validation rows; FVU as in `fit`
-    steps: int  # made; with ``patience`` there may be fewer than were asked for
-    interrupted: bool  # before it was done
-    signal: int | None = None  # the number of the signal that interrupted it
-    best_step: int | None = None  # whose weights ``transcoder`` has, with ``patience``
-
-    def __repr__(self) -> str:
-        interrupted = ", interrupted" if self.interrupted else ""
-        fvu = f", FVU {self.metrics.fvu:.4f}" if self.metrics else ""
-        return f"Fit({self.transcoder!r}, {self.steps} steps{interrupted}{fvu})"
+class Fit(Outcome[Transcoder, Metrics]):
+    """What `fit` returns; the FVU of ``metrics`` is as in `fit`."""
 
 
 @takes(FitOptions, swapped=("skip", "ties"))  # as it was, and as the command line lists them
@@ -119,16 +105,12 @@ def fit_in(place: Here, options: FitOptions) -> Fit:
     I, O = x.shape[1], target.shape[1]
     config = TranscoderConfig(input_size=I, output_size=O, **chosen(Architecture, options))
     options = checked_options(options, config, len(x))
-    if options.patience and held_out is None:
-        raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
     place.check(config, Recipe(**chosen(Recipe, options)), options.backend)
     run, measure, batches = _prepared(place, options, config, (x, target), held_out)
     log = MetricsLog(options.log, run.saved, (x, target, *(held_out or ())))
-    requested = train(run, options, log)
+    signal = train(run, options, log)
     transcoder = for_inference(run.transcoder(), x, batches, options.backend)
-    metrics = measure.all(transcoder) if held_out and run.done else None
-    signal = None if run.done else requested
-    return Fit(transcoder, run.history(), metrics, run.steps, not run.done, signal, run.best_step)
+    return Fit.of(run, transcoder, signal, measure.all if held_out else None)
 
 
 def checked_options(options: FitOptions, config: TranscoderConfig, rows: int) -> FitOptions:
@@ -148,6 +130,8 @@ def checked_options(options: FitOptions, config: TranscoderConfig, rows: int) ->
         "checkpoint_last": positive_integer("checkpoint_last", options.checkpoint_last),
         "checkpoint_best": truth("checkpoint_best", options.checkpoint_best),
     }
+    if checked["patience"] and options.validation is None:
+        raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
     _check_together(schedule, config, checked)
     check_trained(recipe, config)
     for name in ("checkpoint", "log"):
@@ -224,7 +208,7 @@ def _prepared(
         validation=measure.rows_in_words,
     )
     rng = start_generator(options.seed)
-    arrays = starting_arrays(scaled, *training, moments, scaling, rng)
+    arrays = starting_arrays(scaled, *training, moments, scaling, rng, options.backend)
     own = starting_own(config, recipe)
     start = State.start(scaled, arrays, recipe, options.patience > 0, own)
     saved = Checkpoint(identity, start, [], [])
@@ -240,7 +224,7 @@ def _prepared(
 
 
 def train(run: Run[M], options: FitOptions, log: MetricsLog) -> int | None:
-    """Make the steps that are left, or those up to a signal; return its number."""
+    """Make the steps that are left; return the number of the signal that left some, or None."""
     keeper = _keeper(run, options)
     with listener(options.progress, run.steps, options.steps) as tell, Interruption() as stop:
         while not run.done and stop.requested is None:
@@ -257,7 +241,7 @@ def train(run: Run[M], options: FitOptions, log: MetricsLog) -> int | None:
         if keeper is not None and not run.done:
             keeper.save(run.up_to_date())
         log.end(run.steps, run.best_step, run.done)
-    return stop.requested
+    return None if run.done else stop.requested
 
 
 def _keeper(run: Run[M], options: FitOptions) -> Keeper | None:

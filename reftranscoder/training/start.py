@@ -62,6 +62,7 @@ def starting_arrays(
     moments: Moments,
     scaling: Scaling,
     rng: np.random.Generator,
+    backend: str,
 ) -> dict[str, np.ndarray]:
     """The arrays by name, in training units, drawn from the training rows.
 
@@ -80,7 +81,7 @@ def starting_arrays(
     if config.skip:
         arrays["W_skip"] = np.zeros((O, I), config.dtype)
     order = rng.permutation(len(x))
-    ridge = Ridge.of(seen.read, order)
+    ridge = Ridge.of(seen.read, order, backend)
     examples = np.resize(order, D)
     for start in range(0, D, _BLOCK):
         block = slice(start, min(start + _BLOCK, D))

@@ -72,12 +72,8 @@ class LayersJudge:
         return encoding, decoding, self._loss()
 
     def _block(self, rows: slice) -> None:
-        x, kept, encoded = [], [], []
-        for judge in self.encoding:
-            of_layer = judge.inputs(rows)
-            encoded.append(judge.encoded(of_layer[0], rows, of_layer[1]))
-            x.append(of_layer[0])
-            kept.append(of_layer[1])
+        x = [judge.inputs(rows) for judge in self.encoding]
+        encoded = [judge.encoded(inputs, rows) for judge, inputs in zip(self.encoding, x)]
         hidden = [of_layer[2] for of_layer in encoded]
         slopes = []
         for t, judge in enumerate(self.decoding):
@@ -88,7 +84,7 @@ class LayersJudge:
         for l, judge in enumerate(self.encoding):
             later = slopes[l:]
             G = beside([made(s) for s in later]) if all(s is not None for s in later) else None
-            judge.gradients(x[l], encoded[l], G, rows, kept[l], self.sums[l])
+            judge.gradients(x[l], encoded[l], G, rows, self.sums[l])
 
     def _decoded(
         self,
@@ -100,16 +96,16 @@ class LayersJudge:
         rows: slice,
     ) -> Interval | None:
         """d_reconstruction of layer ``t``, where something reads it."""
-        inputs, kept = judge.inputs(rows)
-        reconstruction = judge.decoded(features, inputs, rows, kept)
+        inputs = judge.inputs(rows)
+        reconstruction = judge.decoded(features, inputs, rows)
         if self.views.target is None:
             return None
         target = self.views.target[t][rows]
         if "loss" in self.candidate.loss:
             self.loss.add(target, made(reconstruction), hidden, x)
-        slopes = judge.slopes(reconstruction, target, rows, kept)
+        slopes = judge.slopes(reconstruction, target, rows)
         encoded = None, None, features
-        judge.gradients(inputs, encoded, slopes, rows, kept, self.sums[self.L + t])
+        judge.gradients(inputs, encoded, slopes, rows, self.sums[self.L + t])
         return slopes
 
     def _loss(self) -> StageResult:

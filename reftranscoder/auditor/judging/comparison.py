@@ -16,7 +16,6 @@ from ...sparse import Sparse
 from ..intervals.interval import TIERS, Interval, entrywise
 from ..intervals.sparse_interval import SparseInterval, entries_at
 from ..task.candidate import Candidate
-from ..task.case import non_finite_rows
 from ..task.problem import Problem
 from ..task.stage_graph import ALL_STAGES, SUMS, parents_of
 from .verdict import StageResult, Tally
@@ -25,8 +24,9 @@ from .verdict import StageResult, Tally
 class Comparison:
     """One candidate's results, stage by stage and block by block, beside what they ought to be.
 
+    x and the target are finite: other rows were set aside before (``non_finite_rows.py``).
+
     Attributes:
-        skipped: (B,) rows in which x or the target is not finite: nothing is said of them.
         broken: the stages that are not finite where the reference is, and where.
         undefined: the stages in which the definition divides by zero, and those that read them.
         unjudged: these, and the stages that read a broken one.
@@ -36,42 +36,31 @@ class Comparison:
     def __init__(self, problem: Problem, candidate: Candidate, trusted: frozenset[str]) -> None:
         self.problem, self.candidate = problem, candidate
         self.tallies = {name: Tally(name) for name in candidate.given}
-        self.skipped = np.zeros(len(problem.x), bool)
-        self.skipped[non_finite_rows(problem.x, problem.target)] = True
         self.broken: dict[str, tuple[int, ...]] = {}
         for name in candidate.given:
-            index = candidate.first_non_finite(name, self.skipped)
+            index = candidate.first_non_finite(name)
             if index is not None:
                 self.broken[name] = index
         # What cannot be read cannot be trusted either.
-        self.trusted = frozenset() if self.skipped.any() else trusted - set(self.broken)
-        # A sum over rows is no number where one row is none; and nothing is said downstream of NaN.
+        self.trusted = trusted - set(self.broken)
+        # Nothing is said downstream of NaN.
         parents = parents_of(problem.definition)
         undefined = problem.undefined
         self.undefined = undefined | _readers(undefined, parents)
         self.broken = {n: i for n, i in self.broken.items() if n not in self.undefined}
         self.unjudged = self.undefined | _readers(self.broken, parents)
-        if self.skipped.any():
-            self.unjudged |= set(SUMS)
-            self.broken = {n: i for n, i in self.broken.items() if n not in SUMS}
 
-    def dense(self, name: str, want: Interval, rows: slice, kept: np.ndarray) -> Interval:
+    def dense(self, name: str, want: Interval, rows: slice) -> Interval:
         """Judge a dense stage; return what the next one read: the candidate's own, where given."""
         if name not in self.candidate:
             return want
         got = self.candidate.rows(name, rows)
         if name in self.trusted:
             return self.read(name, got)
-        if name not in self.unjudged and name not in self.broken:
-            places = np.flatnonzero(kept) + rows.start
-            width = got.shape[1]
-            self.tallies[name].add(
-                got if kept.all() else got[kept],
-                want if kept.all() else want.at(kept),
-                lambda k: (places[k // width], k % width),
-            )
-        if name in self.broken or name in self.unjudged or not kept.all():
+        if name in self.unjudged or name in self.broken:
             return want
+        width = got.shape[1]
+        self.tallies[name].add(got, want, lambda k: (k // width + rows.start, k % width))
         return self.read(name, got)
 
     def features(
@@ -80,7 +69,6 @@ class Comparison:
         want: SparseInterval,
         elsewhere: Callable[[], Interval] | None,
         rows: slice,
-        kept: np.ndarray,
     ) -> SparseInterval:
         """Judge ``d_hidden`` or ``d_pre``, given at the entries of hidden or dense.
 
@@ -98,16 +86,8 @@ class Comparison:
             got = dense[row, column]
         if name in self.unjudged or name in self.broken:
             return want
-        live = kept[row]
-        row, column = row[live], column[live]
-        self.tallies[name].add(
-            got[live],
-            want.entries.at(live),
-            lambda k: (row[k] + rows.start, column[k]),
-        )
-        self._compare_elsewhere(name, dense, elsewhere, pattern, rows, kept)
-        if not kept.all():
-            return want
+        self.tallies[name].add(got, want.entries, lambda k: (row[k] + rows.start, column[k]))
+        self._compare_elsewhere(name, dense, elsewhere, pattern, rows)
         if name == "d_pre":
             # Right or wrong, what stands outside hidden's entries is read by what follows.
             return self.given_features(name, rows)
@@ -120,24 +100,21 @@ class Comparison:
         elsewhere: Callable[[], Interval] | None,
         pattern: Sparse,
         rows: slice,
-        kept: np.ndarray,
     ) -> None:
         """Outside hidden's entries: d_pre is zero there; d_hidden is zero or the whole product."""
         if dense is None:
             stored = self.candidate.features(name, rows)
             inside = pattern.with_values(np.ones(len(pattern.indices))).dense() != 0
-            outside = ~inside[stored.rows(), stored.indices] & kept[stored.rows()]
+            outside = ~inside[stored.rows(), stored.indices]
             row, column = stored.rows()[outside], stored.indices[outside]
             got = stored.values[outside]
         else:
             inside = pattern.rows(), pattern.indices
             dense[inside] = 0.0  # these entries were judged by themselves
-            dense[~kept] = 0.0
             if elsewhere is not None and dense.any():
                 full = elsewhere()
                 width = dense.shape[1]
                 full.value[inside] = 0.0
-                full.value[~kept] = 0.0
                 self.tallies[name].add(dense, full, lambda k: (k // width + rows.start, k % width))
                 return
             row, column = np.nonzero(dense)
@@ -214,8 +191,6 @@ class Comparison:
             return StageResult(name, "not judged", explanation="what it reads is not finite")
         if name in self.trusted:
             return StageResult(name, "trusted")
-        if self.skipped.all():
-            return StageResult(name, "not judged", explanation="no row of the input is finite")
         return self.tallies[name].result()
 
 

@@ -101,44 +101,37 @@ class Judge:
         self, rows: slice, gradients: ParameterGradients, loss: Loss, backward: bool
     ) -> None:
         intervals, problem = self.intervals, self.problem
-        x, kept = self.inputs(rows)
-        encoded = self.encoded(x, rows, kept)
+        x = self.inputs(rows)
+        encoded = self.encoded(x, rows)
         hidden = encoded[2]
-        reconstruction = self.decoded(hidden, x, rows, kept)
+        reconstruction = self.decoded(hidden, x, rows)
         if not backward:
             return
         target = problem.x if intervals.definition.target == "x" else made(problem.target)
-        target = np.where(kept[:, None], target[rows], 0.0).astype(np.float64)
+        target = target[rows].astype(np.float64)
         compared = intervals.compared(reconstruction, hidden, x)
         if "loss" in self.needed:
             loss.add(target, made(compared), hidden, x)
-        d_reconstruction = self.slopes(compared, target, rows, kept)
+        d_reconstruction = self.slopes(compared, target, rows)
         d_decoded = intervals.d_decoded(d_reconstruction, x)
-        self.gradients(x, encoded, d_decoded, rows, kept, gradients)
+        self.gradients(x, encoded, d_decoded, rows, gradients)
 
-    def inputs(self, rows: slice) -> tuple[Interval, np.ndarray]:
-        """x of a block of rows, and which of them are judged."""
-        kept = ~self.comparison.skipped[rows]
-        x = np.where(kept[:, None], self.problem.x[rows], 0.0)
-        return Interval(x.astype(np.float64)), kept
+    def inputs(self, rows: slice) -> Interval:
+        """x of a block of rows."""
+        return Interval(self.problem.x[rows].astype(np.float64))
 
-    def decoded(
-        self, hidden: SparseInterval, x: Interval, rows: slice, kept: np.ndarray
-    ) -> Interval | None:
+    def decoded(self, hidden: SparseInterval, x: Interval, rows: slice) -> Interval | None:
         """reconstruction, where something reads it."""
         read = self._read_at("reconstruction", hidden)
         make = functools.partial(self.intervals.reconstruction, read, x)
-        return self._stage("reconstruction", make, rows, kept)
+        return self._stage("reconstruction", make, rows)
 
-    def slopes(
-        self, compared: Interval | None, target: np.ndarray, rows: slice, kept: np.ndarray
-    ) -> Interval | None:
+    def slopes(self, compared: Interval | None, target: np.ndarray, rows: slice) -> Interval | None:
         """d_reconstruction of what is ``compared`` with ``target``, where something reads it."""
         return self._stage(
             "d_reconstruction",
             lambda: self.intervals.d_reconstruction(made(compared), target),
             rows,
-            kept,
         )
 
     def gradients(
@@ -147,7 +140,6 @@ class Judge:
         encoded: tuple[Interval | None, Interval | None, SparseInterval],
         d_reconstruction: Interval | None,
         rows: slice,
-        kept: np.ndarray,
         sums: ParameterGradients,
     ) -> None:
         """What follows d_reconstruction, for a block of rows; added to ``sums``."""
@@ -159,17 +151,17 @@ class Judge:
             other["dW_dec"] = active(made(pre_acts))
         if needed & self._readers_of_d_affine():
             passing = self._passing(hidden, rows)
-            d_hidden = self._d_hidden(d_reconstruction, passing, x, rows, kept)
+            d_hidden = self._d_hidden(d_reconstruction, passing, x, rows)
             slope = self.own.slope(encoded[0], d_hidden, d_reconstruction, rows)
             other |= self.own.summed(d_hidden, passing, slope)
             d_affine, unmasked = self._d_affine(
-                d_hidden, slope, d_reconstruction, passing, pre_acts, rows, kept
+                d_hidden, slope, d_reconstruction, passing, pre_acts, rows
             )
             if unmasked is not None:
                 other[definition.mask_at] = unmasked
         if "dx" in needed:
             dx = intervals.dx(made(other.get("dx", d_affine)), made(d_reconstruction))
-            self.comparison.dense("dx", dx, rows, kept)
+            self.comparison.dense("dx", dx, rows)
         for name in dict(definition.scattered + definition.read_at):
             read = hidden if name == "dW_dec" else d_affine
             if read is None:
@@ -181,17 +173,16 @@ class Judge:
         sums.add(x, hidden, d_reconstruction, d_affine, other)
 
     def encoded(
-        self, x: Interval, rows: slice, kept: np.ndarray
+        self, x: Interval, rows: slice
     ) -> tuple[Interval | None, Interval | None, SparseInterval]:
         """pre and pre_acts, where something reads them, and hidden."""
         intervals, comparison = self.intervals, self.comparison
         any_pre = functools.cache(lambda: self._once("pre", rows, lambda: intervals.pre(x)))
-        pre = self._stage("pre", any_pre, rows, kept)
+        pre = self._stage("pre", any_pre, rows)
         pre_acts = self._stage(
             "pre_acts",
             lambda: comparison.kept_as("pre_acts", "pre", intervals.pre_acts(made(pre), x)),
             rows,
-            kept,
         )
         if "hidden" not in self.needed:
             return pre, pre_acts, comparison.given_features("hidden", rows)
@@ -203,7 +194,7 @@ class Judge:
                 signed = any_pre() if pre is None else pre
             if intervals.gates is not None:
                 gates = intervals.gates.gate(made(pre)), intervals.gates.gate(any_pre())
-            return self.choices.hidden(made(pre_acts), boxes, rows, kept, signed, gates)
+            return self.choices.hidden(made(pre_acts), boxes, rows, signed, gates)
 
         return pre, pre_acts, self._once_missing("hidden", rows, selected)
 
@@ -242,7 +233,6 @@ class Judge:
         hidden: SparseInterval,
         x: Interval,
         rows: slice,
-        kept: np.ndarray,
     ) -> SparseInterval | None:
         """d_hidden at the entries of ``hidden``, where something reads it."""
         intervals = self.intervals
@@ -251,7 +241,7 @@ class Judge:
                 "d_hidden", rows, lambda: intervals.d_hidden(made(d_reconstruction), hidden, x)
             )
             elsewhere = functools.partial(intervals.d_hidden_dense, made(d_reconstruction))
-            return self.comparison.features("d_hidden", want, elsewhere, rows, kept)
+            return self.comparison.features("d_hidden", want, elsewhere, rows)
         if "d_hidden" in self.comparison.trusted:
             return self.comparison.trusted_features("d_hidden", hidden, rows)
         return None
@@ -264,7 +254,6 @@ class Judge:
         hidden: SparseInterval,
         pre_acts: Interval | None,
         rows: slice,
-        kept: np.ndarray,
     ) -> tuple[SparseInterval | None, SparseInterval | None]:
         """What the encoder's gradients read, and what one of them reads under a mistaken mask."""
         intervals, definition = self.intervals, self.intervals.definition
@@ -284,7 +273,7 @@ class Judge:
             if definition.mask_at == "d_pre":
                 d_pre, unmasked = (d_pre if "d_pre" in trusted else unmasked), None
         if "d_pre" not in trusted:
-            d_pre = self.comparison.features("d_pre", d_pre, None, rows, kept)
+            d_pre = self.comparison.features("d_pre", d_pre, None, rows)
         return intervals.d_affine(d_pre), unmasked and intervals.d_affine(unmasked)
 
     def _passing(self, hidden: SparseInterval, rows: slice) -> SparseInterval:
@@ -311,9 +300,7 @@ class Judge:
                 waiting += parents[name]
         return needed
 
-    def _stage(
-        self, name: str, compute: Callable[[], Interval], rows: slice, kept: np.ndarray
-    ) -> Interval | None:
+    def _stage(self, name: str, compute: Callable[[], Interval], rows: slice) -> Interval | None:
         """A dense stage: trusted, or computed and compared; None where nobody reads it."""
         if name in self.comparison.trusted:
             if name not in self.read:
@@ -322,7 +309,7 @@ class Judge:
         if name not in self.needed:
             return None
         want = self._once_missing(name, rows, compute)
-        return self.comparison.dense(name, want, rows, kept)
+        return self.comparison.dense(name, want, rows)
 
     def _d_hidden_dense(self, d_reconstruction: Interval | None, rows: slice) -> Interval:
         """d_hidden (B, D) outside the selection as well: the candidate's own where it has that."""

@@ -2,8 +2,7 @@
 
 What a stage ought to be depends on what it reads, which the candidate gave, and on some fields of
 the definition (`stage_graph.FIELDS`).  Where the candidate did not give what it reads, those fields
-count that this depends on, too; and all of them where a row is skipped, as a stage then reads what
-others ought to be.
+count that this depends on, too.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from ..task.candidate import Candidate
-from ..task.case import non_finite_rows
 from ..task.definition import Definition
 from ..task.problem import Problem
 from ..task.stage_graph import ALL_STAGES, parents_of, said_of
@@ -40,7 +38,6 @@ class KnownResults:
         self._trusted = {name for name, result in results.items() if result.verdict == "trusted"}
         self._results: dict[Hashable, StageResult] = {}
         self._intermediates = Intermediates()
-        self._skips = len(non_finite_rows(problem.x, problem.target)) > 0
         self._asked: dict[tuple[Definition, bool], dict[str, Hashable]] = {}
         for name, key in self._keys(problem).items():
             self._results[key] = results[name]
@@ -83,8 +80,6 @@ class KnownResults:
 
     def _make_keys(self, problem: Problem) -> dict[str, Hashable]:
         definition, undefined = problem.definition, frozenset(problem.undefined)
-        if self._skips:
-            return {name: (name, definition, problem.copies) for name in ALL_STAGES}
         said: dict[str, tuple[Hashable, ...]] = {}  # of the stage and what is not given before it
         upstream: dict[str, set[str]] = {}  # the stage and all before it
         keys: dict[str, Hashable] = {}

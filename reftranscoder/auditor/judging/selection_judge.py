@@ -38,7 +38,6 @@ class SelectionJudge:
         pre_acts: Interval,
         boxes: Interval,
         rows: slice,
-        kept: np.ndarray,
         signed: Interval | None = None,
         gates: tuple[Interval, Interval] | None = None,
     ) -> SparseInterval:
@@ -79,18 +78,16 @@ class SelectionJudge:
         if intervals.definition.moved:
             places = unmoved(given.pattern, pre_acts.value, ranks.value, intervals.definition)
             judged = SparseInterval(places, Interval(places.values))
-        live = kept[judged.pattern.rows()]
-        members = Members(judged.pattern.rows()[live], judged.pattern.indices[live])
+        members = Members(judged.pattern.rows(), judged.pattern.indices)
         if intervals.definition.selects or intervals.definition.across:
             lo, hi = _limits(boxes)
-            lo[~kept], hi[~kept] = 0.0, 0.0
             own_boxes = Boxes((ranks if own else boxes).value, lo, hi)
             wide = signed and Boxes(signed.value, *_limits(signed))
             self._judge_mistaken(own_boxes, wide, members.mask(lo.shape), boxes.error(0), rows)
-            self._compare_values(judged, pre_acts, centre, rows, live)
+            self._compare_values(judged, pre_acts, centre, rows)
             return given
-        self._judge_selected(ranks, boxes, own, members, kept, rows)
-        self._compare_values(judged, pre_acts, centre, rows, live)
+        self._judge_selected(ranks, boxes, own, members, rows)
+        self._compare_values(judged, pre_acts, centre, rows)
         return given
 
     def _certainty(self, lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +108,6 @@ class SelectionJudge:
         boxes: Interval,
         own: bool,
         members: Members,
-        kept: np.ndarray,
         rows: slice,
     ) -> None:
         """Judge which features of a block of rows were selected, by the definition's own rule."""
@@ -119,7 +115,6 @@ class SelectionJudge:
         if keys:
             values = rounded(values, PRECISIONS[keys])
         reference = selection(values, self.most, self.intervals.definition.ties)
-        reference[~kept] = False
         selected = members.mask(values.shape)
         picked = np.flatnonzero((selected != reference).any(axis=1))
         if not len(picked):
@@ -198,11 +193,10 @@ class SelectionJudge:
         pre_acts: Interval,
         boxes: Interval,
         rows: slice,
-        live: np.ndarray,
     ) -> None:
         """A kept value is the candidate's own activation, or as near the true one as it may be."""
-        row, column = given.pattern.rows()[live], given.pattern.indices[live]
-        got = given.entries.value[live]
+        row, column = given.pattern.rows(), given.pattern.indices
+        got = given.entries.value
         own = pre_acts.value[row, column]
         there = boxes.at((row, column))
         centre, errors = there.value, there.each(np.asarray)

@@ -44,7 +44,7 @@ class Candidate:
         self.B, self.I, self.D, self.O = sizes
         self._arrays: dict[str, np.ndarray | Sparse] = {}
         self._inactive: Sparse | None = None  # places selected by indices, with values of zero
-        self._non_finite: dict[tuple[str, bytes], tuple[int, ...] | None] = {}
+        self._non_finite: dict[str, tuple[int, ...] | None] = {}
         if "indices" in results or "values" in results:
             if "hidden" in results or not {"indices", "values"} <= set(results):
                 want = "given as indices and values, or as hidden"
@@ -111,27 +111,23 @@ class Candidate:
         """
         return None if self._inactive is None else _rows_of(self._inactive, rows)
 
-    def first_non_finite(self, name: str, skipped: np.ndarray) -> tuple[int, ...] | None:
-        """The first index of NaN or infinity outside the rows (B,) that are ``skipped``."""
-        key = name, skipped.tobytes()
-        if key not in self._non_finite:
-            self._non_finite[key] = self._find_non_finite(name, skipped)
-        return self._non_finite[key]
+    def first_non_finite(self, name: str) -> tuple[int, ...] | None:
+        """The first index of NaN or infinity."""
+        if name not in self._non_finite:
+            self._non_finite[name] = self._find_non_finite(name)
+        return self._non_finite[name]
 
-    def _find_non_finite(self, name: str, skipped: np.ndarray) -> tuple[int, ...] | None:
+    def _find_non_finite(self, name: str) -> tuple[int, ...] | None:
         array = self._arrays[name]
         if isinstance(array, Sparse):
-            bad = np.flatnonzero(~np.isfinite(array.values) & ~skipped[array.rows()])
+            bad = np.flatnonzero(~np.isfinite(array.values))
             if not len(bad):
                 return None
             return int(array.rows()[bad[0]]), int(array.indices[bad[0]])
-        by_row = array.ndim == 2 and len(array) == self.B and not name.startswith(("dW", "db"))
         step = max(1, (1 << 22) // max(1, array[:1].size)) if array.ndim else 1
         for start in range(0, len(array) if array.ndim else 1, step):
             block = array[start : start + step] if array.ndim else array
             bad = ~np.isfinite(block)
-            if by_row:
-                bad[skipped[start : start + step]] = False
             if bad.any():
                 index = np.unravel_index(np.argmax(bad), block.shape)
                 return tuple(int(i) + (start if axis == 0 else 0) for axis, i in enumerate(index))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from typing import Any
@@ -21,10 +20,10 @@ from ..batches import Batches, start_generator
 from ..checkpoint import Checkpoint, load
 from ..evaluation import SOME, Figures, in_words
 from ..fitting import checked_options, split, train
-from ..history import History
 from ..identity import identity_of, start_digests
 from ..metrics_log import MetricsLog
 from ..options import FitOptions
+from ..outcome import Outcome
 from ..run import Run
 from ..scaling import Moments, Scaling
 from ..schedule import Schedule
@@ -39,22 +38,11 @@ _LEFT_OUT = {"aux_k": 0, "accumulate": 1}
 _LEFT_OUT |= {name: option.default for name, option in declared(Losses).items()}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class CrossLayerFit:
-    """What `fit_cross_layer` returns."""
+class CrossLayerFit(Outcome[CrossLayerTranscoder, LayersMetrics]):
+    """What `fit_cross_layer` returns; FVU and L0 of ``history`` are means over layers, and the FVU
+    of ``metrics`` is as in `fit_cross_layer`."""
 
-    transcoder: CrossLayerTranscoder  # for data in their own units
-    history: History  # fvu and l0 are means over layers
-    metrics: LayersMetrics | None  # on all validation rows; FVU as in `fit_cross_layer`
-    steps: int  # made; with ``patience`` there may be fewer than were asked for
-    interrupted: bool  # before it was done
-    signal: int | None = None  # the number of the signal that interrupted it
-    best_step: int | None = None  # whose weights ``transcoder`` has, with ``patience``
-
-    def __repr__(self) -> str:
-        interrupted = ", interrupted" if self.interrupted else ""
-        fvu = f", mean FVU {self.metrics.fvu:.4f}" if self.metrics else ""
-        return f"CrossLayerFit({self.transcoder!r}, {self.steps} steps{interrupted}{fvu})"
+    _fvu = "mean FVU"
 
 
 @takes(FitOptions, swapped=("skip", "ties"))
@@ -106,17 +94,11 @@ def fit_cross_layer(options: FitOptions) -> CrossLayerFit:
     for name, value in _LEFT_OUT.items():
         if (got := getattr(options, name)) != value:
             raise OptionError(name, f"{value!r}, for several layers", got)
-    if options.patience and held_out is None:
-        raise OptionError("validation", "given where patience is", None, "Or leave patience out.")
     run, measure = _prepared(options, config, pairs, held_out)
     every = tuple(data for pair in (*pairs, *(held_out or ())) for data in pair)
     log = MetricsLog(options.log, run.saved, every)
-    requested = train(run, options, log)
-    transcoder = run.transcoder()
-    metrics = measure.all(transcoder) if held_out and run.done else None
-    signal = None if run.done else requested
-    ended = run.steps, not run.done, signal, run.best_step
-    return CrossLayerFit(transcoder, run.history(), metrics, *ended)
+    signal = train(run, options, log)
+    return CrossLayerFit.of(run, run.transcoder(), signal, measure.all if held_out else None)
 
 
 class LayersMeasure:
@@ -199,7 +181,7 @@ def _prepared(
         validation=measure.rows_in_words,
     )
     rng = start_generator(options.seed)
-    arrays = starting_layers(config, pairs, moments, scaling, rng)
+    arrays = starting_layers(config, pairs, moments, scaling, rng, options.backend)
     own = starting_own(config.layer(0), recipe)
     state = LayersState.start(config, arrays, recipe, options.patience > 0, own)
     saved = Checkpoint(identity, state, [], [])

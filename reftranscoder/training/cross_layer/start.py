@@ -76,12 +76,13 @@ def starting_layers(
     moments: tuple[Moments, ...],
     scaling: LayersScaling,
     rng: np.random.Generator,
+    backend: str,
 ) -> list[dict[str, np.ndarray]]:
     """The arrays of each layer by name, in training units, its outputs side by side."""
     own, L = config.layer(config.layers - 1), config.layers
     found = []
     for l, (pair, of_layer) in enumerate(zip(pairs, moments)):
-        arrays = starting_arrays(own, *pair, of_layer, scaling.layers[l], rng)
+        arrays = starting_arrays(own, *pair, of_layer, scaling.layers[l], rng, backend)
         D, O = arrays["W_dec"].shape
         W_dec = np.zeros((D, (L - l) * O), config.dtype)
         W_dec[:, :O] = arrays["W_dec"]
