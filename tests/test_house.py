@@ -99,7 +99,7 @@ EXPLAINED = {"add_arguments", "main", "run"}
 # Numba has no public way to say where a kernel's compiled code is kept, nor what none is made of.
 NUMBA = {
     "kernels.engine.jit": {"_cache"},
-    "kernels.engine.linked": {"_finalize_dynamic_globals", "_library_class"},
+    "kernels.engine.linked": {"_finalize_dynamic_globals", "_library_class", "_unserialize"},
 }
 
 

@@ -204,6 +204,35 @@ def test_no_machine_code_is_made_of_a_routine():
     assert [address == 0 for address in addresses] == [True, False]
 
 
+#: One kernel that calls another.
+TWO_IN_ONE = """
+from reftranscoder.kernels.engine.jit import serial_kernel
+@serial_kernel
+def inner(x):
+    return x + 1
+@serial_kernel
+def outer(x):
+    return 2 * inner(x)
+print(outer(3), inner(4))
+"""
+
+
+def test_a_kernel_that_another_calls_may_be_kept(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_IN_ONE)
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, script],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(PACKAGE.parent)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "8 5\n"
+        assert [file.name.split(".")[1] for file in compiled_files(tmp_path)] == ["inner", "outer"]
+        compiled_files(tmp_path)[1].unlink()
+
+
 def in_every_form(array):
     """``array`` as callers may have it: as it is, read-only, in Fortran order, with gaps, askew."""
     read_only = array.copy()

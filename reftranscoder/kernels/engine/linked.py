@@ -8,6 +8,7 @@ does, with the same instructions in the end, in half of the seconds for which a 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 
 from numba.core.codegen import JITCodeLibrary
@@ -23,14 +24,12 @@ class Kernel(Compiler):
         codegen = self.state.targetctx.codegen()
         self.state.library = JITCodeLibrary(codegen, self.state.func_id.func_qualname)
         self.state.library.enable_object_caching()
-        # No other thread compiles meanwhile: Numba has a lock for that.
-        usual, codegen._library_class = codegen._library_class, _Linked
         collects = gc.isenabled()
         gc.disable()  # which takes a tenth of the time, and finds little
         try:
-            return super()._compile_core()
+            with _made_as(_Linked, codegen):
+                return super()._compile_core()
         finally:
-            codegen._library_class = usual
             if collects:
                 gc.enable()
 
@@ -59,6 +58,25 @@ class _Linked(JITCodeLibrary):
     @property
     def codegen(self):
         return _NoCode
+
+    @classmethod
+    def _unserialize(cls, codegen, state):
+        """A kernel that another calls, as it was kept: this one has an address."""
+        with _made_as(JITCodeLibrary, codegen):
+            return JITCodeLibrary._unserialize(codegen, state)
+
+
+@contextlib.contextmanager
+def _made_as(library, codegen):
+    """Inside, what is compiled is a ``library``.
+
+    No other thread compiles meanwhile: Numba has a lock for that.
+    """
+    usual, codegen._library_class = codegen._library_class, library
+    try:
+        yield
+    finally:
+        codegen._library_class = usual
 
 
 class _NoCode:
