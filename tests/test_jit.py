@@ -204,6 +204,18 @@ def test_no_machine_code_is_made_of_a_routine():
     assert [address == 0 for address in addresses] == [True, False]
 
 
+def test_what_numba_made_for_a_kernel_serves_the_functions_of_others():
+    @numba.njit(pipeline_class=Kernel)
+    def ours(n):
+        return np.zeros(n, np.int16).size
+
+    @numba.njit
+    def theirs(n):
+        return np.zeros(n, np.int16).size + 1
+
+    assert (ours(3), theirs(3)) == (3, 4)
+
+
 #: One kernel that calls another.
 TWO_IN_ONE = """
 from reftranscoder.kernels.engine.jit import serial_kernel
