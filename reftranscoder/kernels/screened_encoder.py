@@ -229,16 +229,16 @@ class Encoder:
             available = threads()
             tasks, segments = _division(tiles, groups, available)
             capacity = min(search.room, -(-groups // segments) * TILE.features)
-            size = tiles * TILE.rows, segments, capacity
-            most = size[1] * size[2]
+            room = (tiles * TILE.rows * segments * capacity,)
+            most = segments * capacity
             most = most if search.keep_all else min(search.kept, most)
             found, starts, indices, p, candidates = find(
                 weights.panels, weights.features, weights.steps, weights.sixteen, weights.closer,
                 weights.order, inputs.panels, inputs.rows, inputs.starts, inputs.states,
                 inputs.sixteen, x, self._W, self._b, self._theta, search.kept, search.keep_all,
                 search.levels, search.caution, tasks, segments, max(min(available, B), 1),
-                work.array("ids", size, np.int32), work.array("bounds", size, np.float32),
-                work.array("estimates", size, np.float32), work.array("kept", (B, most), np.int32),
+                work.array("ids", room, np.int32), work.array("bounds", room, np.float32),
+                work.array("estimates", room, np.float32), work.array("kept", (B, most), np.int32),
                 work.array("p", (B, most), np.float64),
             )  # fmt: skip
         if search.kept == D:

@@ -67,9 +67,10 @@ def rescore_rows(
     C = len(ids) // len(counts)
     D = len(W)
     scratch = np.empty(C, np.float32)
-    left = np.zeros(last - first, np.int64)
-    highest = np.zeros(last - first, np.float32)
+    left = np.empty(last - first, np.int64)
+    highest = np.empty(last - first, np.float32)
     for b in range(first, last):
+        left[b - first] = highest[b - first] = 0
         if found[b] < 0:
             continue
         count, threshold = _join_segments(b, C // counts.shape[1], candidates)
@@ -110,7 +111,8 @@ def rescore_rows(
 # Loops, where NumPy has functions: these take Numba seconds to compile.
 @routine
 def _row_starts(left):
-    starts = np.zeros(len(left) + 1, np.int64)
+    starts = np.empty(len(left) + 1, np.int64)
+    starts[0] = 0
     for row in range(len(left)):
         starts[row + 1] = starts[row] + left[row]
     return starts
@@ -120,7 +122,9 @@ def _row_starts(left):
 def _by_feature(ids, C, first, starts, D):
     """A `ByFeature` of the candidates of rows from ``first`` on, those of row ``first + n`` from
     ``ids[(first + n) * C]``; their entries are from ``starts[n]`` to ``starts[n + 1]``."""
-    places = np.zeros(D + 1, np.int32)
+    places = np.empty(D + 1, np.int32)
+    for j in range(D + 1):
+        places[j] = 0
     for row in range(len(starts) - 1):
         for n in range(starts[row + 1] - starts[row]):
             places[ids[(first + row) * C + n] + 1] += 1
@@ -146,7 +150,9 @@ def look_closer(first, closer, candidates, left):
     stretch = D  # what one row reads, it reads once
     if len(left) > 1:
         stretch = max(_CACHED_BYTES // (2 * weights.shape[1]), 1)
-    done = np.zeros(len(left), np.int64)
+    done = np.empty(len(left), np.int64)
+    for row in range(len(left)):
+        done[row] = 0
     for end in range(stretch, D + stretch, stretch):
         for row in range(len(left)):
             b = first + row

@@ -38,7 +38,9 @@ def screen_part(
     tile_bounds = np.empty((TILE.rows, TILE.features), np.float32)
     masks = np.empty(TILE.rows, np.int64)
     first_row = first_tile * TILE.rows
-    due = np.full(last_tile * TILE.rows - first_row, kept + kept // 2)
+    due = np.empty(last_tile * TILE.rows - first_row, np.int64)
+    for row in range(len(due)):
+        due[row] = kept + kept // 2
     S = counts.shape[1]
     C = len(ids) // counts.size
     scratch = np.empty(C, np.float32)

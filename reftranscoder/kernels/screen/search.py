@@ -29,8 +29,8 @@ def search(
     (``layout.py``, ``rescoring.Closer``).  A feature is active where p is above its ``theta`` (D,),
     which is 0 or more; what is below ``levels`` (B,) is not wanted.  Rows are screened in ``tasks``
     times the features in ``segments``, and rescored in ``parts``, side by side.  ``ids``,
-    ``bounds`` and ``estimates`` (>= B, segments, C) have room for candidates, ``kept_ids`` and
-    ``kept_p`` (B, K) for what is kept.
+    ``bounds`` and ``estimates`` have room for `Candidates`, ``kept_ids`` and ``kept_p`` (B, K) for
+    what is kept.
 
     Returns how many features each row has (B,), or `NO_ROOM` or `WRONG_GUESS`; where each row
     starts (B + 1,); the features (nnz,), ascending by row; their p (nnz,) float64; and the most
@@ -38,14 +38,12 @@ def search(
     """
     padded, B = rows.shape[1], len(states)
     thresholds = np.empty((segments, padded), np.float32)
-    counts = np.zeros((padded, segments), np.int64)
+    counts = np.empty((padded, segments), np.int64)
     found = np.empty(B, np.int64)
-    _begin(states, levels, thresholds, found)
+    _begin(states, levels, thresholds, counts, found)
     tiles, groups = padded // TILE.rows, features.shape[1] // TILE.features
     operands = Operands(panels, features, x_panels, rows, starts, steps, int(B == 1))
-    candidates = Candidates(
-        thresholds, counts, ids.reshape(-1), bounds.reshape(-1), estimates.reshape(-1)
-    )
+    candidates = Candidates(thresholds, counts, ids, bounds, estimates)
     for n in prange(tasks * segments):
         task, segment = n // segments, n % segments
         screen_part(
@@ -67,11 +65,12 @@ def search(
 
 # Loops, where NumPy has functions: these take Numba seconds to compile.
 @routine
-def _begin(states, levels, thresholds, found):
-    for b in range(thresholds.shape[1]):
+def _begin(states, levels, thresholds, counts, found):
+    for b in range(len(counts)):
         screened = b < len(states) and states[b] == SCREENED
         for s in range(len(thresholds)):
             thresholds[s, b] = levels[b] if screened else np.inf
+            counts[b, s] = 0
         if b < len(states):
             found[b] = 0 if screened else NO_ROOM
 
@@ -88,7 +87,8 @@ def _most(counts):
 @routine
 def _together(found, ids, p):
     """Where each row starts, and what is kept of all rows, one after the other."""
-    ends = np.zeros(len(found) + 1, np.int32)
+    ends = np.empty(len(found) + 1, np.int32)
+    ends[0] = 0
     for b in range(len(found)):
         ends[b + 1] = ends[b] + max(found[b], 0)
     indices, values = np.empty(ends[-1], np.int32), np.empty(ends[-1])
