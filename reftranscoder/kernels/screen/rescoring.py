@@ -271,7 +271,7 @@ def _select(ids, place, p, first, last, threshold, kept, keep_all, scratch, sele
     if not keep_all and 0 < kept - above <= tied:
         # Of the tied ones, those of the lowest indices.
         last_tied = kth_largest(scratch, tied, tied - (kept - above) + 1)
-    m = 0
+    m = np.int64(0)
     for n in range(first, last):
         j = ids[place + n]
         if p[n] > 0 and (p[n] > kth or (p[n] == kth and j <= last_tied)):
