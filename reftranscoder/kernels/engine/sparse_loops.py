@@ -12,9 +12,14 @@ import numpy as np
 from numba import prange
 
 from .jit import kernel, routine, serial_kernel
+from .prefetch import fetch_row
 from .kernel_arrays import as_kernel_array, as_kernel_sparse
 from .vector import LANES, fma, lane_sum, load, load_tail, zeros
 from .work_division import equal_parts
+
+
+#: Rows of weights are asked for so many entries before they are read.
+_AHEAD = 2
 
 
 class ByFeature(NamedTuple):
@@ -72,10 +77,12 @@ def combine_rows(matrix, W, bias=None, out=None):
 @kernel
 def _combine(firsts, indptr, indices, values, W, bias, out):
     O = W.shape[1]
+    B = len(indptr) - 1
     for part in prange(len(firsts) - 1):
         for b in range(firsts[part], firsts[part + 1]):
             for n in range(indptr[b], indptr[b + 1]):
                 j, value = indices[n], values[n]
+                fetch_row(W, indices[min(n + _AHEAD, indptr[B] - 1)])
                 for o in range(O):
                     out[b, o] = fma(value, W[j, o], out[b, o])
             if len(bias):
@@ -141,7 +148,7 @@ def _dots(firsts, indptr, indices, G, W, out):
             last = indptr[b + 1] - 1
             # Four at a time; past the end, the last again.
             for n in range(indptr[b], indptr[b + 1], 4):
-                n1, n2, n3 = min(n + 1, last), min(n + 2, last), min(n + 3, last)
+                n1, n2, n3 = min(n + 1, last), min(n + _AHEAD, last), min(n + 3, last)
                 out[n], out[n1], out[n2], out[n3] = four_dots(
                     G, b, W, indices[n], indices[n1], indices[n2], indices[n3]
                 )
