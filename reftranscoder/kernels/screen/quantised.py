@@ -70,9 +70,9 @@ import numpy as np
 from numba import prange
 
 from ..engine.jit import kernel, routine
-from ..engine.vector import LANES, fma, lane_sum, load_tail, subtract, zeros
+from ..engine.vector import LANES, fma, lane_sum, load, load_tail, subtract, zeros
 from .layout import BIAS, CLOSER, MOVED_BIAS, NORM, RESIDUAL, SCALE
-from .rounding import larger, largest, multiply, store_rounded
+from .rounding import larger, largest, multiply, store_rounded, store_row
 
 #: What became of an input: it is screened, it is zero throughout, or it is outside the theorem.
 SCREENED, ZERO, OUTSIDE = range(3)
@@ -118,11 +118,14 @@ def quantise_feature(W, j, b, quantised, n):
     I = W.shape[1]
     peaks, squares, dots = zeros(), zeros(), zeros()
     for i in range(0, I, LANES):
-        w = load_tail(W, j, i)
-        v = multiply(w, load_tail(columns, 0, i))
+        if i + LANES <= I:
+            w, c, m = load(W, j, i), load(columns, 0, i), load(columns, 1, i)
+        else:
+            w, c, m = load_tail(W, j, i), load_tail(columns, 0, i), load_tail(columns, 1, i)
+        v = multiply(w, c)
         peaks = larger(v, peaks)
         squares = fma(v, v, squares)
-        dots = fma(w, load_tail(columns, 1, i), dots)
+        dots = fma(w, m, dots)
     peak, norm, dot = largest(peaks), math.sqrt(lane_sum(squares)), lane_sum(dots)
     bias = np.float64(b[j])
     inside = 2.0**-59 <= norm <= 2.0**59 or (peak == 0 and norm == 0)
@@ -135,19 +138,20 @@ def quantise_feature(W, j, b, quantised, n):
     numbers = 4 // panels.itemsize
     stride = numbers * per_panel
     place = (n // per_panel) * stride * steps + n % per_panel * numbers
-    fine_numbers = sixteen.reshape(-1)
-    fine_place = n * sixteen.shape[1]
     residuals = zeros()
     for i in range(0, numbers * steps, LANES):
         v = zeros()
         if inside:
-            v = multiply(load_tail(W, j, i), load_tail(columns, 0, i))
+            if i + LANES <= I:
+                v = multiply(load(W, j, i), load(columns, 0, i))
+            else:
+                v = multiply(load_tail(W, j, i), load_tail(columns, 0, i))
         r = store_rounded(multiply(v, inverse), panels, place, stride)
         place += LANES // numbers * stride
         rest = subtract(v, multiply(r, np.float64(scale)))
         residuals = fma(rest, rest, residuals)
         if len(sixteen):
-            store_rounded(multiply(v, fine_inverse), fine_numbers, fine_place + i, 2)
+            store_row(multiply(v, fine_inverse), sixteen, n, i)
     _note(features, n, scale, norm, math.sqrt(lane_sum(residuals)), inside)
     if len(sixteen):
         _note(closer, n, fine, norm, half_a_step(I) * np.float64(fine), inside)
@@ -215,8 +219,6 @@ def quantise_input(x, b, inputs):
     numbers = 4 // panels.itemsize
     stride = numbers * per_panel
     place = (b // per_panel) * stride * steps + b % per_panel * numbers
-    fine_numbers = sixteen.reshape(-1)
-    fine_place = b * sixteen.shape[1]
     sums, residuals = zeros(), zeros()
     for i in range(0, numbers * steps, LANES):
         m = multiply(load_tail(columns, 1, i), move)
@@ -227,7 +229,7 @@ def quantise_input(x, b, inputs):
         rest = subtract(v, multiply(q, np.float64(scale)))
         residuals = fma(rest, rest, residuals)
         if len(sixteen):
-            store_rounded(multiply(v, fine_inverse), fine_numbers, fine_place + i, 2)
+            store_row(multiply(v, fine_inverse), sixteen, b, i)
     residual, fine_residual = math.sqrt(lane_sum(residuals)), half_a_step(I) * np.float64(fine)
     for first, size, rest in ((0, scale, residual), (CLOSER, fine, fine_residual)):
         slack = 16 * U * (norm + rest) + (I + 2) * 2.0**-50 * reach
