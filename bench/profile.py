@@ -191,7 +191,7 @@ _OF_STEP = {
     (screened_encoder.Encoder, "encode"): "encode",
     (batch_part, "decode_forward"): "decode",
     (batch_part, "row_squares"): "loss and its gradients",
-    (batch_part, "slopes"): "loss and its gradients",
+    (batch_part, "slopes_in_place"): "loss and its gradients",
     (batch_part, "l1_slopes"): "loss and its gradients",
     (batch_part, "row_sums"): "loss and its gradients",
     (batch_part, "by_feature"): "hidden, by feature",
