@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 
+from ...ownership import aligned
 from ..engine.kernel_arrays import as_kernel_array
 from .cpu_target import TILE
 from .layout import BIAS, features_a_panel, kind_of, rows_a_panel
 from .quantised import Quantised, largest_whole, quantise_features, quantise_inputs
 from .sixteen_bits import padded_columns
-from .workspace import aligned
 
 #: From fewer rows than this no mean is taken: that of one row is the row itself.
 FEWEST_ROWS = 64
@@ -73,7 +73,7 @@ class PackedWeights:
         self.mean_norm = math.sqrt(squares) * (1 + 2**-20)
         self.order = random_order(D)
         padded = D + -D % TILE.features
-        self.panels = aligned(padded * numbers * self.steps, dtype)
+        self.panels = aligned((padded * numbers * self.steps,), dtype)
         self.panels[-TILE.features * numbers * self.steps :] = 0
         # What 8 bits leave is looked at closer in 16, a row a feature.
         closer = D if self.kind.numbers == 4 else 0
@@ -103,7 +103,7 @@ class PackedInputs:
     def __init__(self, x, weights):
         padded = len(x) + -len(x) % TILE.rows
         kind, closer = weights.kind, len(weights.sixteen) > 0
-        self.panels = aligned(padded * kind.numbers * weights.steps, kind.inputs)
+        self.panels = aligned((padded * kind.numbers * weights.steps,), kind.inputs)
         self.sixteen = np.zeros((closer * len(x), weights.sixteen.shape[1]), np.int16)
         self.rows = np.zeros((6, padded), np.float32)
         self.starts = np.zeros((2, padded), np.int32)
