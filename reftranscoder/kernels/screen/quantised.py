@@ -112,6 +112,23 @@ def half_a_step(I):
 
 
 @routine
+def _scale(length, most, inside):
+    """What a step is where ``length`` is ``most`` of them, rounded up, and its inverse: 0 where
+    nothing is to be rounded."""
+    scale = np.float32(length / most * UP)
+    return scale, 1 / np.float64(scale) if inside and length > 0 else 0.0
+
+
+@routine
+def _place(panels, per_panel, steps, n):
+    """How many numbers there are in 4 bytes, from 4 bytes to the next of them, and where those of
+    row ``n`` begin."""
+    numbers = 4 // panels.itemsize
+    stride = numbers * per_panel
+    return numbers, stride, (n // per_panel) * stride * steps + n % per_panel * numbers
+
+
+@routine
 def quantise_feature(W, j, b, quantised, n):
     """Write weights ``j`` of ``W`` (D, I) and ``b`` (D,) to place ``n`` of the `Quantised`."""
     columns, steps, limit, panels, features, per_panel, sixteen, closer = quantised
@@ -131,13 +148,9 @@ def quantise_feature(W, j, b, quantised, n):
     inside = 2.0**-59 <= norm <= 2.0**59 or (peak == 0 and norm == 0)
     inside = inside and abs(bias) + abs(dot) <= 2.0**89
 
-    scale, fine = np.float32(peak / limit * UP), np.float32(norm / LARGEST * UP)
-    inverse, fine_inverse = 0.0, 0.0
-    if inside and peak > 0:
-        inverse, fine_inverse = 1 / np.float64(scale), 1 / np.float64(fine)
-    numbers = 4 // panels.itemsize
-    stride = numbers * per_panel
-    place = (n // per_panel) * stride * steps + n % per_panel * numbers
+    scale, inverse = _scale(peak, limit, inside)
+    fine, fine_inverse = _scale(norm, LARGEST, inside)
+    numbers, stride, place = _place(panels, per_panel, steps, n)
     residuals = zeros()
     for i in range(0, numbers * steps, LANES):
         v = zeros()
@@ -214,11 +227,9 @@ def quantise_input(x, b, inputs):
     if not (2.0**-39 <= norm <= 2.0**39 and reach <= 2.0**60):
         return OUTSIDE
 
-    scale, fine = np.float32(peak / limit * UP), np.float32(norm / LARGEST * UP)
-    inverse, fine_inverse = 1 / np.float64(scale), 1 / np.float64(fine)
-    numbers = 4 // panels.itemsize
-    stride = numbers * per_panel
-    place = (b // per_panel) * stride * steps + b % per_panel * numbers
+    scale, inverse = _scale(peak, limit, True)
+    fine, fine_inverse = _scale(norm, LARGEST, True)
+    numbers, stride, place = _place(panels, per_panel, steps, b)
     sums, residuals = zeros(), zeros()
     for i in range(0, numbers * steps, LANES):
         m = multiply(load_tail(columns, 1, i), move)
