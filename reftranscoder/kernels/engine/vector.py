@@ -142,7 +142,7 @@ def _emit_zeros(context, builder, signature, arguments):
     return _ZEROS
 
 
-def entry_pointer(context, builder, kinds, arguments):
+def emit_pointer(context, builder, kinds, arguments):
     """To an entry and the seven after it; with it, the array and the column.  ``arguments`` are
     array, row and column, of the types ``kinds``."""
     array_type = kinds[0]
@@ -163,7 +163,7 @@ def _widened(builder, array_type, lanes):
 @lower_builtin(load, types.Array, types.Integer, types.Integer)
 def _emit_load(context, builder, signature, arguments):
     array_type = signature.args[0]
-    pointer, _, _ = entry_pointer(context, builder, signature.args, arguments)
+    pointer, _, _ = emit_pointer(context, builder, signature.args, arguments)
     lanes = builder.load(pointer)
     lanes.align = array_type.dtype.bitwidth // 8
     return _widened(builder, array_type, lanes)
@@ -172,7 +172,7 @@ def _emit_load(context, builder, signature, arguments):
 @lower_builtin(load_tail, types.Array, types.Integer, types.Integer)
 def _emit_load_tail(context, builder, signature, arguments):
     array_type = signature.args[0]
-    pointer, array, column = entry_pointer(context, builder, signature.args, arguments)
+    pointer, array, column = emit_pointer(context, builder, signature.args, arguments)
     length = cgutils.unpack_tuple(builder, array.shape, 2)[1]
     left = builder.trunc(builder.sub(length, column), _INT32)
     lane_type = ir.VectorType(_INT32, LANES)

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-from ..engine.vector import LANES, Vector, entry_pointer
+from ..engine.vector import LANES, Vector, emit_pointer
 
 
 def multiply(x, y):
@@ -119,7 +119,7 @@ def _emit_largest(context, builder, signature, arguments):
     return lanes[0]
 
 
-def _whole(builder, rounded, kind):
+def _emit_whole(builder, rounded, kind):
     """Whole numbers in ``kind``, a vector of fewer bits than 32 to a number."""
     return builder.trunc(builder.fptosi(rounded, ir.VectorType(_I32, LANES)), kind)
 
@@ -131,7 +131,7 @@ def _emit_store_rounded(context, builder, signature, arguments):
     rounded = _unary(builder, "llvm.rint.v8f64", v)
     bits = panel_type.dtype.bitwidth
     kind = ir.VectorType(ir.IntType(bits), LANES)
-    whole = _whole(builder, rounded, kind)
+    whole = _emit_whole(builder, rounded, kind)
     if panel_type.dtype == types.uint8:
         whole = builder.xor(whole, ir.Constant(kind, [-128] * LANES))
     steps = LANES * bits // 32
@@ -147,7 +147,7 @@ def _emit_store_rounded(context, builder, signature, arguments):
 @lower_builtin(store_row, Vector, types.Array, types.Integer, types.Integer)
 def _emit_store_row(context, builder, signature, arguments):
     v, *place = arguments
-    pointer, _, _ = entry_pointer(context, builder, signature.args[1:], place)
+    pointer, _, _ = emit_pointer(context, builder, signature.args[1:], place)
     rounded = _unary(builder, "llvm.rint.v8f64", v)
-    builder.store(_whole(builder, rounded, pointer.type.pointee), pointer, align=2)
+    builder.store(_emit_whole(builder, rounded, pointer.type.pointee), pointer, align=2)
     return context.get_dummy_value()
