@@ -25,6 +25,7 @@ import numpy as np
 from reftranscoder.kernels import batch_part, fused_step, screened_encoder
 from reftranscoder.kernels.screen.cpu_target import TILE
 from reftranscoder.kernels.screen.packed_whole import PackedWeights
+from reftranscoder.training import step
 
 from .peers.ours import Ours
 from .work import Work
@@ -191,11 +192,12 @@ _OF_STEP = {
     (screened_encoder.Encoder, "encode"): "encode",
     (batch_part, "decode_forward"): "decode",
     (batch_part, "row_squares"): "loss and its gradients",
-    (batch_part, "slopes"): "loss and its gradients",
+    (batch_part, "slopes_in_place"): "loss and its gradients",
     (batch_part, "l1_slopes"): "loss and its gradients",
     (batch_part, "row_sums"): "loss and its gradients",
     (batch_part, "by_feature"): "hidden, by feature",
     (fused_step, "_step_features"): "gradients of weights, Adam, 8 and 16 bits",
+    (step, "average_weights"): "the average of the weights",
 }
 
 
@@ -216,6 +218,7 @@ def _of_step(work: Work, rounds: int, peak: float, stream: float) -> list[Part]:
     product = B * D * I / peak
     memory = 24 * (D * (I + O) + D + O) / stream  # p, m and v, read and written
     limits = {"encode": product, "gradients of weights, Adam, 8 and 16 bits": memory}
+    limits["the average of the weights"] = memory / 2  # itself, read and written, and p
     limits["in all"] = product + memory
     order = [*dict.fromkeys(_OF_STEP.values()), "Python, NumPy and SciPy", "in all"]
     return [

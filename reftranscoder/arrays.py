@@ -178,9 +178,10 @@ def spread_non_finite(array: np.ndarray) -> np.ndarray:
     A sum over an infinite input may be minus infinity, which the ReLU would turn into an innocent
     zero.  NaN cannot get lost that way: such a row's results are all NaN, whatever the weights are.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.sum(array)):  # sooner known than of each
+            return array
     bad = ~np.isfinite(array).all(axis=1)
-    if not bad.any():
-        return array
     array = array.copy()
     array[bad] = np.nan
     return array

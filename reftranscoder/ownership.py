@@ -1,8 +1,11 @@
-"""Arrays that parameters own: of one dtype, read-only, and nobody else's to write to."""
+"""Arrays that parameters own: of one dtype, read-only, and nobody else's to write to; and those of
+a state in training, which begin with a cache line."""
 
 from __future__ import annotations
 
+import math
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,6 +63,27 @@ def view(array: np.ndarray) -> np.ndarray:
     same = array.view(np.ndarray)
     same.flags.writeable = False
     return same
+
+
+_LINE = 64  # bytes
+
+
+def aligned(
+    shape: tuple[int, ...], dtype: Any, new: Callable[..., np.ndarray] = np.empty
+) -> np.ndarray:
+    """An array, made by ``new``, that begins with a cache line: what straddles two is slower to
+    load and to store."""
+    dtype, size = np.dtype(dtype), math.prod(shape)
+    memory = new(size + _LINE // dtype.itemsize, dtype)
+    first = -memory.ctypes.data % _LINE // dtype.itemsize
+    return memory[first : first + size].reshape(shape)
+
+
+def aligned_copy(array: np.ndarray) -> np.ndarray:
+    """A copy of ``array`` that begins with a cache line."""
+    copy = aligned(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 def _is_ours(array: np.ndarray) -> bool:

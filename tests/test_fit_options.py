@@ -244,6 +244,13 @@ def test_the_rooms_make_the_same_average(rng):
     np.testing.assert_array_equal(average, want, strict=True)
 
 
+def test_arrays_in_training_begin_with_a_cache_line(rng):
+    state, *_ = started(rng)
+    arrays = {name: a for name, a in state.named().items() if name != "silent"}
+    assert {"arrays.W_dec", "m.W_dec", "v.W_dec", "average.W_dec"} <= set(arrays)
+    assert all(array.ctypes.data % 64 == 0 for array in arrays.values())
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_row_has_one_second_moment(rng, backend):
     """(O4) from Adam's first step: m is 0.1 g, and v 0.05 times the mean of the squares of g."""

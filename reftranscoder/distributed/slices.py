@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..ownership import aligned_copy
 from ..params import TranscoderConfig
 from ..sparse import Sparse
 from ..training.adam import Recipe, State
@@ -81,7 +82,7 @@ def hold(owned: Owned, recipe: Recipe, t: int, arrays: dict[str, np.ndarray]) ->
     for name, array in arrays.items():
         group, _, inner = name.partition(".")
         if inner:
-            groups[group][inner] = array.copy()
+            groups[group][inner] = aligned_copy(array)
     config = _config(owned)
     params, m, v, average = groups.values()
     state = State(config, params, m, v, average, {}, arrays["silent"].copy(), t)

@@ -17,7 +17,7 @@ from .decode import decode_forward
 from .engine.kernel_arrays import as_kernel_array
 from .engine.sparse_loops import by_feature
 from .l1 import l1_slopes, row_sums
-from .mse import row_squares, slopes
+from .mse import row_squares, slopes_in_place
 from .skip import skip_forward
 
 
@@ -61,7 +61,6 @@ def batch_part(arrays, x, target, rows, encoder, l1_coeff, selection, aux=None):
         reconstruction += skip_forward(x, arrays["W_skip"])
     O = target.shape[1]
     squares = row_squares(target, reconstruction)
-    G = d_reconstruction = as_kernel_array(slopes(target, reconstruction, 2, rows * O), dtype)
     penalties = l1_slopes(hidden, l1_coeff, rows)
     active = np.zeros(hidden.shape[1], bool)
     active[hidden.indices] = True
@@ -73,6 +72,8 @@ def batch_part(arrays, x, target, rows, encoder, l1_coeff, selection, aux=None):
             x, aux.dead, *(arrays[name] for name in ("W_enc", "b_enc", "W_dec")), aux.aux_k
         )
         aux_G = aux_k_slopes(residual, of_residual, aux.aux_coeff, rows)
+    slopes = slopes_in_place(target, reconstruction, 2, rows * O)
+    G = d_reconstruction = as_kernel_array(slopes, dtype)
     inputs = gradient_inputs(x, G, hidden, penalties, found, aux_G)
     return Part(squares, sums, d_reconstruction, *inputs, active)
 

@@ -27,6 +27,7 @@ from .batch_part import HiddenByFeature, batch_part
 from .decode import sum_rows
 from .engine.jit import kernel, routine
 from .engine.kernel_arrays import as_kernel_array
+from .engine.prefetch import fetch_row
 from .engine.sparse_loops import four_dots, row_dot
 from .engine.vector import fma
 from .engine.work_division import equal_parts
@@ -185,6 +186,7 @@ def _step_part(
     p, m, v = b_enc
     for n in range(len(order)):
         j = order[n]
+        following = order[min(n + 1, len(order) - 1)]
         if len(given.b_enc):
             dW_enc[:] = given.W_enc[j]
             dW_dec[:] = given.W_dec[j]
@@ -195,6 +197,7 @@ def _step_part(
             db_enc = gradient(j, hidden, x, G, W_dec.p, dW_enc, G.dtype.type(0), dW_dec)
         if unit_norm_decoder:
             _remove_parallel(j, W_dec.p, dW_dec)
+        _fetch(hidden, x, G, hidden.starts[following], hidden.starts[following + 1])
         _move(j, W_enc, dW_enc, factors)
         _move(j, W_dec, dW_dec, factors)
         p[j], m[j], v[j] = adam_entry(p[j], db_enc, m[j], v[j], factors)
@@ -214,6 +217,7 @@ def gradient(j, hidden, x, G, W_dec, dW_enc, db_enc, dW_dec):
     # Four at a time, to read and write the gradients less as well.
     # Past the end, the last again, whose dot product is not used.
     for n in range(starts[j], last + 1, 4):
+        _fetch(hidden, x, G, n + 4, last + 1)
         n1, n2, n3 = min(n + 1, last), min(n + 2, last), min(n + 3, last)
         b0, b1, b2, b3 = rows[n], rows[n1], rows[n2], rows[n3]
         s0, s1, s2, s3 = four_dots(W_dec, j, G, b0, b1, b2, b3)
@@ -240,6 +244,14 @@ def gradient(j, hidden, x, G, W_dec, dW_enc, db_enc, dW_dec):
                 for i in range(I):
                     dW_enc[i] = fma(d, x[b, i], dW_enc[i])
     return db_enc
+
+
+@routine
+def _fetch(hidden, x, G, first, end):
+    """Ask for the rows of the entries from ``first`` to below ``end``, of the first four."""
+    for n in range(first, min(first + 4, end)):
+        fetch_row(G, hidden.rows[n])
+        fetch_row(x, hidden.rows[n])
 
 
 @routine

@@ -35,11 +35,14 @@ def mse_backward(target, reconstruction):
 
 def slopes(target, reconstruction, factor, size):
     """Return ``factor * (reconstruction - target) / size`` (B, O): in float64, rounded once."""
-    dtype = reconstruction.dtype
-    out = np.empty(reconstruction.shape, dtype)
-    arrays = as_kernel_array(target, dtype), as_kernel_array(reconstruction, dtype)
-    _slopes(*arrays, np.float64(factor), np.float64(size), out)
-    return out
+    return slopes_in_place(target, np.array(reconstruction, order="C"), factor, size)
+
+
+def slopes_in_place(target, reconstruction, factor, size):
+    """As `slopes`; ``reconstruction``, C-contiguous, is overwritten by them and returned."""
+    target = as_kernel_array(target, reconstruction.dtype)
+    _slopes(target, np.float64(factor), np.float64(size), reconstruction)
+    return reconstruction
 
 
 def in_order(partial_sums):
@@ -63,9 +66,9 @@ def _squares(target, reconstruction, out):
 
 
 @kernel
-def _slopes(target, reconstruction, factor, size, out):
+def _slopes(target, factor, size, reconstruction):
     B, O = target.shape
     for b in prange(B):
         for o in range(O):
             error = np.float64(reconstruction[b, o]) - np.float64(target[b, o])
-            out[b, o] = factor * error / size
+            reconstruction[b, o] = factor * error / size

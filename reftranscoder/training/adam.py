@@ -13,6 +13,7 @@ import numpy as np
 from ..declaring import option
 from ..errors import OptionError
 from ..options import finite_number, integer_in, one_of, positive_integer, truth
+from ..ownership import aligned, aligned_copy
 from ..params import NAMES, Losses, Own, Params, TranscoderConfig
 from ..params.jumprelu import THROUGH
 from .schedule import positive_number
@@ -130,10 +131,12 @@ class State:
         own: Own | None = None,
     ) -> State:
         """Before the first step, at ``arrays``, which from now on belong to the state."""
+        for name in arrays:  # one at a time: whoever began may have no room for two of all
+            arrays[name] = aligned_copy(arrays[name])
         arrays |= {} if own is None else _copies(own.arrays())
         m, v = _zeros(arrays), _zeros(arrays)
         if recipe.second_moment == "row":
-            v |= {name: np.zeros_like(arrays[name][:, :1]) for name in ("W_enc", "W_dec")}
+            v |= _zeros({name: arrays[name][:, :1] for name in ("W_enc", "W_dec")})
         average = _copies(arrays) if recipe.average else {}
         silent = np.zeros(config.dict_size, np.int64)
         best_arrays = _copies(arrays) if best else {}
@@ -167,8 +170,8 @@ class State:
 
 
 def _zeros(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: np.zeros_like(array) for name, array in arrays.items()}
+    return {name: aligned(a.shape, a.dtype, np.zeros) for name, a in arrays.items()}
 
 
 def _copies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: array.copy() for name, array in arrays.items()}
+    return {name: aligned_copy(array) for name, array in arrays.items()}

@@ -11,10 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from ...ownership import aligned
 from .jit import kernel, routine, serial_kernel
 from .kernel_arrays import as_kernel_array, as_kernel_sparse
+from .prefetch import fetch_row
 from .vector import LANES, fma, lane_sum, load, load_tail, zeros
 from .work_division import equal_parts
+
+#: Rows of weights are asked for so many entries before they are read.
+_AHEAD = 2
 
 
 class ByFeature(NamedTuple):
@@ -56,7 +61,8 @@ def combine_rows(matrix, W, bias=None, out=None):
     dtype = W.dtype
     matrix = as_kernel_sparse(matrix, dtype)
     bias = as_kernel_array(np.empty(0) if bias is None else bias, dtype)
-    out = np.zeros((matrix.shape[0], W.shape[1]), dtype) if out is None else out
+    size = matrix.shape[0], W.shape[1]
+    out = aligned(size, dtype, np.zeros) if out is None else out
     _combine(
         equal_parts(matrix.indptr),
         matrix.indptr,
@@ -72,10 +78,12 @@ def combine_rows(matrix, W, bias=None, out=None):
 @kernel
 def _combine(firsts, indptr, indices, values, W, bias, out):
     O = W.shape[1]
+    B = len(indptr) - 1
     for part in prange(len(firsts) - 1):
         for b in range(firsts[part], firsts[part + 1]):
             for n in range(indptr[b], indptr[b + 1]):
                 j, value = indices[n], values[n]
+                fetch_row(W, indices[min(n + _AHEAD, indptr[B] - 1)])
                 for o in range(O):
                     out[b, o] = fma(value, W[j, o], out[b, o])
             if len(bias):

@@ -142,13 +142,14 @@ def _emit_zeros(context, builder, signature, arguments):
     return _ZEROS
 
 
-def _pointer(context, builder, signature, arguments):
-    """To an entry and the seven after it; with it, the array and the column."""
-    array_type = signature.args[0]
+def emit_pointer(context, builder, kinds, arguments):
+    """To an entry and the seven after it; with it, the array and the column.  ``arguments`` are
+    array, row and column, of the types ``kinds``."""
+    array_type = kinds[0]
     array = context.make_array(array_type)(context, builder, arguments[0])
     indices = [
         context.cast(builder, index, index_type, types.intp)
-        for index, index_type in zip(arguments[1:], signature.args[1:])
+        for index, index_type in zip(arguments[1:], kinds[1:])
     ]
     entry = cgutils.get_item_pointer(context, builder, array_type, array, indices)
     element = context.get_value_type(array_type.dtype)
@@ -162,7 +163,7 @@ def _widened(builder, array_type, lanes):
 @lower_builtin(load, types.Array, types.Integer, types.Integer)
 def _emit_load(context, builder, signature, arguments):
     array_type = signature.args[0]
-    pointer, _, _ = _pointer(context, builder, signature, arguments)
+    pointer, _, _ = emit_pointer(context, builder, signature.args, arguments)
     lanes = builder.load(pointer)
     lanes.align = array_type.dtype.bitwidth // 8
     return _widened(builder, array_type, lanes)
@@ -171,7 +172,7 @@ def _emit_load(context, builder, signature, arguments):
 @lower_builtin(load_tail, types.Array, types.Integer, types.Integer)
 def _emit_load_tail(context, builder, signature, arguments):
     array_type = signature.args[0]
-    pointer, array, column = _pointer(context, builder, signature, arguments)
+    pointer, array, column = emit_pointer(context, builder, signature.args, arguments)
     length = cgutils.unpack_tuple(builder, array.shape, 2)[1]
     left = builder.trunc(builder.sub(length, column), _INT32)
     lane_type = ir.VectorType(_INT32, LANES)

@@ -14,6 +14,7 @@ import math
 import numpy as np
 from numba import prange
 
+from ...ownership import aligned
 from ..engine.jit import kernel
 from ..engine.kernel_arrays import as_kernel_array
 from ..engine.vector import LANES, fma, lane_sum, load_tail, zeros
@@ -22,7 +23,6 @@ from .layout import BIAS, NORM, RESIDUAL, SCALE, kind_of
 from .packed_whole import random_order
 from .quantised import OUTSIDE, SCREENED, UP, ZERO, U
 from .rounding import larger, largest
-from .workspace import aligned
 
 
 class FloatWeights:
@@ -88,7 +88,7 @@ def _packed(rows, order, steps, per_panel):
     """Panels of ``rows[order]`` rounded to float32; in float64 the rows' norms, and those of what
     rounding took away.  A norm is 0 only if the row is."""
     padded = len(order) + -len(order) % per_panel
-    panels = aligned(padded * steps, np.float32)
+    panels = aligned((padded * steps,), np.float32)
     panels.reshape(-1, steps, per_panel)[:, rows.shape[1] :] = 0
     panels[-per_panel * steps :] = 0
     norms, residuals = np.zeros(padded), np.zeros(padded)

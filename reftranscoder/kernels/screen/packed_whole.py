@@ -7,16 +7,19 @@ import math
 
 import numpy as np
 
+from ...ownership import aligned
 from ..engine.kernel_arrays import as_kernel_array
 from .cpu_target import TILE
 from .layout import BIAS, features_a_panel, kind_of, rows_a_panel
 from .quantised import Quantised, largest_whole, quantise_features, quantise_inputs
 from .sixteen_bits import padded_columns
-from .workspace import aligned
 
 #: From fewer rows than this no mean is taken: that of one row is the row itself.
 FEWEST_ROWS = 64
 _MOST_ROWS, _MOST_SCALE = 1024, 16
+#: Features that are packed side by side: a step reads and writes rows of theirs that follow each
+#: other in memory.
+_TOGETHER = 4
 
 
 class Columns:
@@ -70,7 +73,7 @@ class PackedWeights:
         self.mean_norm = math.sqrt(squares) * (1 + 2**-20)
         self.order = random_order(D)
         padded = D + -D % TILE.features
-        self.panels = aligned(padded * numbers * self.steps, dtype)
+        self.panels = aligned((padded * numbers * self.steps,), dtype)
         self.panels[-TILE.features * numbers * self.steps :] = 0
         # What 8 bits leave is looked at closer in 16, a row a feature.
         closer = D if self.kind.numbers == 4 else 0
@@ -100,7 +103,7 @@ class PackedInputs:
     def __init__(self, x, weights):
         padded = len(x) + -len(x) % TILE.rows
         kind, closer = weights.kind, len(weights.sixteen) > 0
-        self.panels = aligned(padded * kind.numbers * weights.steps, kind.inputs)
+        self.panels = aligned((padded * kind.numbers * weights.steps,), kind.inputs)
         self.sixteen = np.zeros((closer * len(x), weights.sixteen.shape[1]), np.int16)
         self.rows = np.zeros((6, padded), np.float32)
         self.starts = np.zeros((2, padded), np.int32)
@@ -118,6 +121,8 @@ def random_order(D):
 
     Any stretch of it is a fair sample of all features, whatever order these are in.
     """
-    order = np.random.default_rng(0).permutation(D).astype(np.int32)
+    blocks = np.random.default_rng(0).permutation(-(-D // _TOGETHER)).astype(np.int32)
+    order = (blocks[:, None] * _TOGETHER + np.arange(_TOGETHER, dtype=np.int32)).reshape(-1)
+    order = order[order < D]
     order.flags.writeable = False
     return order

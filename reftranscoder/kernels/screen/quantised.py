@@ -70,9 +70,9 @@ import numpy as np
 from numba import prange
 
 from ..engine.jit import kernel, routine
-from ..engine.vector import LANES, fma, lane_sum, load_tail, subtract, zeros
+from ..engine.vector import LANES, fma, lane_sum, load, load_tail, subtract, zeros
 from .layout import BIAS, CLOSER, MOVED_BIAS, NORM, RESIDUAL, SCALE
-from .rounding import larger, largest, multiply, store_rounded
+from .rounding import larger, largest, multiply, store_rounded, store_row
 
 #: What became of an input: it is screened, it is zero throughout, or it is outside the theorem.
 SCREENED, ZERO, OUTSIDE = range(3)
@@ -112,42 +112,59 @@ def half_a_step(I):
 
 
 @routine
+def _scale(length, most, inside):
+    """What a step is where ``length`` is ``most`` of them, rounded up, and its inverse: 0 where
+    nothing is to be rounded."""
+    scale = np.float32(length / most * UP)
+    return scale, 1 / np.float64(scale) if inside and length > 0 else 0.0
+
+
+@routine
+def _place(panels, per_panel, steps, n):
+    """How many numbers there are in 4 bytes, from 4 bytes to the next of them, and where those of
+    row ``n`` begin."""
+    numbers = 4 // panels.itemsize
+    stride = numbers * per_panel
+    return numbers, stride, (n // per_panel) * stride * steps + n % per_panel * numbers
+
+
+@routine
 def quantise_feature(W, j, b, quantised, n):
     """Write weights ``j`` of ``W`` (D, I) and ``b`` (D,) to place ``n`` of the `Quantised`."""
     columns, steps, limit, panels, features, per_panel, sixteen, closer = quantised
     I = W.shape[1]
     peaks, squares, dots = zeros(), zeros(), zeros()
     for i in range(0, I, LANES):
-        w = load_tail(W, j, i)
-        v = multiply(w, load_tail(columns, 0, i))
+        if i + LANES <= I:
+            w, c, m = load(W, j, i), load(columns, 0, i), load(columns, 1, i)
+        else:
+            w, c, m = load_tail(W, j, i), load_tail(columns, 0, i), load_tail(columns, 1, i)
+        v = multiply(w, c)
         peaks = larger(v, peaks)
         squares = fma(v, v, squares)
-        dots = fma(w, load_tail(columns, 1, i), dots)
+        dots = fma(w, m, dots)
     peak, norm, dot = largest(peaks), math.sqrt(lane_sum(squares)), lane_sum(dots)
     bias = np.float64(b[j])
     inside = 2.0**-59 <= norm <= 2.0**59 or (peak == 0 and norm == 0)
     inside = inside and abs(bias) + abs(dot) <= 2.0**89
 
-    scale, fine = np.float32(peak / limit * UP), np.float32(norm / LARGEST * UP)
-    inverse, fine_inverse = 0.0, 0.0
-    if inside and peak > 0:
-        inverse, fine_inverse = 1 / np.float64(scale), 1 / np.float64(fine)
-    numbers = 4 // panels.itemsize
-    stride = numbers * per_panel
-    place = (n // per_panel) * stride * steps + n % per_panel * numbers
-    fine_numbers = sixteen.reshape(-1)
-    fine_place = n * sixteen.shape[1]
+    scale, inverse = _scale(peak, limit, inside)
+    fine, fine_inverse = _scale(norm, LARGEST, inside)
+    numbers, stride, place = _place(panels, per_panel, steps, n)
     residuals = zeros()
     for i in range(0, numbers * steps, LANES):
         v = zeros()
         if inside:
-            v = multiply(load_tail(W, j, i), load_tail(columns, 0, i))
+            if i + LANES <= I:
+                v = multiply(load(W, j, i), load(columns, 0, i))
+            else:
+                v = multiply(load_tail(W, j, i), load_tail(columns, 0, i))
         r = store_rounded(multiply(v, inverse), panels, place, stride)
         place += LANES // numbers * stride
         rest = subtract(v, multiply(r, np.float64(scale)))
         residuals = fma(rest, rest, residuals)
         if len(sixteen):
-            store_rounded(multiply(v, fine_inverse), fine_numbers, fine_place + i, 2)
+            store_row(multiply(v, fine_inverse), sixteen, n, i)
     _note(features, n, scale, norm, math.sqrt(lane_sum(residuals)), inside)
     if len(sixteen):
         _note(closer, n, fine, norm, half_a_step(I) * np.float64(fine), inside)
@@ -210,13 +227,9 @@ def quantise_input(x, b, inputs):
     if not (2.0**-39 <= norm <= 2.0**39 and reach <= 2.0**60):
         return OUTSIDE
 
-    scale, fine = np.float32(peak / limit * UP), np.float32(norm / LARGEST * UP)
-    inverse, fine_inverse = 1 / np.float64(scale), 1 / np.float64(fine)
-    numbers = 4 // panels.itemsize
-    stride = numbers * per_panel
-    place = (b // per_panel) * stride * steps + b % per_panel * numbers
-    fine_numbers = sixteen.reshape(-1)
-    fine_place = b * sixteen.shape[1]
+    scale, inverse = _scale(peak, limit, True)
+    fine, fine_inverse = _scale(norm, LARGEST, True)
+    numbers, stride, place = _place(panels, per_panel, steps, b)
     sums, residuals = zeros(), zeros()
     for i in range(0, numbers * steps, LANES):
         m = multiply(load_tail(columns, 1, i), move)
@@ -227,7 +240,7 @@ def quantise_input(x, b, inputs):
         rest = subtract(v, multiply(q, np.float64(scale)))
         residuals = fma(rest, rest, residuals)
         if len(sixteen):
-            store_rounded(multiply(v, fine_inverse), fine_numbers, fine_place + i, 2)
+            store_row(multiply(v, fine_inverse), sixteen, b, i)
     residual, fine_residual = math.sqrt(lane_sum(residuals)), half_a_step(I) * np.float64(fine)
     for first, size, rest in ((0, scale, residual), (CLOSER, fine, fine_residual)):
         slack = 16 * U * (norm + rest) + (I + 2) * 2.0**-50 * reach

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-from ..engine.vector import LANES, Vector
+from ..engine.vector import LANES, Vector, emit_pointer
 
 
 def multiply(x, y):
@@ -46,6 +46,11 @@ def store_rounded(v, panel, place, stride):
     return rounded
 
 
+def store_row(v, rows, row, column):
+    """Round ``v`` to whole numbers, and store them to ``rows[row, column:column + 8]`` of int16."""
+    rows[row, column : column + LANES] = np.rint(v)
+
+
 # What follows is how the compiler reads the functions above.
 
 _VECTOR = Vector()
@@ -66,6 +71,11 @@ def _larger_type(context):
 @type_callable(largest)
 def _largest_type(context):
     return lambda peaks: types.float64
+
+
+@type_callable(store_row)
+def _store_row_type(context):
+    return lambda v, rows, row, column: types.none
 
 
 @type_callable(store_rounded)
@@ -109,15 +119,19 @@ def _emit_largest(context, builder, signature, arguments):
     return lanes[0]
 
 
+def _emit_whole(builder, rounded, kind):
+    """Whole numbers in ``kind``, a vector of fewer bits than 32 to a number."""
+    return builder.trunc(builder.fptosi(rounded, ir.VectorType(_I32, LANES)), kind)
+
+
 @lower_builtin(store_rounded, Vector, types.Array, types.Integer, types.Integer)
 def _emit_store_rounded(context, builder, signature, arguments):
     v, panel, place, stride = arguments
     panel_type = signature.args[1]
     rounded = _unary(builder, "llvm.rint.v8f64", v)
-    whole = builder.fptosi(rounded, ir.VectorType(_I32, LANES))
     bits = panel_type.dtype.bitwidth
     kind = ir.VectorType(ir.IntType(bits), LANES)
-    whole = builder.trunc(whole, kind)
+    whole = _emit_whole(builder, rounded, kind)
     if panel_type.dtype == types.uint8:
         whole = builder.xor(whole, ir.Constant(kind, [-128] * LANES))
     steps = LANES * bits // 32
@@ -128,3 +142,12 @@ def _emit_store_rounded(context, builder, signature, arguments):
         builder.store(builder.extract_element(words, ir.Constant(_I32, step)), pointer, align=1)
         place = builder.add(place, stride)
     return rounded
+
+
+@lower_builtin(store_row, Vector, types.Array, types.Integer, types.Integer)
+def _emit_store_row(context, builder, signature, arguments):
+    v, *place = arguments
+    pointer, _, _ = emit_pointer(context, builder, signature.args[1:], place)
+    rounded = _unary(builder, "llvm.rint.v8f64", v)
+    builder.store(_emit_whole(builder, rounded, pointer.type.pointee), pointer, align=2)
+    return context.get_dummy_value()

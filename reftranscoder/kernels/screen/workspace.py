@@ -12,6 +12,8 @@ import math
 
 import numpy as np
 
+from ...ownership import aligned
+
 
 class Workspace:
     """Arrays by name, whose memory stays for the next who asks for that name."""
@@ -28,7 +30,7 @@ class Workspace:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         memory = self._memory.get(name)
         if memory is None or len(memory) < size:
-            memory = self._memory[name] = aligned(size, np.uint8)
+            memory = self._memory[name] = aligned((size,), np.uint8)
         self._last[name] = memory[:size].view(dtype).reshape(shape)
         return self._last[name]
 
@@ -48,11 +50,3 @@ def workspace():
         yield held
     finally:
         _idle.append(held)
-
-
-def aligned(size, dtype):
-    """An array that begins with a cache line: what straddles two is slower to load."""
-    itemsize = np.dtype(dtype).itemsize
-    memory = np.empty(size + 64 // itemsize, dtype)
-    first = -memory.ctypes.data % 64 // itemsize
-    return memory[first : first + size]
