@@ -188,8 +188,10 @@ def _step_part(
         j = order[n]
         following = order[min(n + 1, len(order) - 1)]
         if len(given.b_enc):
-            dW_enc[:] = given.W_enc[j]
-            dW_dec[:] = given.W_dec[j]
+            for i in range(len(dW_enc)):
+                dW_enc[i] = given.W_enc[j, i]
+            for o in range(len(dW_dec)):
+                dW_dec[o] = given.W_dec[j, o]
             db_enc = given.b_enc[j]
         else:
             dW_enc[:] = 0
