@@ -84,7 +84,7 @@ UP = 1 + 8 * U
 _ROWS_PER_TASK = 32  # fewer take less time than waking a thread
 
 #: Of a norm in 16 bits, so that no entry and no product of two rows is beyond its integer.
-LARGEST = 32767
+LARGEST = 32767.0
 
 
 class Quantised(NamedTuple):
@@ -224,11 +224,12 @@ def quantise_input(x, b, inputs):
     reach, peak, move = norm, largest(peaks), 0.0
     if 2.0**-39 <= moved_norm < norm:
         reach, norm, peak, move = norm + mean_norm, moved_norm, largest(moved_peaks), 1.0
-    if not (2.0**-39 <= norm <= 2.0**39 and reach <= 2.0**60):
+    inside = 2.0**-39 <= norm <= 2.0**39 and reach <= 2.0**60
+    if not inside:
         return OUTSIDE
 
-    scale, inverse = _scale(peak, limit, True)
-    fine, fine_inverse = _scale(norm, LARGEST, True)
+    scale, inverse = _scale(peak, limit, inside)
+    fine, fine_inverse = _scale(norm, LARGEST, inside)
     numbers, stride, place = _place(panels, per_panel, steps, b)
     sums, residuals = zeros(), zeros()
     for i in range(0, numbers * steps, LANES):

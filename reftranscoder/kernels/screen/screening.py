@@ -3,7 +3,7 @@
 Every feature whose bound (``quantised.py``) is not below the row's threshold becomes a candidate.
 A threshold starts at 0, for a negative p is never kept, and rises: to one of the largest
 *estimates* so far, less a part of its bound's width.  Which one follows from how many features were
-visited: these are a fair sample of all (`panels.random_order`), so that hardly ever more than
+visited: these are a fair sample of all (`random_order`), so that hardly ever more than
 `sample_rank` of the K largest are among them.  That is a guess, and the rescoring verifies it;
 where fewer than K values of p reach the threshold, the row is done again another way.
 """
@@ -94,7 +94,8 @@ def sample_rank(visited, D, kept):
     """A number that hardly ever so many of the ``kept`` largest of ``D`` are among ``visited``.
 
     It is four standard deviations and more above the mean of the hypergeometric distribution: that
-    is too low for one row in 40 000, if it is below ``kept`` at all.
+    is too low for one row in 40 000, if it is below ``kept`` at all; and for more, where the four
+    neighbours that are packed side by side are alike.
     """
     share = visited / D
     expected = kept * share
