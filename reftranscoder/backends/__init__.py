@@ -73,11 +73,10 @@ class Backends:
 
     def named(self, name: str) -> Backend:
         """The backend called ``name``.  Raises `OptionError` as `check_backend`."""
-        if self._kept is None or not isinstance(name, str) or name != "kernels":
-            backend = backend_for(name, *self._of)
-            if name != "kernels":
-                return backend
-            self._kept = backend
+        if not isinstance(name, str) or name != "kernels":
+            return backend_for(name, *self._of)
+        if self._kept is None:
+            self._kept = backend_for(name, *self._of)
         return self._kept
 
 
